@@ -1,0 +1,283 @@
+"""The feature cache on disk: .npy shards, their sidecars and the manifest; writing one shard, and reading all back.
+
+A feature cache is a directory that NumPy alone can read. For each shard there are SPLIT-00003-of-00015.features.npy,
+.labels.npy and, written after them, a .json sidecar with the id and the hash of every photo, every skipped photo and the hash
+of both arrays: a shard without a valid sidecar does not exist. manifest.json, written last of all, makes the directory a
+cache. Everything that decides the bytes is in the fingerprint; a directory is only resumed by the same one.
+"""
+
+import importlib.metadata
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from catdog_jax import data, storage
+from catdog_jax.config import Pool
+from catdog_jax.errors import CatdogError
+from catdog_jax.vgg16 import CHANNELS, GRID, columns, pool_cells
+
+FORMAT = 1
+_MEND = "Run `catdog extract` again with the same options: it computes only what is damaged."
+_KINDS = ("features", "labels")
+_COMPATIBLE = ("weights_sha256", "preprocessing", "preprocessing_version", "image", "classes")
+
+
+class FingerprintError(CatdogError):
+    """A directory holds features that were made otherwise; the message names the first field that differs."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What became of a shard's photos.
+
+    Attributes:
+      ids: of the photos that could be used, in order.
+      labels: their labels, 0 or 1.
+      hashes: the SHA-256 of their undecoded bytes.
+      skipped: the others: {"id": …, "reason": …}.
+      features: float32 [n, views, …] arrays that hold the rows in order.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    features: list[np.ndarray] = field(default_factory=list)
+
+
+def write_shard(out: Path, name: str, rows: Rows, fingerprint: dict[str, Any]) -> None:
+    """Writes a shard's arrays, then the sidecar that makes them count.
+
+    Raises:
+      CatdogError: the features do not fit the stored type, or a file cannot be written.
+    """
+    dtype = fingerprint["dtype"]
+    cells = (GRID, GRID, CHANNELS) if fingerprint["pool"] == "none" else (columns(fingerprint["pool"]),)
+    nothing = np.zeros((0, len(fingerprint["views"]), *cells), np.float32)
+    stored = np.concatenate([nothing, *rows.features]).astype(dtype)
+    if not np.isfinite(stored).all():
+        raise CatdogError(f"{out / name}: features overflow {dtype} or are NaN. Use --dtype float32, or check the weights.")
+    arrays = {"features": stored, "labels": np.asarray(rows.labels, np.int8)}
+    described = {}
+    for kind, array in arrays.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        storage.write_bytes(_array_path(out, name, kind), buffer.getvalue())
+        described[kind] = {
+            "sha256": storage.sha256(buffer.getvalue()),
+            "bytes": buffer.tell(),
+            "shape": list(array.shape),
+            "dtype": array.dtype.name,
+        }
+    sidecar = {
+        "format": FORMAT,
+        "shard": name,
+        "fingerprint": fingerprint,
+        "arrays": described,
+        "ids": rows.ids,
+        "source_sha256": rows.hashes,
+        "skipped": rows.skipped,
+    }
+    storage.write_json(out / f"{name}.json", sidecar)
+
+
+def _array_path(directory: Path, shard: str, kind: str) -> Path:
+    return directory / f"{shard}.{kind}.npy"
+
+
+def is_finished(out: Path, name: str, fingerprint: dict[str, Any]) -> bool:
+    """Whether an earlier run left this shard whole. A damaged one counts as absent, to be computed again.
+
+    Raises:
+      FingerprintError: the directory holds shards of another fingerprint; the message names the field that differs.
+    """
+    path = out / f"{name}.json"
+    if not path.exists():
+        others = out.glob(f"{name.split('-')[0]}-*.json") if out.is_dir() else ()
+        for other in itertools.islice(others, 1):  # another --shard-size gives other names
+            _check_same(out, storage.read_json(other, "shard sidecar").get("fingerprint", {}), fingerprint)
+        return False
+    try:
+        sidecar = storage.read_json(path, "shard sidecar")
+        _check_same(out, sidecar["fingerprint"], fingerprint)
+        return all(storage.sha256_of_file(_array_path(out, name, kind)) == sidecar["arrays"][kind]["sha256"] for kind in _KINDS)
+    except FingerprintError:
+        raise
+    except (CatdogError, KeyError, TypeError, OSError):
+        return False
+
+
+def _check_same(out: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for key in expected:
+        if found.get(key) != expected[key]:
+            raise FingerprintError(
+                f"{out}: holds features of another fingerprint: {key} is {found.get(key)!r}, expected {expected[key]!r}. "
+                f"Choose another --out, or remove the directory to extract again."
+            )
+
+
+def write_manifest(out: Path, source: str, names: Sequence[str], fingerprint: dict[str, Any]) -> None:
+    """Writes the manifest over finished shards, which makes the directory a feature cache."""
+    splits: dict[str, Any] = {split: {"rows": 0, "skipped": [], "shards": []} for split in data.SPLITS}
+    for name in names:
+        sidecar_path = out / f"{name}.json"
+        sidecar = storage.read_json(sidecar_path, "shard sidecar")
+        entry = splits[split_of(name)]
+        entry["rows"] += len(sidecar["ids"])
+        entry["skipped"] += sidecar["skipped"]
+        entry["shards"].append({"name": name, "rows": len(sidecar["ids"]), "sha256": storage.sha256_of_file(sidecar_path)})
+    versions = {package: importlib.metadata.version(package) for package in ("jax", "numpy", "pillow")}
+    manifest = {"format": FORMAT, "source": source, "fingerprint": fingerprint, "splits": splits, "made_with": versions}
+    storage.write_json(out / "manifest.json", manifest | {"sha256": storage.sha256_of_json(manifest)})
+
+
+def split_of(name: str) -> str:
+    """The split that a shard belongs to: "train-00003-of-00015" -> "train"."""
+    return name.split("-")[0]
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """A finished feature cache. Arrays are mapped into memory and checked against their hashes as they are read.
+
+    Attributes:
+      path: the directory.
+      manifest: the contents of manifest.json.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> "FeatureCache":
+        """Opens the cache in a directory.
+
+        Raises:
+          CatdogError: there is no manifest (the extraction has not finished), or it is altered or of another format.
+        """
+        file = path / "manifest.json"
+        manifest = storage.read_json(file, "feature manifest, of a finished `catdog extract`")
+        if manifest.get("format") != FORMAT:
+            raise CatdogError(
+                f"{file}: expected a feature manifest of format {FORMAT}, found {manifest.get('format')!r}. Extract again."
+            )
+        if manifest.pop("sha256", None) != storage.sha256_of_json(manifest):
+            raise CatdogError(f"{file}: expected the sha256 of its contents, found another: altered. {_MEND}")
+        return cls(path, manifest)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decided the bytes."""
+        return self.manifest["fingerprint"]
+
+    @property
+    def source(self) -> str:
+        """The data set, as `data.load` takes it."""
+        return self.manifest["source"]
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        """The two classes; the second is the positive one."""
+        first, second = self.fingerprint["classes"]
+        return first, second
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that are kept of each photo, in their order in the arrays."""
+        return tuple(self.fingerprint["views"])
+
+    def rows(self, split: str) -> int:
+        """The number of photos that a split has features of."""
+        return self.manifest["splits"][split]["rows"]
+
+    def skipped(self, split: str) -> list[dict[str, str]]:
+        """The photos of a split that could not be used: [{"id": …, "reason": …}]."""
+        return self.manifest["splits"][split]["skipped"]
+
+    def ids(self, split: str) -> list[str]:
+        """The ids of a split's rows, in order."""
+        return [row for name in self.shard_names(split) for row in self._sidecar(name)["ids"]]
+
+    def labels(self, split: str) -> np.ndarray:
+        """int8 [N], 0 or 1."""
+        return np.concatenate([self.shard_labels(name) for name in self.shard_names(split)])
+
+    def shard_labels(self, name: str) -> np.ndarray:
+        """int8 [rows] of one shard."""
+        return self._array(name, "labels")
+
+    def shard_names(self, split: str) -> list[str]:
+        """The stems of a split's files, in order."""
+        return [shard["name"] for shard in self.manifest["splits"][split]["shards"]]
+
+    def load_shard(self, name: str, pool: Pool) -> np.ndarray:
+        """The features of one shard, pooled as a head wants them.
+
+        Returns:
+          [rows, views, columns] of the stored type (float32 where pooling computes it); a memory map where nothing is computed.
+
+        Raises:
+          CatdogError: the shard is missing, cut short or altered, or the cache cannot give this pooling.
+        """
+        stored = self.fingerprint["pool"]
+        array = self._array(name, "features")
+        if stored == pool:
+            return array.reshape(*array.shape[:2], columns(pool))
+        if stored == "none":
+            return pool_cells(np.asarray(array, np.float32), pool)
+        if stored == "avg+max" and pool in ("avg", "max"):
+            return array[..., :512] if pool == "avg" else array[..., 512:]
+        raise CatdogError(
+            f"{self.path}: expected features that give pool {pool!r}, found {stored!r}. "
+            f"Extract again with --pool {pool} (or none, which gives all), or train with --pool {stored}."
+        )
+
+    def load(self, split: str, pool: Pool) -> np.ndarray:
+        """The features of a whole split, [N, views, columns]; see `load_shard`."""
+        return np.concatenate([self.load_shard(name, pool) for name in self.shard_names(split)])
+
+    def _sidecar(self, name: str) -> dict[str, Any]:
+        path = self.path / f"{name}.json"
+        sidecar = storage.read_json(path, "shard sidecar")
+        recorded = next(shard["sha256"] for shard in self.manifest["splits"][split_of(name)]["shards"] if shard["name"] == name)
+        if storage.sha256_of_file(path) != recorded:
+            raise CatdogError(f"{path}: expected sha256 {recorded[:12]}…, as in the manifest, found another. {_MEND}")
+        return sidecar
+
+    def _array(self, name: str, kind: str) -> np.ndarray:
+        path = _array_path(self.path, name, kind)
+        expected = self._sidecar(name)["arrays"][kind]
+        try:
+            size = path.stat().st_size
+            intact = size == expected["bytes"] and storage.sha256_of_file(path) == expected["sha256"]
+        except OSError as error:
+            raise CatdogError(f"{path}: expected a shard's {kind}, found: {error.strerror}. {_MEND}") from None
+        if not intact:
+            found = "other bytes" if size == expected["bytes"] else f"{size:,} bytes"
+            raise CatdogError(
+                f"{path}: expected {expected['bytes']:,} bytes with sha256 {expected['sha256'][:12]}…, found {found}. {_MEND}"
+            )
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def check_compatible(expected: dict[str, Any], found: dict[str, Any]) -> None:
+    """Checks that features may be judged by a head that was trained on others.
+
+    Args:
+      expected: the fingerprint that the head was trained on.
+      found: the fingerprint of the features.
+
+    Raises:
+      CatdogError: naming the first field that differs.
+    """
+    for key in _COMPATIBLE:
+        if expected.get(key) != found.get(key):
+            raise CatdogError(
+                f"features: expected {key} = {expected.get(key)!r}, as the head was trained with, found {found.get(key)!r}. "
+                f"Use the head's own feature cache, or train again."
+            )

@@ -1,0 +1,208 @@
+"""Checkpoint files of any program -> named tensors.
+
+The kind of file is told by its content. A tensor's shape and type are known before its data are touched, so whoever asks
+decides what is worth reading.
+"""
+
+import io
+import json
+import math
+import pickle
+import struct
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from catdog_jax import pickles
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.pickles import Stored, from_buffer
+
+MAX_ENTRIES = 10_000  # groups, dictionaries' items and tensors; a VGG16 checkpoint has some 60
+_TORCH_MAGIC = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # opens PyTorch files from before 1.6
+_SAFETENSORS_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
+_DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError)
+_DAMAGE += (RuntimeError, OverflowError, MemoryError, StopIteration, pickle.UnpicklingError, zipfile.BadZipFile)
+_DAMAGE += (zlib.error, struct.error)
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+      kind: the kind of file, for messages.
+      bound: whether one training program alone writes such files, so that the names of the tensors imply its preprocessing.
+      tensors: by name; the levels of nested containers are joined by "/".
+      metadata: the texts that a .safetensors file carries; empty for other kinds.
+    """
+
+    kind: str
+    bound: bool
+    tensors: dict[str, Stored]
+    metadata: dict[str, str]
+
+
+def parse(data: bytes, where: str) -> Checkpoint:
+    """Finds out what kind of file `data` is and lists its tensors.
+
+    Args:
+      data: the whole file: Keras' .h5 (any version), PyTorch's .pth (zip or older), a pickle of NumPy arrays, .safetensors
+        or .npz.
+      where: the file's name, for the errors.
+
+    Raises:
+      CatdogError: another kind of file, a damaged or truncated one, or one that asks for more than arrays.
+      UsageError: an .h5 file, and h5py is not installed.
+    """
+    kind, read_tensors, bound = _detect(data, where)
+    try:
+        tensors = read_tensors(data)
+        texts = _safetensors_header(data).get("__metadata__", {}) if read_tensors is _read_safetensors else {}
+        metadata = {str(key): str(value) for key, value in texts.items()}
+    except CatdogError as error:
+        raise type(error)(f"{where}: {error}") from None
+    except _DAMAGE as error:
+        raise _damaged(where, kind, error) from None
+    return Checkpoint(kind, bound, tensors, metadata)
+
+
+def read(stored: Stored, where: str) -> np.ndarray:
+    """The data of one tensor, in its stored type.
+
+    Raises:
+      CatdogError: the data are damaged or truncated.
+    """
+    try:
+        return stored.read()
+    except _DAMAGE as error:
+        raise _damaged(where, "whole file", error) from None
+
+
+def _damaged(where: str, kind: str, error: BaseException) -> CatdogError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return CatdogError(f"{where}: expected a {kind}, found a damaged or truncated one ({reason}). Get the file again.")
+
+
+def _detect(data: bytes, where: str) -> tuple[str, Callable[[bytes], dict[str, Stored]], bool]:
+    """The kind of file, what reads it, and `Checkpoint.bound`."""
+    if data.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "Keras .h5 file", _read_h5, True
+    if data.startswith(b"PK"):
+        try:
+            names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+        except _DAMAGE as error:
+            raise _damaged(where, ".pth or .npz file", error) from None
+        if any(name.endswith("/data.pkl") for name in names):
+            return "PyTorch .pth file", _pickled(pickles.load_torch_zip), True
+        if all(name.endswith(".npy") for name in names):
+            return ".npz file", _read_npz, False
+        raise CatdogError(f"{where}: expected a .pth or .npz file, found a zip archive of {', '.join(names[:3])}.")
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data):  # the length of a header in JSON
+        return ".safetensors file", _read_safetensors, False
+    if _TORCH_MAGIC in data[:16]:
+        return "PyTorch .pth file", _pickled(pickles.load_torch_legacy), True
+    if data.startswith(b"\x80"):
+        return "pickle of NumPy arrays", _pickled(pickles.load_arrays), True
+    found = f"unknown content beginning with {data[:8]!r}" if data else "an empty file"
+    raise CatdogError(f"{where}: expected weights in .h5, .pth, .ckpt, .safetensors or .npz, found {found}.")
+
+
+def _walk(root: Any, expand: Callable[[str, Any], Stored | Iterable[tuple[Any, Any]]]) -> dict[str, Stored]:
+    """Collects the tensors of a tree, in bounded time even where the tree contains itself.
+
+    Args:
+      root: the outermost container.
+      expand: gives, for a node's name and the node, the tensor that it is, or its children.
+    """
+    found: dict[str, Stored] = {}
+    pending, seen = deque([("", root)]), 0
+    while pending:
+        name, node = pending.popleft()
+        content = expand(name, node)
+        if isinstance(content, Stored):
+            found[name] = content
+            continue
+        for key, child in content:
+            pending.append((f"{name}/{key}" if name else str(key), child))
+            seen += 1
+            if seen > MAX_ENTRIES:
+                raise CatdogError(f"expected the tensors of one network, found more than {MAX_ENTRIES:,} entries.")
+    return found
+
+
+def _safetensors_header(data: bytes) -> dict[str, Any]:
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+
+
+def _read_safetensors(data: bytes) -> dict[str, Stored]:
+    body = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
+
+    def expand(name: str, node: Any) -> Stored | Iterable[tuple[str, Any]]:
+        if not name:
+            return ((key, entry) for key, entry in node.items() if key != "__metadata__")
+        shape, (begin, end) = tuple(node["shape"]), node["data_offsets"]
+        dtype = np.dtype(_SAFETENSORS_DTYPES.get(node["dtype"], "V1"))  # V1: no number, refused by who asks for numbers
+        if not 0 <= begin <= end <= len(body) or (dtype.kind != "V" and end - begin != math.prod(shape) * dtype.itemsize):
+            raise ValueError(f"the data of {name} do not lie in the file")
+        return Stored(shape, dtype, lambda: from_buffer(body, dtype, shape, begin))
+
+    return _walk(_safetensors_header(data), expand)
+
+
+def _read_npz(data: bytes) -> dict[str, Stored]:
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+    def read_member(member: str) -> np.ndarray:
+        with archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    def expand(name: str, member: str) -> Stored | Iterable[tuple[str, str]]:
+        if not name:
+            return ((item.removesuffix(".npy"), item) for item in archive.namelist())
+        with archive.open(member) as file:
+            shape, _, dtype = headers[np.lib.format.read_magic(file)](file)
+        return Stored(shape, dtype, lambda: read_member(member))
+
+    return _walk("", expand)
+
+
+def _read_h5(data: bytes) -> dict[str, Stored]:
+    try:
+        import h5py
+    except ImportError:
+        raise UsageError("Keras files need h5py, found none installed. Run: pip install 'catdog-jax[weights]'") from None
+    file = h5py.File(io.BytesIO(data), "r")
+
+    def children(name: str, group: Any) -> Iterable[tuple[str, Any]]:
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise CatdogError(f"expected plain groups and data sets, found a link at {name}/{key}: refused.")
+            yield key, group[key]
+
+    def expand(name: str, node: Any) -> Stored | Iterable[tuple[str, Any]]:
+        if not isinstance(node, h5py.Dataset):
+            return children(name, node)
+        if node.external or node.is_virtual:
+            raise CatdogError(f"expected data inside the file, found {name} in another file: refused.")
+        if node.chunks and math.prod(node.chunks) > node.size:
+            raise CatdogError(f"expected chunks smaller than their data set, found larger ones in {name}: refused.")
+        return Stored(node.shape or (), node.dtype, lambda: node[()])
+
+    # `model.save` puts the weights into a group, beside the optimizer's; `save_weights` puts them at the top.
+    whole_model = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
+    return _walk(file["model_weights"] if whole_model else file, expand)
+
+
+def _pickled(load: Callable[[bytes], Any]) -> Callable[[bytes], dict[str, Stored]]:
+    """A reader of the arrays in nested dictionaries; other leaves (an epoch's number and the like) are passed over."""
+
+    def expand(name: str, node: Any) -> Stored | Iterable[tuple[Any, Any]]:
+        del name
+        array = pickles.stored(node)
+        return array if array else node.items() if isinstance(node, dict) else ()
+
+    return lambda data: _walk(load(data), expand)

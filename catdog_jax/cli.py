@@ -1,0 +1,90 @@
+"""`catdog STAGE …`: one thin subcommand a stage. A stage's module is imported when it is chosen, and not before."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple, Union
+
+import tyro
+from rich.text import Text
+
+from catdog_jax import __version__, config, storage
+from catdog_jax.console import console
+from catdog_jax.errors import CatdogError, UsageError
+
+
+class Stage(NamedTuple):
+    """A subcommand: its settings, and the module that holds the function of the same name (for `run`, pipeline.run)."""
+
+    settings: type
+    module: str
+
+
+STAGES = {
+    "run": Stage(config.RunConfig, "pipeline"),
+    "port": Stage(config.PortConfig, "weights"),
+    "extract": Stage(config.ExtractConfig, "features"),
+    "train": Stage(config.TrainConfig, "train"),
+    "evaluate": Stage(config.EvaluateConfig, "evaluate"),
+    "export": Stage(config.ExportConfig, "export"),
+    "predict": Stage(config.PredictConfig, "predict"),
+}
+_DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployable ONNX file. Version {__version__}.
+
+`catdog run` does everything, on drawn photos unless --data names a folder; the other stages do one part each, on the files of
+the stage before. `catdog STAGE --help` lists a stage's options."""
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status: 0, 1 for bad data, 2 for wrong usage, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"catdog_jax {__version__}")
+        return 0
+    name, settings = _parse(arguments or ["--help"])
+    # Compiled programs are kept from run to run. XLA's message about the processor features of such a program is no concern
+    # of the user: the cache's keys hold them.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(storage.cache_directory() / "xla"))
+    try:
+        return _stage(name)(settings) or 0
+    except CatdogError as error:
+        console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        return error.exit_status
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        console.print(Text.assemble(("error: ", "bold red"), f"{where}{error.strerror or error}"), soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; what was finished is kept. Run the same command again to go on from there.")
+        return INTERRUPTED
+
+
+def _parse(arguments: list[str]) -> tuple[str, Any]:
+    commands = tuple(Annotated[stage.settings, tyro.conf.subcommand(name, prefix_name=False)] for name, stage in STAGES.items())
+    any_stage: Any = Union[commands]  # noqa: UP007 - built at run time
+    settings = tyro.cli(
+        any_stage,
+        args=arguments,
+        prog="catdog",
+        description=_DESCRIPTION,
+        config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
+    )
+    return next(name for name, stage in STAGES.items() if stage.settings is type(settings)), settings
+
+
+def _stage(name: str) -> Any:
+    """The function of a stage.
+
+    Raises:
+      UsageError: a package that the stage needs is not installed; the message names the extra that brings it.
+    """
+    module = STAGES[name].module
+    try:
+        return getattr(importlib.import_module(f"catdog_jax.{module}"), "run" if module == "pipeline" else name)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"catdog {name}: expected the package {error.name}, found that it is not installed. "
+            f"Run: pip install 'catdog-jax[cpu,weights]' (or cuda13, or tpu, in place of cpu)."
+        ) from None

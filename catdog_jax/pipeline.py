@@ -1,0 +1,84 @@
+"""The whole way in one call: extract, train, evaluate, export, and a look at a few unseen photos through the ONNX file."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from catdog_jax import data, evaluate, export, features, images, predict, report, train
+from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
+from catdog_jax.console import console
+
+_SHOWN = 6  # unseen photos that the exported model classifies at the end
+_HEADLINE = ("accuracy", "f1", "roc_auc", "log_loss", "ece")
+
+
+def run(config: RunConfig) -> None:
+    """Turns photos into a deployable model. An interrupted extraction resumes when the same command runs again.
+
+    Raises:
+      CatdogError: of any stage; what the stages before wrote stays.
+    """
+    cache = config.out / "features"
+    times: dict[str, float] = {}
+    with _stage(times, "extract", f"features of {config.data}"):
+        features.extract(
+            ExtractConfig(config.data, cache, config.weights, pool=PRESETS[config.preset].pool, views=config.views)
+        )
+    with _stage(times, "train", f"a head, preset {config.preset}"):
+        train.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
+    with _stage(times, "evaluate", "on the test split"):
+        result = evaluate.evaluate(EvaluateConfig(config.out))
+    with _stage(times, "export", "to ONNX, checked against JAX"):
+        model = export.export(ExportConfig(config.out, weights=config.weights, data=config.data))
+    with _stage(times, "predict", "unseen photos, with the exported file alone"):
+        console.print(_unseen(config, model))
+    console.print(_summary(config, result, times))
+
+
+@contextmanager
+def _stage(times: dict[str, float], name: str, what: str) -> Iterator[None]:
+    console.rule(f"[bold]{name}[/] {what}", align="left")
+    start = time.perf_counter()
+    yield
+    times[name] = time.perf_counter() - start
+
+
+def _unseen(config: RunConfig, model: Path) -> Table:
+    """What the exported model says of a few photos of the test split, taken evenly from it."""
+    records = data.load(config.data).split("test")
+    predictor = predict.Predictor(model)
+    table = Table("photo", "is", "model says", "probability")
+    for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:
+        try:
+            pixels = images.decode(record.read())
+        except images.ImageError as error:
+            table.add_row(Text(record.id), predictor.classes[record.label], Text(f"cannot be read: {error}", "yellow"))
+            continue
+        probability = predictor(pixels[np.newaxis])[0]
+        decision = int(probability[1] >= predict.THRESHOLD)
+        style = "green" if decision == record.label else "red"
+        truth, verdict = predictor.classes[record.label], predictor.classes[decision]
+        table.add_row(Text(record.id), Text(truth), Text(verdict, style), f"{probability[decision]:.1%}")
+    return table
+
+
+def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float]) -> Table:
+    model, page = config.out / "model.onnx", config.out / "report.html"
+    table = Table(title=f"{result['n']:,} test photos", show_header=False, title_justify="left", title_style="bold")
+    for name in _HEADLINE:
+        metric = result["metrics"][name]
+        interval = report.format_interval(name, metric)
+        table.add_row(report.METRICS[name].title, report.format_value(name, metric["value"]), interval)
+    table.add_section()
+    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items())
+    table.add_row("time", f"{sum(times.values()):.0f} s", stages)
+    table.add_section()
+    table.add_row("report", Text(str(page), "bold"), "open it in a browser")
+    table.add_row("model", Text(str(model), "bold"), Text(f"catdog predict --model {model} PHOTOS"))
+    return table

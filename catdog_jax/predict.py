@@ -1,0 +1,342 @@
+"""The exported model on photos. ONNX Runtime, NumPy and Pillow; no JAX, so that a deployment needs nothing else.
+
+`Predictor` opens the file and checks that it is a model of this project; `predict` streams photos through it: decoding runs
+ahead of inference in threads, results come in the order of the photos, and memory is bounded by a few batches.
+"""
+
+import collections
+import contextlib
+import csv
+import io
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from catdog_jax import data, images
+from catdog_jax.config import PredictConfig
+from catdog_jax.console import console
+from catdog_jax.errors import CatdogError, UsageError
+
+THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
+BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
+Row = dict[str, Any]  # see `predictions`
+_INPUT = f"image tensor(uint8) [N, {images.SIZE}, {images.SIZE}, 3]"
+_OUTPUT = "probability tensor(float) [N, 2]"
+
+
+class Predictor:
+    """An exported model, ready for photos: `Predictor(path)(images) -> probabilities`.
+
+    The model is this one file: external data is never read, whatever the file says.
+
+    Attributes:
+      classes: the names of the two classes, in the order of the probabilities.
+      metadata: what the file says of itself (`metadata_props`), as strings.
+    """
+
+    def __init__(self, path: Path, *, batch_size: int = 16, threads: int | None = None):
+        """Opens a model.
+
+        Args:
+          path: the file that `catdog export` wrote.
+          batch_size: photos that are computed at once at most; it bounds the memory.
+          threads: ONNX Runtime's threads; by default one a core.
+
+        Raises:
+          CatdogError: the file is missing, is not ONNX, is not a model of `catdog export`, or was made for photos that are
+            decoded in another way than this version does.
+        """
+        self._path = path
+        self._batch_size = batch_size
+        self._session = _open_session(path, threads)
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        _check_signature(path, self._session)
+        self.classes: tuple[str, str] = _classes(path, self.metadata)
+        _check_recipe(path, self.metadata)
+
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
+        """The probabilities of the two classes.
+
+        Args:
+          photos: uint8 [N, 224, 224, 3], RGB, as `images.decode` makes them.
+
+        Returns:
+          float32 [N, 2], in the order of `classes`.
+
+        Raises:
+          CatdogError: `photos` has another type or shape, or the model answers with NaN.
+        """
+        if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (images.SIZE, images.SIZE, 3):
+            expected = f"uint8 [N, {images.SIZE}, {images.SIZE}, 3]"
+            raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use images.decode.")
+        starts = range(0, len(photos), self._batch_size)
+        parts = [self._session.run(["probability"], {"image": photos[i : i + self._batch_size]})[0] for i in starts]
+        probabilities = np.concatenate([np.empty((0, 2), np.float32), *parts])
+        if not np.isfinite(probabilities).all():
+            raise CatdogError(f"{self._path}: expected finite probabilities, found NaN. Train and export the model again.")
+        return probabilities
+
+
+def predict(config: PredictConfig) -> int:
+    """Classifies photos and prints the results on stdout as a table, as JSON lines or as CSV.
+
+    Args:
+      config: the photos, the model and the format.
+
+    Returns:
+      The exit status: 0, or 1 if a photo could not be read (it is listed with the reason), or 141 if the reader of stdout
+      went away.
+
+    Raises:
+      CatdogError: there are no photos, or the model cannot be used; see `Predictor`.
+      UsageError: a setting is out of range.
+    """
+    _check_settings(config)
+    photos = find_photos(config.paths)
+    predictor = Predictor(config.model, batch_size=config.batch_size, threads=config.threads)
+    counts: collections.Counter[str | None] = collections.Counter()
+    batches = _counted(predictions(predictor, photos, config.batch_size), counts)
+    try:
+        for text in _rendered(config.format, predictor.classes, batches):
+            _print(text)
+    except BrokenPipeError:
+        _discard_stdout()
+        return BROKEN_PIPE
+    found = "".join(f"{counts[name]:,} {_printable(name)}, " for name in predictor.classes)
+    console.print(Text(f"{len(photos):,} photos: {found}{counts[None]:,} unreadable"), soft_wrap=True)
+    return 1 if counts[None] else 0
+
+
+def find_photos(paths: Iterable[Path]) -> list[Path]:
+    """Files as they are given, whatever their names; folders replaced by the photos below them.
+
+    Raises:
+      CatdogError: that makes no photo at all.
+    """
+    paths = list(paths)
+    photos = [photo for path in paths for photo in (data.photos_below(path) if os.path.isdir(path) else [path])]
+    if not photos:
+        where = ", ".join(map(str, paths))
+        raise CatdogError(f"{where}: expected photos ({', '.join(images.SUFFIXES)}), found none. Check the path.")
+    return photos
+
+
+def predictions(predictor: Predictor, photos: Iterable[Path], batch_size: int) -> Iterator[list[Row]]:
+    """Yields what there is to say about `batch_size` photos at a time, in order, each batch as soon as it is computed.
+
+    A photo's dictionary is {"path", "class", "probability" (of that class), "probabilities" (by class)}, or {"path", "error"}
+    where it cannot be read.
+    """
+    decoded = _decode_ahead(photos, ahead=2 * batch_size)
+    while batch := list(itertools.islice(decoded, batch_size)):
+        pixels = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
+        probabilities = iter(predictor(np.stack(pixels)) if pixels else [])
+        yield [
+            {"path": str(path), "error": str(picture)}
+            if isinstance(picture, images.ImageError)
+            else {"path": str(path), **_verdict(predictor.classes, next(probabilities))}
+            for path, picture in batch
+        ]
+
+
+def _verdict(classes: tuple[str, str], probabilities: np.ndarray) -> dict[str, Any]:
+    # The float with the fewest digits that is still this float32: 0.9, not 0.8999999761581421
+    values = [float(np.format_float_scientific(value)) for value in probabilities]
+    label = int(values[1] >= THRESHOLD)
+    return {"class": classes[label], "probability": values[label], "probabilities": dict(zip(classes, values, strict=True))}
+
+
+def _decode_ahead(photos: Iterable[Path], ahead: int) -> Iterator[tuple[Path, np.ndarray | images.ImageError]]:
+    waiting: collections.deque[tuple[Path, Future[np.ndarray | images.ImageError]]] = collections.deque()
+    pool = ThreadPoolExecutor(thread_name_prefix="decode")
+    try:
+        for path in photos:
+            waiting.append((path, pool.submit(_decode, path)))
+            if len(waiting) > ahead:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for path, future in waiting:
+            yield path, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(path: Path) -> np.ndarray | images.ImageError:
+    try:
+        return images.decode(images.read_photo(path))
+    except images.ImageError as error:
+        return error
+
+
+# Opening a model
+
+
+def _open_session(path: Path, threads: int | None) -> ort.InferenceSession:
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        found = "no file" if isinstance(error, FileNotFoundError) else error.strerror or error
+        raise _not_a_model(path, str(found), "Check --model, or run `catdog export` first.") from None
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or 0
+    # External data is looked for below a path that cannot be a folder, so a stranger's model reads no file of this machine.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        reason = " ".join(str(error).split())[:200]
+        raise _not_a_model(path, f"what ONNX Runtime cannot load ({reason})", "Run `catdog export` again.") from None
+
+
+def _not_a_model(path: Path, found: str, advice: str) -> CatdogError:
+    return CatdogError(f"{path}: expected an ONNX model of `catdog export`, found {found}. {advice}")
+
+
+def _check_signature(path: Path, session: ort.InferenceSession) -> None:
+    inputs, outputs = ([_signature(tensor) for tensor in side] for side in (session.get_inputs(), session.get_outputs()))
+    if inputs != [_INPUT]:
+        raise _not_a_model(path, f"the input {'; '.join(inputs)} instead of {_INPUT}", "Check --model.")
+    if _OUTPUT not in outputs:
+        raise _not_a_model(path, f"the output {'; '.join(outputs)} instead of {_OUTPUT}", "Check --model.")
+
+
+def _signature(tensor: Any) -> str:
+    """A tensor's name, type and shape, with N for a batch of any size."""
+    sizes = [str(size) for size in tensor.shape]
+    if sizes and not isinstance(tensor.shape[0], int):
+        sizes[0] = "N"
+    return f"{tensor.name} {tensor.type} [{', '.join(sizes)}]"
+
+
+def _metadata_json(path: Path, metadata: dict[str, str], key: str) -> Any:
+    try:
+        return json.loads(metadata[key])
+    except KeyError:
+        raise _not_a_model(path, f"no {key!r} in its metadata", "Check --model.") from None
+    except ValueError:
+        raise _not_a_model(path, f"{metadata[key]!r} as {key!r} in its metadata", "Run `catdog export` again.") from None
+
+
+def _classes(path: Path, metadata: dict[str, str]) -> tuple[str, str]:
+    match _metadata_json(path, metadata, "classes"):
+        case [str(first), str(second)] if first != second:
+            return first, second
+        case found:
+            raise _not_a_model(path, f"{found!r} instead of the names of two classes", "Run `catdog export` again.")
+
+
+def _check_recipe(path: Path, metadata: dict[str, str]) -> None:
+    recipe = _metadata_json(path, metadata, "recipe")
+    if recipe == images.RECIPE:
+        return
+    version = recipe.get("version") if isinstance(recipe, dict) else None
+    if isinstance(version, int) and version > images.VERSION:
+        raise CatdogError(
+            f"{path}: expected a model for photos of decoding recipe {images.VERSION}, found recipe {version}. "
+            "Upgrade: pip install -U catdog-jax."
+        )
+    raise _not_a_model(path, f"photos of the recipe {recipe!r} instead of {images.RECIPE!r}", "Extract and train again.")
+
+
+# Printing the results
+
+
+def _check_settings(config: PredictConfig) -> None:
+    if not config.paths:
+        raise UsageError("paths: expected photos or folders, found none. Name some; see `catdog predict --help`.")
+    for name, value in (("batch_size", config.batch_size), ("threads", config.threads)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name}: expected 1 or more, found {value}. Leave it out for the default.")
+
+
+def _counted(batches: Iterable[list[Row]], counts: collections.Counter[str | None]) -> Iterator[list[Row]]:
+    for batch in batches:
+        counts.update(row.get("class") for row in batch)
+        yield batch
+
+
+def _rendered(form: str, classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
+    match form:
+        case "jsonl":
+            return _json_lines(batches)
+        case "csv":
+            return _csv_lines(classes, batches)
+        case _:
+            return _table(batches)
+
+
+def _json_lines(batches: Iterable[list[Row]]) -> Iterator[str]:
+    for batch in batches:
+        yield "".join(json.dumps(row) + "\n" for row in batch)
+
+
+def _csv_lines(classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
+    yield _csv_text([["path", "class", "probability", *(f"probability_{name}" for name in classes), "error"]])
+    for batch in batches:
+        yield _csv_text([_csv_row(classes, row) for row in batch])
+
+
+def _csv_row(classes: tuple[str, str], row: Row) -> list[Any]:
+    path = row["path"]
+    if path[0] in "=+-@\t\r":  # a spreadsheet would take it for a formula; "./" before it names the same photo
+        path = os.path.join(".", path)
+    probabilities = row.get("probabilities", {})
+    values = [row.get("class", ""), row.get("probability", ""), *(probabilities.get(name, "") for name in classes)]
+    return [path, *values, row.get("error", "")]
+
+
+def _csv_text(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _table(batches: Iterable[list[Row]]) -> Iterator[str]:
+    table = Table()
+    table.add_column("photo", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", justify="right")
+    for row in itertools.chain.from_iterable(batches):  # as Text, because a name like "[red].jpg" is no markup
+        failed = "error" in row
+        cells = [row["path"], row["error"], ""] if failed else [row["path"], row["class"], f"{row['probability']:.4f}"]
+        table.add_row(*(Text(_printable(cell)) for cell in cells), style="red" if failed else None)
+    terminal = Console(highlight=False)
+    with terminal.capture() as captured:
+        terminal.print(table)
+    yield captured.get()
+
+
+def _printable(text: str) -> str:
+    """The text with escapes for what would break a line, steer the terminal, or cannot be encoded."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _print(text: str) -> None:
+    """Writes to stdout at once, with escapes for what its encoding lacks."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_stdout()
+        raise CatdogError(f"standard output: cannot be written: {error.strerror or error}. Free space.") from None
+
+
+def _discard_stdout() -> None:
+    """Keeps the interpreter from failing a second time, when it flushes stdout at its end."""
+    with contextlib.suppress(OSError):  # stdout that is no file needs none of this
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

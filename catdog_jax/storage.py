@@ -1,0 +1,101 @@
+"""Durable files: a reader sees either the old file or the whole new one, whatever is killed in between."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from catdog_jax.errors import CatdogError
+
+
+def cache_directory() -> Path:
+    """Where conversions and drawings are kept between runs: $CATDOG_CACHE, else ~/.cache/catdog_jax."""
+    return Path(os.environ.get("CATDOG_CACHE") or Path.home() / ".cache" / "catdog_jax")
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file for writing that takes the name `path` only when the block ends without an error.
+
+    The bytes go to a hidden temporary file in the same directory, are flushed and fsynced, and the file is renamed over
+    `path`; the directory entry is synced last. After an error nothing is left behind and an older `path` is untouched.
+
+    Raises:
+      CatdogError: the file cannot be written (no space, no permission), with the path and the reason.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CatdogError(f"{path}: cannot be written: {reason}. Free space or choose another --out.") from error
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes renames within `directory` survive a power cut, where the platform lets directories be opened."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` atomically; see `atomic_writer`."""
+    with atomic_writer(path) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, atomically. NaN and infinity are refused: they are not JSON.
+
+    Raises:
+      ValueError: `value` contains NaN or an infinity.
+    """
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Reads a JSON object. `what` names the kind of file in the errors, for example "feature manifest".
+
+    Raises:
+      CatdogError: the file is missing, is not JSON, or is not an object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CatdogError(f"{path}: expected a {what}, found no file. Check the path, or run the stage before.") from None
+    except (OSError, ValueError) as error:
+        raise CatdogError(f"{path}: expected a {what} in JSON, found: {error}. Run the stage that writes it again.") from None
+    if not isinstance(value, dict):
+        raise CatdogError(f"{path}: expected a {what} (a JSON object), found a {type(value).__name__}. Run its stage again.")
+    return value
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """The SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """The SHA-256 of `value` in canonical JSON (sorted keys, no spaces)."""
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+def sha256_of_file(path: Path) -> str:
+    """The SHA-256 of a file's contents in hexadecimal, in bounded memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

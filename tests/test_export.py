@@ -1,0 +1,364 @@
+"""The ONNX file: its graph against NumPy and the Flax module, its contract, and what export refuses to write."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnx.utils
+import onnxruntime as ort
+import pytest
+from PIL import Image
+
+from catdog_jax import __version__, data, evaluate, export, head, images, predict, vgg16, weights
+from catdog_jax.config import ExportConfig
+from catdog_jax.errors import CatdogError, UsageError
+
+POOLS = ("avg", "max", "avg+max", "none")
+COLUMNS = {"avg": 512, "max": 512, "avg+max": 1024, "none": 7 * 7 * 512}
+HEADS = {"linear": (), "one hidden layer": (8,), "two hidden layers": (8, 4)}
+CELLS = "block5_conv3_pool"  # the tensor between the convolutions and the head, NCHW
+METADATA = {"classes": '["cats", "dogs"]', "recipe": json.dumps(images.RECIPE)}
+
+
+@pytest.fixture(scope="module")
+def params() -> vgg16.Params:
+    """Random convolutions whose activations keep their size from layer to layer (He initialisation)."""
+    rng = np.random.default_rng(0)
+    return {
+        layer.name: {
+            "kernel": rng.normal(0, np.sqrt(2 / (9 * layer.inputs)), (3, 3, layer.inputs, layer.outputs)).astype(np.float32),
+            "bias": rng.normal(0, 0.1, layer.outputs).astype(np.float32),
+        }
+        for layer in vgg16.LAYERS
+    }
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    return np.stack([photo(0), photo(1)])
+
+
+def photo(seed: int) -> np.ndarray:
+    """A picture with coarse and fine structure and some red, so that neither channels nor axes can be confused."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).resize((224, 224), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(coarse, np.int32) + rng.integers(-20, 20, (224, 224, 3)) + [40, 0, -40], 0, 255).astype(np.uint8)
+
+
+def fitted_head(
+    pool: str, hidden: tuple[int, ...] = (), fingerprint: dict | None = None, feature_size: float = 1
+) -> head.FittedHead:
+    """A random head whose probabilities are neither 0 nor 1 for features of about `feature_size`."""
+    rng = np.random.default_rng(1)
+    widths = [COLUMNS[pool], *hidden, 1]
+    names = [*(f"dense_{i}" for i in range(len(hidden))), "output"]
+    layers = {
+        name: {
+            "kernel": rng.normal(0, 1 / np.sqrt(inputs), (inputs, outputs)).astype(np.float32),
+            "bias": rng.normal(0, 0.5, outputs).astype(np.float32),
+        }
+        for name, inputs, outputs in zip(names, widths[:-1], widths[1:], strict=True)
+    }
+    layers[names[0]]["kernel"] /= np.float32(feature_size)
+    return head.FittedHead(pool, layers, ("cats", "dogs"), fingerprint or {}, {"pool": pool})
+
+
+def reference_logit(fitted: head.FittedHead, cells: np.ndarray) -> np.ndarray:
+    """The head in float64, from cells [N, 7, 7, 512], as the layout of features is specified."""
+    pooled = {
+        "avg": lambda x: x.mean(axis=(1, 2)),
+        "max": lambda x: x.max(axis=(1, 2)),
+        "avg+max": lambda x: np.hstack([x.mean(axis=(1, 2)), x.max(axis=(1, 2))]),
+        "none": lambda x: np.stack([one[y, x_, :] for one in x for y in range(7) for x_ in range(7)]).reshape(len(x), -1),
+    }
+    x = pooled[fitted.pool](cells.astype(np.float64))
+    for layer in list(fitted.params.values())[:-1]:
+        x = np.maximum(x @ layer["kernel"].astype(np.float64) + layer["bias"], 0)
+    last = list(fitted.params.values())[-1]
+    return (x @ last["kernel"].astype(np.float64) + last["bias"])[:, 0]
+
+
+def sigmoid(logit: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logit))
+
+
+def session(model: onnx.ModelProto) -> ort.InferenceSession:
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def part(model: onnx.ModelProto, first: str, last: list[str]) -> ort.InferenceSession:
+    """The part of a model from one tensor to others."""
+    return session(onnx.utils.Extractor(onnx.shape_inference.infer_shapes(model)).extract_model([first], last))
+
+
+# The graph
+
+
+@pytest.mark.parametrize("mode", ["torch", "caffe", "unit"])
+def test_preprocessing_in_the_graph_is_what_the_weights_were_trained_on(
+    params: vgg16.Params, photos: np.ndarray, mode: vgg16.Mode
+) -> None:
+    rgb = photos.astype(np.float64)
+    expected = {
+        "torch": (rgb / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+        "caffe": rgb[..., ::-1] - [103.939, 116.779, 123.68],
+        "unit": rgb / 255,
+    }[mode]
+    run = part(export.build(params, mode, fitted_head("avg"), {}), "image", ["normalised"])
+    (found,) = run.run(None, {"image": photos})
+    np.testing.assert_allclose(found.transpose(0, 2, 3, 1), expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", HEADS.values(), ids=HEADS.keys())
+@pytest.mark.parametrize("pool", POOLS)
+def test_head_in_the_graph_is_the_head(params: vgg16.Params, pool: str, hidden: tuple[int, ...]) -> None:
+    fitted = fitted_head(pool, hidden)
+    cells = np.random.default_rng(2).gamma(0.5, 2, (3, 7, 7, 512)).astype(np.float32)
+    run = part(export.build(params, "torch", fitted, {}), CELLS, ["probability"])
+    (found,) = run.run(None, {CELLS: cells.transpose(0, 3, 1, 2)})
+    expected = sigmoid(reference_logit(fitted, cells))
+    assert found.dtype == np.float32
+    assert np.ptp(expected) > 0.01  # the photos differ
+    np.testing.assert_allclose(found, np.stack([1 - expected, expected], axis=1), atol=2e-6)
+
+
+def test_the_whole_graph_agrees_with_the_flax_module_in_any_batch(params: vgg16.Params, photos: np.ndarray) -> None:
+    fitted = fitted_head("avg", feature_size=100)
+    cells = vgg16.VGG16().apply({"params": params}, vgg16.normalise(jnp.asarray(photos), "caffe"))
+    logit = reference_logit(fitted, np.asarray(cells))
+    run = session(export.build(params, "caffe", fitted, {}))
+    probability, heatmap = run.run(["probability", "heatmap"], {"image": photos})
+    assert ((sigmoid(logit) > 0.01) & (sigmoid(logit) < 0.99)).all()
+    np.testing.assert_allclose(probability[:, 1], sigmoid(logit), atol=1e-5)
+    np.testing.assert_allclose(heatmap.mean(axis=(1, 2)) + fitted.params["output"]["bias"], logit, rtol=1e-4, atol=1e-4)
+    (alone,) = run.run(["probability"], {"image": photos[1:]})
+    np.testing.assert_allclose(alone, probability[1:], atol=1e-6)
+
+
+def test_small_probabilities_of_the_first_class_keep_their_digits(params: vgg16.Params) -> None:
+    fitted = fitted_head("avg")
+    output = {"kernel": np.zeros((512, 1), np.float32), "bias": np.float32([12.0])}
+    run = part(export.build(params, "torch", replace(fitted, params={"output": output}), {}), CELLS, ["probability"])
+    (found,) = run.run(None, {CELLS: np.zeros((1, 512, 7, 7), np.float32)})
+    assert found[0, 0] == pytest.approx(1 / (1 + np.exp(12.0)), rel=1e-4)  # 1 - 0.99999386 in float32 would be 1 % off
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_the_model_keeps_the_contract(params: vgg16.Params, pool: str) -> None:
+    model = export.build(params, "torch", fitted_head(pool, (8,)), METADATA)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version == 8
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert sum(np.prod(tensor.dims) for tensor in model.graph.initializer if tensor.name.startswith("block")) == 14_714_688
+    run = session(model)
+    assert [(i.name, i.type, i.shape) for i in run.get_inputs()] == [("image", "tensor(uint8)", ["N", 224, 224, 3])]
+    assert [(o.name, o.type, o.shape) for o in run.get_outputs()] == [("probability", "tensor(float)", ["N", 2])]
+    assert run.get_modelmeta().custom_metadata_map == METADATA | {"heatmap": "none"}
+
+
+def test_heat_map_of_a_linear_head_on_averages_adds_up_to_the_logit(params: vgg16.Params) -> None:
+    fitted = fitted_head("avg")
+    model = export.build(params, "torch", fitted, METADATA)
+    onnx.checker.check_model(model, full_check=True)
+    run = session(model)
+    shapes = {output.name: (output.type, output.shape) for output in run.get_outputs()}
+    assert shapes == {"probability": ("tensor(float)", ["N", 2]), "heatmap": ("tensor(float)", ["N", 7, 7])}
+    assert run.get_modelmeta().custom_metadata_map["heatmap"] == "class activation map"
+    cells = np.random.default_rng(3).gamma(0.5, 2, (3, 7, 7, 512)).astype(np.float32)
+    (heatmap,) = part(model, CELLS, ["heatmap"]).run(None, {CELLS: cells.transpose(0, 3, 1, 2)})
+    output = fitted.params["output"]
+    np.testing.assert_allclose(heatmap, (cells.astype(np.float64) @ output["kernel"])[..., 0], atol=1e-4)
+    np.testing.assert_allclose(heatmap.mean(axis=(1, 2)) + output["bias"], reference_logit(fitted, cells), atol=1e-5)
+
+
+@pytest.mark.parametrize(("pool", "hidden"), [("max", ()), ("avg+max", ()), ("none", ()), ("avg", (8,))])
+def test_other_heads_have_no_heat_map(pool: str, hidden: tuple[int, ...]) -> None:
+    assert export.heat_map_kind(fitted_head(pool, hidden)) == "none"
+
+
+def test_decisions_are_those_of_the_evaluation_and_of_the_client() -> None:
+    assert export.THRESHOLD == evaluate.THRESHOLD == predict.THRESHOLD
+
+
+# The stage
+
+
+@pytest.fixture(scope="module")
+def weights_file(params: vgg16.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
+    weights.save(path, weights.Weights(params, "torch", weights.fingerprint(params), "random"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of two classes in three splits; of the test split one cannot be read."""
+    root = tmp_path_factory.mktemp("photos")
+    for seed, (split, name) in enumerate((s, c) for s in ("train", "validation", "test") for c in ("cats", "dogs")):
+        (root / split / name).mkdir(parents=True)
+        Image.fromarray(photo(seed)).save(root / split / name / "0.png")
+    (root / "test" / "dogs" / "broken.jpg").write_bytes(b"no photo")
+    return root
+
+
+@pytest.fixture
+def run(params: vgg16.Params, tmp_path: Path) -> Path:
+    """A run directory whose head was trained on features of overridden preprocessing."""
+    fingerprint = {
+        "weights_sha256": weights.fingerprint(params),
+        "preprocessing": "caffe",
+        "preprocessing_version": vgg16.PREPROCESSING_VERSION,
+        "image": images.RECIPE,
+        "classes": ["cats", "dogs"],
+    }
+    directory = tmp_path / "run"
+    directory.mkdir()
+    head.save(directory / "head.safetensors", fitted_head("avg+max", (8,), fingerprint, feature_size=100))
+    return directory
+
+
+def settings(run: Path, weights_file: Path, folder: Path) -> ExportConfig:
+    return ExportConfig(run=run, weights=str(weights_file), data=str(folder), parity_photos=2)
+
+
+def test_export_writes_a_file_that_stands_alone(
+    run: Path, weights_file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {"split": "test", "n": 9, "metrics": {"accuracy": {"value": 1.0}}, "worst": [{"id": "private.jpg"}]}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    path = export.export(settings(run, weights_file, folder))
+    assert path == run / "model.onnx"
+    assert sorted(one.name for one in run.iterdir()) == ["head.safetensors", "metrics.json", "model.onnx"]
+    assert "agrees with JAX on 2 photos" in " ".join(capsys.readouterr().err.split())
+    predictor = predict.Predictor(path)
+    assert predictor.classes == ("cats", "dogs")
+    said = predictor.metadata
+    fitted = head.load(run / "head.safetensors")
+    assert said["preprocessing"] == "caffe"
+    assert said["weights_sha256"] == fitted.fingerprint["weights_sha256"]
+    assert json.loads(said["features"]) == fitted.fingerprint
+    assert len(said["features_fingerprint"]) == 64
+    assert json.loads(said["recipe"]) == images.RECIPE
+    assert json.loads(said["test_metrics"])["n"] == 9
+    assert "private.jpg" not in str(said)
+    assert json.loads(said["parity"]) == {"photos": 2, "data": str(folder), "tolerance": 1e-4}
+    assert said["version"] == __version__
+    assert "Apache-2.0" in said["licences"]
+    assert "BSD-3-Clause" in said["licences"]
+
+
+def test_a_model_that_disagrees_with_jax_is_not_written(
+    run: Path, weights_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = export.build
+
+    def tampered(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metadata: dict[str, str]) -> onnx.ModelProto:
+        output = fitted.params["output"]
+        shifted = {**fitted.params, "output": {**output, "bias": output["bias"] + np.float32(0.1)}}
+        return build(params, mode, replace(fitted, params=shifted), metadata)
+
+    monkeypatch.setattr(export, "build", tampered)
+    message = r"model\.onnx: expected JAX's probabilities within 0\.0001 .* on 2 photos of .*, found a difference of 0\.0"
+    with pytest.raises(CatdogError, match=message):
+        export.export(settings(run, weights_file, folder))
+    assert [one.name for one in run.iterdir()] == ["head.safetensors"]
+    (run / "model.onnx").write_bytes(b"the model of yesterday")
+    monkeypatch.setattr(export, "_expected", lambda loaded, fitted, photos: np.full(len(photos), 0.5))
+    with pytest.raises(CatdogError, match="expected JAX's probabilities"):
+        export.export(settings(run, weights_file, folder))
+    assert (run / "model.onnx").read_bytes() == b"the model of yesterday"
+    assert sorted(one.name for one in run.iterdir()) == ["head.safetensors", "model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("shift", "found"),
+    [
+        (lambda p: p + 2e-4, "found a difference of 0.0002 and 0 other decisions"),
+        (lambda p: np.where(p >= 0.5, 0.5 - 1e-6, 0.5 + 1e-6), "2 other decisions"),
+        (lambda p: np.full_like(p, np.nan), "found a difference of nan"),
+    ],
+    ids=["probability", "decision", "NaN"],
+)
+def test_parity_fails_on_a_difference_a_decision_or_nan(
+    shift: Callable[[np.ndarray], np.ndarray], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Session:
+        """ONNX Runtime with a model that says 0.500001 of everything, so that a decision can differ where little else does."""
+
+        def __init__(self, model: bytes, providers: list[str]):
+            del model, providers
+
+        def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            second = np.full(len(inputs["image"]), 0.500001)
+            return [np.stack([1 - second, second], axis=1).astype(np.float32)]
+
+    monkeypatch.setattr(export.ort, "InferenceSession", Session)
+    expected = np.full(1, 0.500001)
+    black = np.zeros((1, 224, 224, 3), np.uint8)
+    assert export._check_parity(Path("m.onnx"), b"", expected, black, "photos") < 1e-6
+    with pytest.raises(CatdogError, match=found):
+        export._check_parity(Path("m.onnx"), b"", shift(expected), black, "photos")
+
+
+def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
+    fitted = head.load(run / "head.safetensors")
+    head.save(run / "head.safetensors", replace(fitted, fingerprint=fitted.fingerprint | {"weights_sha256": "0" * 64}))
+    with pytest.raises(
+        CatdogError, match=rf"vgg16\.safetensors: expected the weights .*sha256 {'0' * 64}, found [0-9a-f]{{64}} "
+    ):
+        export.export(settings(run, weights_file, folder))
+    assert not (run / "model.onnx").exists()
+
+
+def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
+    fitted = head.load(run / "head.safetensors")
+    other = fitted.fingerprint | {"image": images.RECIPE | {"version": 0}}
+    head.save(run / "head.safetensors", replace(fitted, fingerprint=other))
+    with pytest.raises(CatdogError, match=r"expected image = .*'version': 0"):
+        export.export(settings(run, weights_file, folder))
+
+
+def test_one_photo_proves_nothing() -> None:
+    with pytest.raises(UsageError, match="parity_photos: expected 2 or more, found 1"):
+        export.export(ExportConfig(parity_photos=1))
+
+
+# The photos of the comparison
+
+
+def test_unreadable_photos_are_passed_over_and_the_test_split_comes_first(folder: Path) -> None:
+    source, pixels = export._parity_photos(ExportConfig(data=str(folder), parity_photos=2))
+    assert source == str(folder)
+    expected = [images.decode((folder / "test" / name / "0.png").read_bytes()) for name in ("cats", "dogs")]
+    assert sorted(one.tobytes() for one in pixels) == sorted(one.tobytes() for one in expected)
+
+
+def test_photos_of_which_none_can_be_read_are_an_error(tmp_path: Path) -> None:
+    for split in data.SPLITS:
+        for name in ("cats", "dogs"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "0.jpg").write_bytes(b"no photo")
+    with pytest.raises(CatdogError, match="expected at least 2 photos that can be read, found 0"):
+        export._parity_photos(ExportConfig(data=str(tmp_path)))
+
+
+def test_by_default_the_photos_are_those_of_the_training(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "features"
+    cache.mkdir()
+    manifest = {"format": 1, "source": str(folder), "fingerprint": {}, "splits": {}}
+    (cache / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "config.json").write_text(json.dumps({"features": str(cache)}))
+    assert export._parity_dataset(ExportConfig(run=tmp_path)).source == str(folder)
+    assert capsys.readouterr().err == ""
+    (cache / "manifest.json").unlink()
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda source: load(str(folder)) if source == "demo" else pytest.fail(source))
+    assert export._parity_dataset(ExportConfig(run=tmp_path)).classes == ("cats", "dogs")
+    assert "comparing on the embedded drawings" in " ".join(capsys.readouterr().err.split())
