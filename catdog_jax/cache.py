@@ -59,7 +59,8 @@ def write_shard(out: Path, name: str, rows: Rows, fingerprint: dict[str, Any]) -
     dtype = fingerprint["dtype"]
     cells = (GRID, GRID, CHANNELS) if fingerprint["pool"] == "none" else (columns(fingerprint["pool"]),)
     nothing = np.zeros((0, len(fingerprint["views"]), *cells), np.float32)
-    stored = np.concatenate([nothing, *rows.features]).astype(dtype)
+    with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
+        stored = np.concatenate([nothing, *rows.features]).astype(dtype)
     if not np.isfinite(stored).all():
         raise CatdogError(f"{out / name}: features overflow {dtype} or are NaN. Use --dtype float32, or check the weights.")
     arrays = {"features": stored, "labels": np.asarray(rows.labels, np.int8)}
@@ -83,7 +84,7 @@ def write_shard(out: Path, name: str, rows: Rows, fingerprint: dict[str, Any]) -
         "source_sha256": rows.hashes,
         "skipped": rows.skipped,
     }
-    storage.write_json(out / f"{name}.json", sidecar)
+    storage.write_sealed_json(out / f"{name}.json", sidecar)
 
 
 def _array_path(directory: Path, shard: str, kind: str) -> Path:
@@ -103,7 +104,7 @@ def is_finished(out: Path, name: str, fingerprint: dict[str, Any]) -> bool:
             _check_same(out, storage.read_json(other, "shard sidecar").get("fingerprint", {}), fingerprint)
         return False
     try:
-        sidecar = storage.read_json(path, "shard sidecar")
+        sidecar = storage.read_sealed_json(path, "shard sidecar")
         _check_same(out, sidecar["fingerprint"], fingerprint)
         return all(storage.sha256_of_file(_array_path(out, name, kind)) == sidecar["arrays"][kind]["sha256"] for kind in _KINDS)
     except FingerprintError:
@@ -125,15 +126,14 @@ def write_manifest(out: Path, source: str, names: Sequence[str], fingerprint: di
     """Writes the manifest over finished shards, which makes the directory a feature cache."""
     splits: dict[str, Any] = {split: {"rows": 0, "skipped": [], "shards": []} for split in data.SPLITS}
     for name in names:
-        sidecar_path = out / f"{name}.json"
-        sidecar = storage.read_json(sidecar_path, "shard sidecar")
+        sidecar = storage.read_sealed_json(out / f"{name}.json", "shard sidecar")
         entry = splits[split_of(name)]
         entry["rows"] += len(sidecar["ids"])
         entry["skipped"] += sidecar["skipped"]
-        entry["shards"].append({"name": name, "rows": len(sidecar["ids"]), "sha256": storage.sha256_of_file(sidecar_path)})
+        entry["shards"].append({"name": name, "rows": len(sidecar["ids"])})
     versions = {package: importlib.metadata.version(package) for package in ("jax", "numpy", "pillow")}
     manifest = {"format": FORMAT, "source": source, "fingerprint": fingerprint, "splits": splits, "made_with": versions}
-    storage.write_json(out / "manifest.json", manifest | {"sha256": storage.sha256_of_json(manifest)})
+    storage.write_sealed_json(out / "manifest.json", manifest)
 
 
 def split_of(name: str) -> str:
@@ -161,13 +161,9 @@ class FeatureCache:
           CatdogError: there is no manifest (the extraction has not finished), or it is altered or of another format.
         """
         file = path / "manifest.json"
-        manifest = storage.read_json(file, "feature manifest, of a finished `catdog extract`")
+        manifest = storage.read_sealed_json(file, "feature manifest (of a finished `catdog extract`)")
         if manifest.get("format") != FORMAT:
-            raise CatdogError(
-                f"{file}: expected a feature manifest of format {FORMAT}, found {manifest.get('format')!r}. Extract again."
-            )
-        if manifest.pop("sha256", None) != storage.sha256_of_json(manifest):
-            raise CatdogError(f"{file}: expected the sha256 of its contents, found another: altered. {_MEND}")
+            raise CatdogError(f"{file}: expected format {FORMAT}, found {manifest.get('format')!r}. Extract again.")
         return cls(path, manifest)
 
     @property
@@ -242,12 +238,10 @@ class FeatureCache:
         return np.concatenate([self.load_shard(name, pool) for name in self.shard_names(split)])
 
     def _sidecar(self, name: str) -> dict[str, Any]:
-        path = self.path / f"{name}.json"
-        sidecar = storage.read_json(path, "shard sidecar")
-        recorded = next(shard["sha256"] for shard in self.manifest["splits"][split_of(name)]["shards"] if shard["name"] == name)
-        if storage.sha256_of_file(path) != recorded:
-            raise CatdogError(f"{path}: expected sha256 {recorded[:12]}…, as in the manifest, found another. {_MEND}")
-        return sidecar
+        try:
+            return storage.read_sealed_json(self.path / f"{name}.json", "shard sidecar")
+        except CatdogError as error:
+            raise CatdogError(f"{error} {_MEND}") from None
 
     def _array(self, name: str, kind: str) -> np.ndarray:
         path = _array_path(self.path, name, kind)

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, Union
 
@@ -44,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"catdog_jax {__version__}")
         return 0
     name, settings = _parse(arguments or ["--help"])
-    # Compiled programs are kept from run to run. XLA's message about the processor features of such a program is no concern
-    # of the user: the cache's keys hold them.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(storage.cache_directory() / "xla"))
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # its remarks on damage; what matters comes back as an ImageError
     try:
-        return _stage(name)(settings) or 0
+        result = _stage(name)(settings)
+        return result if isinstance(result, int) else 0
     except CatdogError as error:
         console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         return error.exit_status

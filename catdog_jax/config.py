@@ -132,6 +132,7 @@ class EvaluateConfig:
     run: Path = Path("run")
     """The run directory of `catdog train`."""
     split: Literal["train", "validation", "test"] = "test"
+    """Which photos to judge; test is for final numbers, choices are made on validation."""
     features: Path | None = None
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None

@@ -11,6 +11,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
@@ -20,7 +21,7 @@ class RateColumn(ProgressColumn):
     """Items per second of a task, with the task's unit."""
 
     def __init__(self, unit: str):
-        super().__init__()
+        super().__init__(table_column=Column(no_wrap=True))
         self._unit = unit
 
     def render(self, task: Task) -> Text:
@@ -34,7 +35,7 @@ def progress_bar(unit: str) -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=24),
         TaskProgressColumn("{task.completed:,.0f}/{task.total:,.0f}"),
         RateColumn(unit),
         TimeRemainingColumn(),

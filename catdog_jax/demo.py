@@ -123,6 +123,7 @@ def _rod(region: str, start: np.ndarray, end: np.ndarray, radius: float) -> list
 
 
 def _moved(balls: list[Ball], matrix: np.ndarray, offset: Any = 0.0) -> list[Ball]:
+    """The balls turned (or mirrored) about the origin, then shifted."""
     return [Ball(b.region, matrix @ b.centre + offset, matrix @ b.axes, matrix @ b.comb) for b in balls]
 
 
@@ -141,6 +142,7 @@ def _rotation(axis: int, degrees: float) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
+    """The vectors [..., D] at length 1."""
     return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-9)
 
 
@@ -457,8 +459,8 @@ def _groom(colour: np.ndarray, hair: np.ndarray, cover: np.ndarray, curly: bool,
     if curly:
         strands = _noise(cover.shape, 5, rng) + 0.5 * _noise(cover.shape, 2, rng)
     else:
-        noise = _noise(cover.shape, 1.4, rng)
-        strands = np.add.reduce([noise.take(along(1.4 * step), mode="wrap") for step in range(6)]) / 2.4
+        grains = _noise(cover.shape, 1.4, rng)
+        strands = np.add.reduce([grains.take(along(1.4 * step), mode="wrap") for step in range(6)]) / 2.4
     strands += 0.3 * _noise(cover.shape, 12, rng)
     source = along(-np.clip(0.5 + 0.5 * strands, 0, 1.6) * length)
     animal = np.dstack([colour, np.float32(255) * cover]).reshape(-1, 4).take(source, axis=0, mode="wrap")

@@ -15,13 +15,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
+from rich.text import Text
 
 from catdog_jax import __version__, data, features, head, images, storage, vgg16, weights
 from catdog_jax.cache import FeatureCache, check_compatible
 from catdog_jax.config import ExportConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.evaluate import THRESHOLD
+from catdog_jax.metrics import THRESHOLD
 
 OPSET, IR_VERSION = 17, 8
 TOLERANCE = 1e-4  # on probabilities; decisions must be the same, however near to it
@@ -62,10 +63,10 @@ def export(config: ExportConfig) -> Path:
     onnx.checker.check_model(model, full_check=True)
     difference = _check_parity(out, model, _expected(loaded, fitted, photos), photos, source)
     storage.write_bytes(out, model)
+    agreement = f"max |Δprobability| {difference:.1e}, decisions identical"
     console.print(
-        f"{out}: {len(model) / 1e6:.1f} MB; agrees with JAX on {len(photos)} photos of {source}: "
-        f"max |Δprobability| {difference:.1e}, decisions identical",
-        markup=False,
+        Text(f"{out}: {len(model) / 1e6:.1f} MB; agrees with JAX on {len(photos)} photos of {source}: {agreement}"),
+        soft_wrap=True,
     )
     return out
 
@@ -142,8 +143,8 @@ def _normalise(graph: _Graph, mode: vgg16.Mode) -> str:
     order = np.array(vgg16.CHANNEL_ORDER[mode])
     x = graph.node("Gather", ["image", graph.constant("channel_order", order)], "channels", axis=3)
     x = graph.node("Cast", [x], "pixels", to=TensorProto.FLOAT)
-    x = graph.node("Sub", [x, graph.constant("mean", np.float32(vgg16.MEAN[mode]))], "centred")
-    x = graph.node("Div", [x, graph.constant("std", np.float32(vgg16.STD[mode]))], "scaled")
+    x = graph.node("Sub", [x, graph.constant("mean", np.array(vgg16.MEAN[mode], np.float32))], "centred")
+    x = graph.node("Div", [x, graph.constant("std", np.array(vgg16.STD[mode], np.float32))], "scaled")
     return graph.node("Transpose", [x], "normalised", perm=[0, 3, 1, 2])
 
 
@@ -177,9 +178,13 @@ def _dense(graph: _Graph, fitted: head.FittedHead, x: str) -> str:
 
 
 def _probability(graph: _Graph, logit: str) -> str:
-    """[sigmoid(-logit), sigmoid(logit)]: 1 - sigmoid(logit) would lose the small probabilities of the first class."""
-    first = graph.node("Sigmoid", [graph.node("Neg", [logit], "negated")], "first")
-    return graph.node("Concat", [first, graph.node("Sigmoid", [logit], "second")], "probability", axis=1)
+    """[sigmoid(-logit), sigmoid(logit)], written softmax([-logit / 2, logit / 2]).
+
+    That keeps the digits of small probabilities, which 1 - sigmoid(logit) loses, and ONNX Runtime's approximate Sigmoid too.
+    """
+    both = graph.node("Concat", [graph.node("Neg", [logit], "negated"), logit], "both", axis=1)
+    halved = graph.node("Mul", [both, graph.constant("half", np.array(0.5, np.float32))], "halved")
+    return graph.node("Softmax", [halved], "probability", axis=1)
 
 
 # What goes in, and what is said of it
@@ -237,9 +242,10 @@ def _parity_dataset(config: ExportConfig) -> data.Dataset:
         return data.load(config.data)
     try:
         settings = storage.read_json(config.run / "config.json", "run's settings file")
-        return data.load(FeatureCache.open(Path(settings["features"])).source)
-    except (CatdogError, KeyError) as error:
-        console.print(f"The photos of the training are not at hand ({error}); comparing on the embedded drawings", markup=False)
+        return data.load(FeatureCache.open(config.run / settings["features"]).source)
+    except (CatdogError, KeyError, TypeError) as error:
+        message = f"The photos of the training are not at hand ({error}); comparing on the embedded drawings."
+        console.print(Text(message), soft_wrap=True)
         return data.load("demo")
 
 

@@ -153,7 +153,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
         than 5 % of a split cannot be decoded; a file cannot be written.
       UsageError: an option is out of its range.
     """
-    if config.shard_size < 1 or min(config.batch_size or 1, config.workers or 1) < 1:
+    if any(value is not None and value < 1 for value in (config.shard_size, config.batch_size, config.workers)):
         raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
     dataset = data.load(config.data)
     pretrained = weights.load(config.weights, config.preprocessing)

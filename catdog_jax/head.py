@@ -17,7 +17,7 @@ from catdog_jax.config import Pool
 from catdog_jax.errors import CatdogError
 from catdog_jax.vgg16 import Params, columns
 
-FORMAT = "1"
+FORMAT = 1
 OUTPUT = "output"
 
 
@@ -125,6 +125,7 @@ def save(path: Path, fitted: FittedHead) -> None:
     """
     tensors = {f"{name}/{part}": np.asarray(array) for name, layer in fitted.params.items() for part, array in layer.items()}
     described = {
+        "format": FORMAT,
         "layers": list(fitted.params),
         "pool": fitted.pool,
         "classes": list(fitted.classes),
@@ -132,7 +133,8 @@ def save(path: Path, fitted: FittedHead) -> None:
         "recipe": fitted.recipe,
         "sha256": digest(fitted.params),
     }
-    metadata = {"format": FORMAT, "head": json.dumps(described, sort_keys=True)}
+    # One entry, because safetensors writes several in random order.
+    metadata = {"head": json.dumps(described, sort_keys=True)}
     storage.write_bytes(path, safetensors.numpy.save(tensors, metadata))
 
 
@@ -154,9 +156,9 @@ def load(path: Path) -> FittedHead:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"format {metadata.get('format')!r}, expected {FORMAT!r}")
         described = json.loads(metadata["head"])
+        if described["format"] != FORMAT:
+            raise ValueError(f"format {described['format']!r}, expected {FORMAT}")
         params = {name: {part: tensors.pop(f"{name}/{part}") for part in ("kernel", "bias")} for name in described["layers"]}
         _check(params, described, tensors)
         classes = (str(described["classes"][0]), str(described["classes"][1]))

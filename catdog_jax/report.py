@@ -9,24 +9,17 @@ import base64
 import html
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from PIL import Image
-from sklearn.metrics import roc_curve
 
 from catdog_jax import __version__, images
+from catdog_jax.plots import PALETTE, History, Json, curves, reliability, roc
 
 THUMBNAIL = 160  # width and height in pixels
 _PERCENT = "\u202f%"  # after a narrow space that does not break
-Json = Mapping[str, Any]
-History = Mapping[str, Sequence[float]]  # a column of history.csv -> one value an epoch
 
 
 class Metric(NamedTuple):
@@ -57,16 +50,6 @@ _NOTES = {
     "train": "The head was trained on these photos: the figures say nothing about new ones.",
     "validation": "Training stopped by the loss on these photos, so the figures flatter it a little. Judge the test split too.",
 }
-_PALETTE = {  # name -> light, dark; plots are drawn in the light colours, which then become variables
-    "ink": ("#1f2328", "#e6e4df"),
-    "muted": ("#63686e", "#9c9fa3"),
-    "line": ("#deddd7", "#35383c"),
-    "paper": ("#fafaf7", "#15171a"),
-    "card": ("#fefefd", "#1c1f23"),
-    "accent": ("#17697f", "#6cc0d4"),
-    "error": ("#b5482a", "#e98e6e"),
-}
-_INK, _MUTED, _LINE, _PAPER, _CARD, _ACCENT, _ERROR = (light for light, _ in _PALETTE.values())
 
 
 def render(
@@ -129,121 +112,6 @@ def format_value(name: str, value: float) -> str:
 def format_interval(name: str, metric: Json) -> str:
     """A metric's interval as it is printed."""
     return f"{format_value(name, metric['low']).removesuffix(_PERCENT)} – {format_value(name, metric['high'])}"
-
-
-# ---------------------------------------------------------------------------------------------------- plots
-
-
-def roc(labels: np.ndarray, probabilities: np.ndarray) -> str:
-    """The ROC curve with the threshold 0.5 marked; a good one is also shown enlarged, as it hugs the corner."""
-    false_positive, true_positive, _ = roc_curve(labels, probabilities)
-    judged = probabilities >= 0.5
-    here = judged[labels == 0].mean(), judged[labels == 1].mean()
-    figure, axes = _axes("False positive rate", "True positive rate")
-    axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, dashes=(4, 3))
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    both = [axes]
-    if here[0] <= 0.1 and here[1] >= 0.9:
-        corner = axes.inset_axes((0.36, 0.16, 0.58, 0.56), xlim=(-0.002, 0.102), ylim=(0.898, 1.002))
-        corner.set(xticks=[0, 0.05, 0.1], yticks=[0.9, 0.95, 1])
-        _style(corner)
-        corner.set_facecolor(_PAPER)
-        corner.text(0.1, 0.902, "the corner, enlarged", fontsize=7.5, color=_MUTED, ha="right")
-        both.append(corner)
-    for one in both:
-        one.plot(false_positive, true_positive, color=_ACCENT, linewidth=1.6, clip_on=one is not axes)
-        one.plot(*here, "o", color=_ERROR, markersize=4.5)
-    return _svg(figure, "roc", "ROC curve: true positive rate against false positive rate")
-
-
-def reliability(bins: Sequence[Json]) -> str:
-    """Accuracy against confidence for each bin, with 95 % Wilson intervals, over a histogram of the confidences.
-
-    Args:
-      bins: those of `evaluate.calibration_bins`.
-    """
-    filled = [one for one in bins if one["count"]]
-    count, x, y = (np.array([one[key] for one in filled], float) for key in ("count", "confidence", "accuracy"))
-    figure = Figure(figsize=(4.2, 3.7), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
-    low, high = _wilson(y, count)
-    upper.plot([0.5, 1], [0.5, 1], color=_MUTED, linewidth=0.8, dashes=(4, 3))
-    upper.vlines(x, low, high, color=_ACCENT, linewidth=1.2, alpha=0.55)
-    upper.plot(x, y, "o-", color=_ACCENT, linewidth=1.2, markersize=4)
-    upper.set(ylabel="Accuracy", xlim=(0.49, 1.01), ylim=(min(0.45, low.min() - 0.03), 1.03))
-    left = np.array([max(one["low"], 0.5) for one in filled])
-    width = np.array([one["high"] for one in filled]) - left
-    lower.bar(left, count, width=width, align="edge", color=_ACCENT, alpha=0.75, edgecolor=_PAPER, linewidth=0.8)
-    lower.set(xlabel="Confidence in the predicted class", ylabel="Photos", yscale="log", ylim=(0.7, 2 * count.max()))
-    lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    lower.yaxis.set_minor_locator(NullLocator())
-    _style(upper)
-    _style(lower)
-    return _svg(figure, "reliability", "Reliability diagram: accuracy against confidence, and how many photos have it")
-
-
-def curves(history: History, metric: str, title: str) -> str:
-    """A metric of training over the epochs, for training and validation where the history has both.
-
-    Args:
-      history: see `render`.
-      metric: "loss" or "accuracy": the columns train_METRIC and validation_METRIC.
-      title: the label of the vertical axis.
-    """
-    figure, axes = _axes("Epoch", title, height=2.3)
-    for split, colour in (("train", _MUTED), ("validation", _ACCENT)):
-        if column := history.get(f"{split}_{metric}"):
-            axes.plot(
-                history["epoch"], column, color=colour, linewidth=1.5, label=split, marker="o" if len(column) < 2 else None
-            )
-    best = history["epoch"][int(np.argmin(history["validation_loss"]))]
-    axes.axvline(best, color=_ERROR, linewidth=0.8, dashes=(4, 3), label=f"best epoch: {best:g}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=7.5, labelcolor=_INK)
-    return _svg(figure, metric, f"{title} over the epochs of training")
-
-
-def _wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return centre - half, centre + half
-
-
-def _axes(x: str, y: str, height: float = 3.7) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.2, height), layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=x, ylabel=y)
-    _style(axes)
-    return figure, axes
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_LINE)
-    axes.tick_params(colors=_MUTED, labelsize=7.5, width=0.8, length=3, color=_LINE)
-    axes.grid(color=_LINE, linewidth=0.5)
-    axes.set(axisbelow=True, facecolor="none")
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=_INK, fontsize=8.5)
-
-
-def _svg(figure: Figure, name: str, description: str) -> str:
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": name}
-    ):  # text stays text; the same plot, the same bytes
-        figure.savefig(buffer, format="svg", facecolor="none", metadata=nothing)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{_text(description)}"', 1)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)  # ids are unique in the page, not only in the plot
-    svg = re.sub(r" font-family: [^;\"]*;?|<style.*?</style>", "", svg)
-    for variable, (light, _) in _PALETTE.items():
-        svg = svg.replace(light, f"var(--{variable})")
-    return svg
-
-
-# ---------------------------------------------------------------------------------------------------- the parts of the page
 
 
 def _text(value: object) -> str:
@@ -373,7 +241,7 @@ def _details(title: str, values: Json) -> str:
 
 
 def _stylesheet() -> str:
-    light, dark = ("".join(f"--{name}:{pair[mode]};" for name, pair in _PALETTE.items()) for mode in (0, 1))
+    light, dark = ("".join(f"--{name}:{pair[mode]};" for name, pair in PALETTE.items()) for mode in (0, 1))
     return f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{_CSS}"
 
 

