@@ -9,6 +9,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
+
 Pool = Literal["avg", "max", "avg+max", "none"]
 Preprocessing = Literal["torch", "caffe", "unit"]
 
@@ -137,6 +139,8 @@ class EvaluateConfig:
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None
     """Photos to judge end to end, instead of cached features."""
+    out: Path | None = None
+    """Where metrics.json and report.html go; by default the run directory."""
     weights: str = "auto"
     """Where the VGG16 weights come from, for --data."""
     bootstrap: int = 2000
@@ -184,7 +188,11 @@ class RunConfig:
     data: str = "demo"
     """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), or `demo` for the embedded drawings."""
     out: Path = Path("run")
-    """The run directory; the features go to OUT/features, from where an interrupted run resumes."""
+    """The run directory."""
+    features: Path | None = None
+    """The feature cache to write or to resume; by default OUT/features. Several runs may share one."""
+    pool: Pool | None = None
+    """What is kept of the 7x7 cells; by default what the preset needs. A cache with `none` serves every preset."""
     preset: Literal["default", "reference"] = "default"
     """default: the best found on validation. reference: the classic recipe (7x7x512 flattened, L2 0.05, decaying Adam)."""
     weights: str = "auto"

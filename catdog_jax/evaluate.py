@@ -17,10 +17,10 @@ from rich.table import Table
 
 from catdog_jax import data, features, head, images, report, storage, vgg16, weights
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
-from catdog_jax.config import EvaluateConfig
+from catdog_jax.config import THRESHOLD, EvaluateConfig
 from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.metrics import THRESHOLD, bootstrap, calibration_bins, metrics
+from catdog_jax.metrics import bootstrap, calibration_bins, metrics
 
 FORMAT = 1
 WORST = 24
@@ -64,9 +64,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     judged = judge_cache(config, fitted) if config.data is None else judge_photos(config.data, config, fitted)
     result = summarise(judged, fitted.classes, config)
     suffix = "" if config.split == "test" else f"-{config.split}"
-    page = config.run / f"report{suffix}.html"
+    out = config.out or config.run
+    page = out / f"report{suffix}.html"
     storage.write_bytes(page, _page(config, fitted, judged, result).encode("utf-8", "backslashreplace"))  # of ids not in UTF-8
-    storage.write_json(config.run / f"metrics{suffix}.json", result)
+    storage.write_json(out / f"metrics{suffix}.json", result)
     console.print(table(result))
     console.print(f"Report: {page}", markup=False, soft_wrap=True)
     return result

@@ -19,10 +19,9 @@ from rich.text import Text
 
 from catdog_jax import __version__, data, features, head, images, storage, vgg16, weights
 from catdog_jax.cache import FeatureCache, check_compatible
-from catdog_jax.config import ExportConfig
+from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.metrics import THRESHOLD
 
 OPSET, IR_VERSION = 17, 8
 TOLERANCE = 1e-4  # on probabilities; decisions must be the same, however near to it

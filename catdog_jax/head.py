@@ -107,9 +107,14 @@ def probabilities(params: Params, x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(logit / 2))  # the sigmoid, without overflow
 
 
+def in_order(params: Params) -> Params:
+    """The layers in the order of the network, which JAX's transformations lose: they sort the keys of a dict."""
+    return {name: params[name] for name in sorted(params, key=lambda name: (name == OUTPUT, len(name), name))}
+
+
 def logits(params: Params, x: jax.Array, dropout: float | jax.Array = 0.0, dropout_key: jax.Array | None = None) -> jax.Array:
     """Applies a head: features [N, columns] -> logits [N] of the second class; see `Head` for the dropout."""
-    hidden = tuple(layer["kernel"].shape[1] for name, layer in params.items() if name != OUTPUT)
+    hidden = tuple(layer["kernel"].shape[1] for name, layer in in_order(params).items() if name != OUTPUT)
     rngs = None if dropout_key is None else {"dropout": dropout_key}
     return cast(jax.Array, Head(hidden).apply({"params": params}, x, dropout, rngs=rngs))
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import sklearn.metrics
 
+from catdog_jax.config import THRESHOLD
 from catdog_jax.errors import CatdogError, UsageError
 
-THRESHOLD = 0.5
 BINS = 15
 _CHUNK = 2**21  # resamples times rows that `bootstrap` holds at once: 16 MiB an array
 

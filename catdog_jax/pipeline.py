@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catdog_jax import data, evaluate, export, features, images, predict, report, train
-from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
+from catdog_jax.config import PRESETS, THRESHOLD, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
 from catdog_jax.console import console
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
@@ -24,12 +24,11 @@ def run(config: RunConfig) -> None:
     Raises:
       CatdogError: of any stage; what the stages before wrote stays.
     """
-    cache = config.out / "features"
+    cache = config.features or config.out / "features"
+    pool = config.pool or PRESETS[config.preset].pool
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
-        features.extract(
-            ExtractConfig(config.data, cache, config.weights, pool=PRESETS[config.preset].pool, views=config.views)
-        )
+        features.extract(ExtractConfig(config.data, cache, config.weights, pool=pool, views=config.views))
     with _stage(times, "train", f"a head, preset {config.preset}"):
         train.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
     with _stage(times, "evaluate", "on the test split"):
@@ -61,7 +60,7 @@ def _unseen(config: RunConfig, model: Path) -> Table:
             table.add_row(Text(record.id), predictor.classes[record.label], Text(f"cannot be read: {error}", "yellow"))
             continue
         probability = predictor(pixels[np.newaxis])[0]
-        decision = int(probability[1] >= predict.THRESHOLD)
+        decision = int(probability[1] >= THRESHOLD)
         style = "green" if decision == record.label else "red"
         truth, verdict = predictor.classes[record.label], predictor.classes[decision]
         table.add_row(Text(record.id), Text(truth), Text(verdict, style), f"{probability[decision]:.1%}")

@@ -24,11 +24,10 @@ from rich.table import Table
 from rich.text import Text
 
 from catdog_jax import data, images
-from catdog_jax.config import PredictConfig
+from catdog_jax.config import THRESHOLD, PredictConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
 
-THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
 Row = dict[str, Any]  # see `predictions`
 _INPUT = f"image tensor(uint8) [N, {images.SIZE}, {images.SIZE}, 3]"

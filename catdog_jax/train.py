@@ -204,16 +204,11 @@ def fit(recipe: Recipe, training: Loaders, validation: Loaders, scaling: Scaling
                 progress.update(task, total=epoch)
                 break
     assert best is not None
-    return Fit(_in_order(best_params), best, tuple(history))
+    return Fit(head.in_order(best_params), best, tuple(history))
 
 
 def _steps(chunk: Chunk, recipe: Recipe) -> int:
     return -(-len(chunk.y) // recipe.batch_size)
-
-
-def _in_order(params: Params) -> Params:
-    """The layers in the order of the network; JAX sorts the keys of a dict."""
-    return {name: params[name] for name in sorted(params, key=lambda name: (name == head.OUTPUT, len(name), name))}
 
 
 def _run_epoch(

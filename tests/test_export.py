@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
-from catdog_jax import __version__, cache, data, evaluate, export, head, images, predict, vgg16, weights
+from catdog_jax import __version__, cache, data, export, head, images, predict, vgg16, weights
 from catdog_jax.config import ExportConfig
 from catdog_jax.errors import CatdogError, UsageError
 
@@ -181,10 +181,6 @@ def test_heat_map_of_a_linear_head_on_averages_adds_up_to_the_logit(params: vgg1
 @pytest.mark.parametrize(("pool", "hidden"), [("max", ()), ("avg+max", ()), ("none", ()), ("avg", (8,))])
 def test_other_heads_have_no_heat_map(pool: str, hidden: tuple[int, ...]) -> None:
     assert export.heat_map_kind(fitted_head(pool, hidden)) == "none"
-
-
-def test_decisions_are_those_of_the_evaluation_and_of_the_client() -> None:
-    assert export.THRESHOLD == evaluate.THRESHOLD == predict.THRESHOLD
 
 
 # The stage
