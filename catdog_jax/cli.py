@@ -35,6 +35,7 @@ _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployabl
 
 `catdog run` does everything, on drawn photos unless --data names a folder; the other stages do one part each, on the files of
 the stage before. `catdog STAGE --help` lists a stage's options."""
+_MAX_CPU_DEVICES = 16  # each keeps the weights, 0.2 GB
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"catdog_jax {__version__}")
         return 0
     name, settings = _parse(arguments or ["--help"])
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(_cores(), _MAX_CPU_DEVICES)))  # see features.Extractor
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(storage.cache_directory() / "xla"))
     warnings.filterwarnings("ignore", module=r"PIL\.")  # its remarks on damage; what matters comes back as an ImageError
     try:
@@ -60,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("interrupted; what was finished is kept. Run the same command again to go on from there.")
         return INTERRUPTED
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parse(arguments: list[str]) -> tuple[str, Any]:

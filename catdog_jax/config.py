@@ -42,8 +42,8 @@ class ExtractConfig:
     """Override the preprocessing that the weights were trained with (for ablations only)."""
     pool: Pool = "avg"
     """How the 7x7 cells become one vector; `none` keeps them all, and every head can be trained on them."""
-    views: tuple[Literal["original", "mirror"], ...] = ("original",)
-    """What is kept of each photo: the photo, its mirror image, or both."""
+    views: Literal["original", "original,mirror"] = "original"
+    """What is kept of each photo: the photo, or the photo and its mirror image (more to train on, for twice the time)."""
     dtype: Literal["float16", "float32"] = "float16"
     """The type of the stored features."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -51,7 +51,7 @@ class ExtractConfig:
     conv: Literal["auto", "direct", "winograd"] = "auto"
     """The convolution algorithm; auto is Winograd on CPU, direct elsewhere."""
     batch_size: int | None = None
-    """Photos a device computes at once; by default 16 on CPU, 256 elsewhere."""
+    """Photos a device computes at once; by default 8 on a CPU core, 256 elsewhere."""
     shard_size: int = 512
     """Photos a shard; an interrupted run loses at most the shard in progress."""
     workers: int | None = None
@@ -197,7 +197,7 @@ class RunConfig:
     """default: the best found on validation. reference: the classic recipe (7x7x512 flattened, L2 0.05, decaying Adam)."""
     weights: str = "auto"
     """Where the VGG16 weights come from; see `catdog port --help`."""
-    views: tuple[Literal["original", "mirror"], ...] = ("original",)
-    """What is kept of each photo for training."""
+    views: Literal["original", "original,mirror"] = "original"
+    """What is kept of each photo; the mirror image is more to train on, for twice the time."""
     seed: int = 0
     """Decides the initial weights, the order of rows and the dropout."""

@@ -258,7 +258,7 @@ def _readable(records: Iterable[data.Record]) -> Iterable[np.ndarray]:
 
 def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray) -> np.ndarray:
     """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
-    extract = features.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH * jax.local_device_count())
+    extract = features.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
     with jax.default_matmul_precision("highest"):  # or GPUs round to TF32 and TPUs to bfloat16
         return head.probabilities(fitted.params, extract(photos))
 

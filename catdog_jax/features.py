@@ -47,10 +47,13 @@ class Extractor:
         conv: str = "auto",
         batch_size: int | None = None,
     ):
-        """Puts the weights on the devices. See `ExtractConfig` for the options.
+        """Puts the weights on the devices. See `ExtractConfig` for the options; `batch_size` counts one device's photos.
+
+        Where the command line has made each CPU core a device, each computes its photos alone on one thread: without the
+        barriers between threads of one computation, two cores extract about one and a half times as fast.
 
         Raises:
-          UsageError: Winograd was asked for in bfloat16, or the batch does not divide over the devices.
+          UsageError: Winograd was asked for in bfloat16.
         """
         devices = jax.local_devices()
         on_cpu = devices[0].platform == "cpu"
@@ -59,9 +62,7 @@ class Extractor:
             conv = "winograd" if on_cpu and self.precision == "float32" else "direct"
         if conv == "winograd" and self.precision != "float32":
             raise UsageError(f"--conv winograd: expected --precision float32, found {self.precision}. Choose one of the two.")
-        self.batch_size = batch_size or (16 if on_cpu else 256) * len(devices)
-        if self.batch_size % len(devices):
-            raise UsageError(f"--batch-size: expected a multiple of {len(devices)} devices, found {self.batch_size}.")
+        self.batch_size = (batch_size or (8 if on_cpu else 256)) * len(devices)
         mesh = Mesh(np.array(devices), ("batch",))
         self._by_photo = NamedSharding(mesh, PartitionSpec("batch"))
         params = winograd.transform_kernels(pretrained.params) if conv == "winograd" else pretrained.params
@@ -77,7 +78,10 @@ class Extractor:
 
             return jnp.stack([features(view) for view in views], axis=1)
 
-        self._compute = jax.jit(compute, out_shardings=self._by_photo)
+        by_photo, alike = PartitionSpec("batch"), PartitionSpec()
+        on_each_device = jax.shard_map(compute, mesh=mesh, in_specs=(alike, by_photo), out_specs=by_photo)
+        options = {"xla_cpu_multi_thread_eigen": False} if on_cpu and len(devices) > 1 else None
+        self._compute = jax.jit(on_each_device, compiler_options=options)
 
     def dispatch(self, photos: np.ndarray) -> jax.Array:
         """Starts computing one padded batch and returns at once.
@@ -135,7 +139,7 @@ def fingerprint(config: ExtractConfig, dataset: Dataset, pretrained: weights.Wei
         "preprocessing_version": vgg16.PREPROCESSING_VERSION,
         "image": images.RECIPE,
         "pool": config.pool,
-        "views": list(config.views),
+        "views": config.views.split(","),
         "dtype": config.dtype,
         "precision": precision,
         "shard_size": config.shard_size,
@@ -157,7 +161,8 @@ def extract(config: ExtractConfig) -> FeatureCache:
         raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
     dataset = data.load(config.data)
     pretrained = weights.load(config.weights, config.preprocessing)
-    extractor = Extractor(pretrained, config.pool, config.views, config.precision, config.conv, config.batch_size)
+    views = config.views.split(",")
+    extractor = Extractor(pretrained, config.pool, views, config.precision, config.conv, config.batch_size)
     prints = fingerprint(config, dataset, pretrained, extractor.precision)
     shards = plan(dataset, config.shard_size)
     pending = [shard for shard in shards if not cache.is_finished(config.out, shard.name, prints)]

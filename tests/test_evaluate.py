@@ -70,7 +70,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             draw(tmp_path / "photos" / "test" / name / f"{grey}.png", grey)
     (tmp_path / "photos" / BROKEN).write_bytes(b"no photo")
     config = ExtractConfig(
-        data=str(tmp_path / "photos"), out=tmp_path / "features", views=("original", "mirror"), shard_size=10, batch_size=5
+        data=str(tmp_path / "photos"), out=tmp_path / "features", views="original,mirror", shard_size=10, batch_size=5
     )
     cache = features.extract(config)
     run = tmp_path / "run"
