@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from catdog_jax import demo, images
+from catdog_jax import animals, demo, images, scenes
 from catdog_jax.errors import CatdogError
 
 FEW = {"train": 2, "validation": 1, "test": 1}
@@ -58,17 +58,17 @@ def test_pictures_are_rgb_of_the_size_asked_for(size):
 
 
 def test_every_breed_can_be_drawn_in_every_pose(monkeypatch):
-    for breed in demo.BREEDS:
-        monkeypatch.setattr(demo, "BREEDS", (breed,))
-        for pose in set(demo.POSES):
-            monkeypatch.setattr(demo, "POSES", (pose,))
+    for breed in animals.BREEDS:
+        monkeypatch.setattr(scenes, "BREEDS", (breed,))
+        for pose in set(animals.POSES):
+            monkeypatch.setattr(scenes, "POSES", (pose,))
             assert pixels(breed.kind, 0, 48).std() > 5, (breed.name, pose)
 
 
 def test_the_nearer_of_two_balls_hides_the_other():
     centres = np.array([(10, 10, 0), (13, 10, 20)], np.float32)
     axes = np.array([np.diag((6, 6, 6)), np.diag((3, 3, 3))], np.float32)
-    depth, part = demo._cast(centres, axes, (24, 20))
+    depth, part = scenes._cast(centres, axes, (24, 20))
     y, x = np.mgrid[:20, :24]
     large, small = (x - 10) ** 2 + (y - 10) ** 2 < 36, (x - 13) ** 2 + (y - 10) ** 2 < 9
     np.testing.assert_array_equal(part, np.where(small, 1, np.where(large, 0, -1)))
@@ -128,7 +128,7 @@ def test_the_default_set_is_drawn_once(small_cache, monkeypatch):
 
 
 def test_a_killed_run_leaves_no_half_set(small_cache, monkeypatch):
-    scene, left = demo._scene, [None] * 2
+    scene, left = demo.scene, [None] * 2
 
     def interrupted(*args):
         if not left:
@@ -136,11 +136,11 @@ def test_a_killed_run_leaves_no_half_set(small_cache, monkeypatch):
         left.pop()
         return scene(*args)
 
-    monkeypatch.setattr(demo, "_scene", interrupted)
+    monkeypatch.setattr(demo, "scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         demo.draw_once()
     assert list(small_cache.iterdir()) == []
-    monkeypatch.setattr(demo, "_scene", scene)
+    monkeypatch.setattr(demo, "scene", scene)
     assert len(files(demo.draw_once())) == 4
 
 
