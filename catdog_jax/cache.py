@@ -8,7 +8,7 @@ cache. Everything that decides the bytes is in the fingerprint; a directory is o
 
 import importlib.metadata
 import io
-import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,9 +99,13 @@ def is_finished(out: Path, name: str, fingerprint: dict[str, Any]) -> bool:
     """
     path = out / f"{name}.json"
     if not path.exists():
-        others = out.glob(f"{name.split('-')[0]}-*.json") if out.is_dir() else ()
-        for other in itertools.islice(others, 1):  # another --shard-size gives other names
-            _check_same(out, storage.read_json(other, "shard sidecar").get("fingerprint", {}), fingerprint)
+        for other in out.glob("*-of-*.json"):  # shards of another fingerprint may have other names
+            try:
+                found = storage.read_sealed_json(other, "shard sidecar")["fingerprint"]
+            except CatdogError:  # damaged: it will be computed again
+                continue
+            _check_same(out, found, fingerprint)
+            break
         return False
     try:
         sidecar = storage.read_sealed_json(path, "shard sidecar")
@@ -111,6 +115,11 @@ def is_finished(out: Path, name: str, fingerprint: dict[str, Any]) -> bool:
         raise
     except (CatdogError, KeyError, TypeError, OSError):
         return False
+
+
+def skipped(out: Path, name: str) -> list[dict[str, str]]:
+    """The unreadable photos of a finished shard: [{"id": …, "reason": …}]."""
+    return storage.read_sealed_json(out / f"{name}.json", "shard sidecar")["skipped"]
 
 
 def _check_same(out: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -132,6 +141,8 @@ def write_manifest(out: Path, source: str, names: Sequence[str], fingerprint: di
         entry["skipped"] += sidecar["skipped"]
         entry["shards"].append({"name": name, "rows": len(sidecar["ids"])})
     versions = {package: importlib.metadata.version(package) for package in ("jax", "numpy", "pillow")}
+    if Path(source).exists():  # as seen from the cache, so that both can be found from anywhere
+        source = os.path.relpath(Path(source).resolve(), out.resolve())
     manifest = {"format": FORMAT, "source": source, "fingerprint": fingerprint, "splits": splits, "made_with": versions}
     storage.write_sealed_json(out / "manifest.json", manifest)
 
@@ -174,7 +185,8 @@ class FeatureCache:
     @property
     def source(self) -> str:
         """The data set, as `data.load` takes it."""
-        return self.manifest["source"]
+        source = os.path.normpath(self.path.resolve() / self.manifest["source"])
+        return source if Path(source).exists() else self.manifest["source"]
 
     @property
     def classes(self) -> tuple[str, str]:
@@ -208,8 +220,8 @@ class FeatureCache:
         return self._array(name, "labels")
 
     def shard_names(self, split: str) -> list[str]:
-        """The stems of a split's files, in order."""
-        return [shard["name"] for shard in self.manifest["splits"][split]["shards"]]
+        """The stems of a split's files, in order, without shards that have no readable photo."""
+        return [shard["name"] for shard in self.manifest["splits"][split]["shards"] if shard["rows"]]
 
     def load_shard(self, name: str, pool: Pool) -> np.ndarray:
         """The features of one shard, pooled as a head wants them.

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(Text.assemble(("error: ", "bold red"), f"{where}{error.strerror or error}"), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        console.print("interrupted; what was finished is kept. Run the same command again to go on from there.")
+        kept = "The shards that were finished are kept: run the same command again to go on from there."
+        console.print("interrupted. " + (kept if name in ("run", "extract") else "Files of earlier runs are as they were."))
         return INTERRUPTED
 
 

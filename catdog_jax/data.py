@@ -85,7 +85,11 @@ def load_folder(root: Path, source: str | None = None) -> Dataset:
     if not root.is_dir():
         kind = "a file" if root.exists() else "nothing"
         raise CatdogError(f"{root}: expected a folder of photos, found {kind}. Check --data.")
-    split_folders = {folder: _SPLIT_NAMES[folder.name] for folder in _folders(root) if folder.name in _SPLIT_NAMES}
+    split_folders = {
+        folder: _SPLIT_NAMES[folder.name.lower()]
+        for folder in _folders(root)
+        if folder.name.lower() in _SPLIT_NAMES and _folders(folder)
+    }
     class_folders = [c for folder in split_folders or [root] for c in _folders(folder)]
     classes = _two_classes(root, {folder.name for folder in class_folders})
     found = _walk_splits(split_folders) if split_folders else _walk_classes(root)
@@ -109,10 +113,16 @@ def _folders(root: Path) -> list[Path]:
 
 
 def photos_below(folder: Path) -> list[Path]:
-    """The photos of a folder and its subfolders, by suffix (see `images.SUFFIXES`), sorted; hidden files are left out."""
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".")
-    )
+    """The photos of a folder and its subfolders, by suffix (`images.SUFFIXES`), sorted; what is hidden is left out."""
+    found: list[Path] = []
+    for parent, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=False):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        found += (Path(parent, name) for name in files if not name.startswith("."))
+    return sorted(path for path in found if path.suffix.lower() in images.SUFFIXES)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise CatdogError(f"{error.filename}: expected a folder that can be read, found: {error.strerror}. Mend its permissions.")
 
 
 def _walk_splits(split_folders: dict[Path, str]) -> Iterator[tuple[Path, str, str]]:

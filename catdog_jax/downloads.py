@@ -63,7 +63,7 @@ def fetch(download: Download, directory: Path) -> Path:
     except urllib.error.HTTPError as error:
         error.close()
         raise CatdogError(f"{download.address}: expected a file, found HTTP {error.code} {error.reason}. {advice}") from None
-    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         raise CatdogError(f"{download.address}: expected a file, found: {getattr(error, 'reason', error)}. {advice}") from None
     return path
 

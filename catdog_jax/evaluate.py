@@ -60,6 +60,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     if config.data is not None and config.features is not None:
         raise UsageError("--data and --features: expected one of them, found both. Judge photos or cached features.")
+    if config.seed < 0 or config.bootstrap < 1:
+        raise UsageError(f"--seed and --bootstrap: expected 0 and 1 or more, found {config.seed} and {config.bootstrap}.")
     fitted = head.load(config.run / "head.safetensors")
     judged = judge_cache(config, fitted) if config.data is None else judge_photos(config.data, config, fitted)
     result = summarise(judged, fitted.classes, config)
@@ -69,6 +71,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     storage.write_bytes(page, _page(config, fitted, judged, result).encode("utf-8", "backslashreplace"))  # of ids not in UTF-8
     storage.write_json(out / f"metrics{suffix}.json", result)
     console.print(table(result))
+    if judged.skipped:
+        console.print(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them", markup=False)
     console.print(f"Report: {page}", markup=False, soft_wrap=True)
     return result
 
@@ -125,17 +129,19 @@ def judge_photos(source: str, config: EvaluateConfig, fitted: head.FittedHead) -
     extractor = _extractor(config, fitted, dataset)
     shards = [shard for shard in features.plan(dataset, _SHARD) if split_of(shard.name) == config.split]
     photos = sum(len(shard.records) for shard in shards)
-    ids, labels, skipped, probabilities = [], [], [], [np.zeros((0, 1))]
+    ids, labels, skipped, probabilities = [], [], {}, [np.zeros((0, 1))]
     with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=photos)
-        for _, rows in features.compute_shards(shards, extractor, None, lambda done: progress.advance(task, done)):
+        for shard, rows in features.compute_shards(shards, extractor, None, lambda done: progress.advance(task, done)):
             ids += rows.ids
             labels += rows.labels
-            skipped += rows.skipped
+            skipped[shard.name] = rows.skipped
+            features.check_readable(dataset, skipped)
             if rows.features:
                 probabilities.append(_by_view(fitted, np.concatenate(rows.features)))
-    judged = Judged(dataset.source, ids, np.array(labels, np.int8), np.concatenate(probabilities), skipped)
-    check_rows(judged, photos - len(skipped), f"{config.split} photos that can be decoded")
+    left_out = [item for items in skipped.values() for item in items]
+    judged = Judged(dataset.source, ids, np.array(labels, np.int8), np.concatenate(probabilities), left_out)
+    check_rows(judged, photos - len(left_out), f"{config.split} photos that can be decoded")
     return judged
 
 

@@ -51,12 +51,12 @@ def export(config: ExportConfig) -> Path:
       UsageError: a setting is out of range.
     """
     if config.parity_photos < 2:
-        raise UsageError(f"parity_photos: expected 2 or more, found {config.parity_photos}. Leave it out for the default.")
+        raise UsageError(f"--parity-photos: expected 2 or more, found {config.parity_photos}. Leave it out for the default.")
     out = config.out or config.run / "model.onnx"
     fitted = head.load(config.run / "head.safetensors")
     loaded = _matching_weights(config, fitted)
     source, photos = _parity_photos(config)
-    parity = {"photos": len(photos), "data": source, "tolerance": TOLERANCE}
+    parity = {"photos": len(photos), "tolerance": TOLERANCE}
     metadata = {**_metadata(config.run, fitted, loaded), "parity": json.dumps(parity)}
     model = build(loaded.params, loaded.mode, fitted, metadata).SerializeToString(deterministic=True)
     onnx.checker.check_model(model, full_check=True)

@@ -7,7 +7,7 @@ behind it, so that none of the three waits for another for long.
 import collections
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -167,19 +167,19 @@ def extract(config: ExtractConfig) -> FeatureCache:
     shards = plan(dataset, config.shard_size)
     pending = [shard for shard in shards if not cache.is_finished(config.out, shard.name, prints)]
     remaining = sum(len(shard.records) for shard in pending)
+    skipped = {shard.name: cache.skipped(config.out, shard.name) for shard in shards if shard not in pending}
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
         task = progress.add_task("extract", total=len(dataset.records), completed=len(dataset.records) - remaining)
-        unreadable = collections.Counter[str]()
         commits = collections.deque[Future[None]]()
         for shard, rows in compute_shards(pending, extractor, config.workers, lambda photos: progress.advance(task, photos)):
-            split = cache.split_of(shard.name)
-            unreadable[split] += len(rows.skipped)
-            _check_readable(split, unreadable[split], len(dataset.split(split)), rows.skipped)
+            skipped[shard.name] = rows.skipped
             commits.append(writer.submit(cache.write_shard, config.out, shard.name, rows, prints))
             while len(commits) > 1:  # at most one shard waits to be written, so that memory stays bounded
                 commits.popleft().result()
+            check_readable(dataset, skipped)
         for commit in commits:
             commit.result()
+    check_readable(dataset, skipped)
     cache.write_manifest(config.out, dataset.source, [shard.name for shard in shards], prints)
     finished = FeatureCache.open(config.out)
     _report(finished)
@@ -193,7 +193,7 @@ def _report(finished: FeatureCache) -> None:
         for item in skipped[:10]:
             console.print(Text(f"  {item['id']!r}: {item['reason']}", "yellow"), soft_wrap=True)
         if len(skipped) > 10:
-            console.print(f"  … the others are listed in {finished.path / 'manifest.json'}", soft_wrap=True)
+            console.print(f"  … the others are listed in {finished.path / 'manifest.json'}", soft_wrap=True, markup=False)
 
 
 @dataclass(frozen=True)
@@ -218,13 +218,16 @@ def _decode(record: Record) -> _Photo:
 
 def _decode_ahead(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[_Photo]:
     """Decodes in threads, in order, at most `ahead` photos in advance. Pillow decodes and resizes without the GIL."""
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    try:
         source = iter(records)
         queue = collections.deque(pool.submit(_decode, record) for record in itertools.islice(source, ahead))
         while queue:
             photo = queue.popleft().result()
             queue.extend(pool.submit(_decode, record) for record in itertools.islice(source, 1))
             yield photo
+    finally:
+        pool.shutdown(cancel_futures=True)  # who stops early need not wait for what was read ahead
 
 
 @dataclass(frozen=True)
@@ -298,10 +301,22 @@ def _dispatch(shards: Sequence[Shard], photos: Iterator[_Photo], extractor: Extr
             yield _Batch(shard, rows, taken, len(pixels), features, not remaining)
 
 
-def _check_readable(split: str, unreadable: int, total: int, latest: Sequence[dict[str, str]]) -> None:
-    if unreadable > MAX_SKIPPED_SHARE * total:
-        first = "; ".join(f"{item['id']!r}: {item['reason']}" for item in latest[:3])
-        raise CatdogError(
-            f"{split} split: expected at most {MAX_SKIPPED_SHARE:.0%} of {total} photos to be unreadable, found {unreadable}, "
-            f"for example {first}. Mend or remove them; what was extracted is kept."
-        )
+def check_readable(dataset: Dataset, skipped: Mapping[str, Sequence[dict[str, str]]]) -> None:
+    """Checks that no split has lost more than 5 % of its photos.
+
+    Args:
+      dataset: the photos.
+      skipped: the unreadable ones of each shard so far.
+
+    Raises:
+      CatdogError: naming the split and its first unreadable photos.
+    """
+    for split in data.SPLITS:
+        items = [item for name, items in skipped.items() if cache.split_of(name) == split for item in items]
+        total = len(dataset.split(split))
+        if len(items) > MAX_SKIPPED_SHARE * total:
+            first = "; ".join(f"{item['id']!r}: {item['reason']}" for item in items[:3])
+            raise CatdogError(
+                f"{split} split: expected at most {MAX_SKIPPED_SHARE:.0%} of {total} photos to be unreadable, found "
+                f"{len(items)}, for example {first}. Mend or remove them, then start with a new --out."
+            )

@@ -44,8 +44,6 @@ _DECODER_ERRORS = (  # what Pillow's decoders are known to raise on damaged file
     ValueError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
 )
 
 
@@ -100,6 +98,8 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
         raise
     except Image.UnidentifiedImageError:
         raise ImageError(f"expected {', '.join(FORMATS)}, found {_describe(data)}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found more") from None
     except MemoryError:
         raise ImageError("needs more memory to decode than there is") from None
     except _DECODER_ERRORS as error:

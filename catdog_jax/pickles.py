@@ -142,7 +142,10 @@ class _Unpickler(pickle.Unpickler):
         kind, storage_type, key, _, length, *view = pid
         if kind != "storage" or not isinstance(length, int) or any(view) or self._read_storage is None:
             raise ValueError("a reference to something outside the pickle that is no storage")
-        return self.storages.setdefault(str(key), _Storage(str(key), storage_type(), length, self._read_storage))
+        dtype = storage_type()
+        if not isinstance(dtype, np.dtype):
+            raise ValueError("a storage of no number type")
+        return self.storages.setdefault(str(key), _Storage(str(key), dtype, length, self._read_storage))
 
 
 def stored(node: Any) -> Stored | None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from catdog_jax import data, evaluate, export, features, images, predict, report, train
 from catdog_jax.config import PRESETS, THRESHOLD, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
 from catdog_jax.console import console
+from catdog_jax.errors import UsageError
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
 _HEADLINE = ("accuracy", "f1", "roc_auc", "log_loss", "ece")
@@ -25,7 +27,10 @@ def run(config: RunConfig) -> None:
       CatdogError: of any stage; what the stages before wrote stays.
     """
     cache = config.features or config.out / "features"
-    pool = config.pool or PRESETS[config.preset].pool
+    needed = PRESETS[config.preset].pool
+    pool = config.pool or needed
+    if pool not in (needed, "none"):
+        raise UsageError(f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out.")
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
         features.extract(ExtractConfig(config.data, cache, config.weights, pool=pool, views=config.views))
@@ -42,7 +47,7 @@ def run(config: RunConfig) -> None:
 
 @contextmanager
 def _stage(times: dict[str, float], name: str, what: str) -> Iterator[None]:
-    console.rule(f"[bold]{name}[/] {what}", align="left")
+    console.rule(f"[bold]{name}[/] {escape(what)}", align="left")
     start = time.perf_counter()
     yield
     times[name] = time.perf_counter() - start
@@ -57,7 +62,7 @@ def _unseen(config: RunConfig, model: Path) -> Table:
         try:
             pixels = images.decode(record.read())
         except images.ImageError as error:
-            table.add_row(Text(record.id), predictor.classes[record.label], Text(f"cannot be read: {error}", "yellow"))
+            table.add_row(Text(record.id), Text(predictor.classes[record.label]), Text(f"cannot be read: {error}", "yellow"))
             continue
         probability = predictor(pixels[np.newaxis])[0]
         decision = int(probability[1] >= THRESHOLD)
@@ -74,6 +79,8 @@ def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float])
         metric = result["metrics"][name]
         interval = report.format_interval(name, metric)
         table.add_row(report.METRICS[name].title, report.format_value(name, metric["value"]), interval)
+    if result["skipped"]:
+        table.add_row("left out", f"{len(result['skipped'])} photos", "unreadable; the report says why")
     table.add_section()
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items())
     table.add_row("time", f"{sum(times.values()):.0f} s", stages)

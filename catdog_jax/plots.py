@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from sklearn.metrics import roc_curve
 
+from catdog_jax.config import THRESHOLD
+
 Json = Mapping[str, Any]
 History = Mapping[str, Sequence[float]]  # a column of history.csv -> one value an epoch
 PALETTE = {  # name -> light, dark; plots are drawn in the light colours, which then become variables
@@ -31,9 +33,9 @@ _INK, _MUTED, _LINE, _PAPER, _CARD, _ACCENT, _ERROR = (light for light, _ in PAL
 
 
 def roc(labels: np.ndarray, probabilities: np.ndarray) -> str:
-    """The ROC curve with the threshold 0.5 marked; a good one is also shown enlarged, as it hugs the corner."""
+    """The ROC curve with the threshold in use marked; a good one is also shown enlarged, as it hugs the corner."""
     false_positive, true_positive, _ = roc_curve(labels, probabilities)
-    judged = probabilities >= 0.5
+    judged = probabilities >= THRESHOLD
     here = judged[labels == 0].mean(), judged[labels == 1].mean()
     figure, axes = _axes("False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, dashes=(4, 3))

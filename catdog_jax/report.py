@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from catdog_jax import __version__, images
+from catdog_jax.config import THRESHOLD
 from catdog_jax.plots import PALETTE, History, Json, curves, reliability, roc
 
 THUMBNAIL = 160  # width and height in pixels
@@ -41,7 +42,7 @@ METRICS = {
     "ece": Metric("Calibration error", "mean gap between confidence and accuracy; lower is better", False),
 }
 _CARDS = ("accuracy", "f1", "roc_auc", "ece")
-_ROC = "Each point is a threshold; the dot is the one in use, 0.5."
+_ROC = f"Each point is a threshold; the dot is the one in use, {THRESHOLD}."
 _CALIBRATION = (
     "On the dashed line the model is right as often as it is sure. Lines: 95 % Wilson intervals. Counts on a log scale."
 )

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +14,12 @@ from catdog_jax.errors import CatdogError
 
 def cache_directory() -> Path:
     """Where conversions and drawings are kept between runs: $CATDOG_CACHE, else ~/.cache/catdog_jax."""
-    return Path(os.environ.get("CATDOG_CACHE") or Path.home() / ".cache" / "catdog_jax")
+    if named := os.environ.get("CATDOG_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "catdog_jax"
+    except RuntimeError:  # a container's user without a home
+        return Path(tempfile.gettempdir()) / "catdog_jax"
 
 
 @contextlib.contextmanager
@@ -26,6 +32,8 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     Raises:
       CatdogError: the file cannot be written (no space, no permission), with the path and the reason.
     """
+    if not path.name:
+        raise CatdogError(f"{path}: expected the name of a file, found a directory. Name a file in it.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +53,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
 def sync_directory(directory: Path) -> None:
     """Makes renames within `directory` survive a power cut, where the platform lets directories be opened."""
-    with contextlib.suppress(PermissionError):
+    with contextlib.suppress(OSError):  # some network file systems cannot, after the rename has succeeded
         descriptor = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -79,14 +87,18 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
       CatdogError: the file is missing, is not JSON, or is not an object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise CatdogError(f"{path}: expected a {what}, found no file. Check the path, or run the stage before.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CatdogError(f"{path}: expected a {what} in JSON, found: {error}. Run the stage that writes it again.") from None
     if not isinstance(value, dict):
         raise CatdogError(f"{path}: expected a {what} (a JSON object), found a {type(value).__name__}. Run its stage again.")
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name}, which is not JSON")
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:

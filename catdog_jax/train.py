@@ -12,6 +12,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ import optax
 
 from catdog_jax import __version__, head, storage
 from catdog_jax.cache import FeatureCache
-from catdog_jax.config import PRESETS, Recipe, TrainConfig
+from catdog_jax.config import PRESETS, THRESHOLD, Recipe, TrainConfig
 from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.vgg16 import Params, columns
@@ -62,7 +63,10 @@ class State(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """A row of history.csv. Losses are log losses without the penalty; the training loss is under dropout."""
+    """A row of history.csv.
+
+    The learning rate is that of the first step; the losses are log losses without the penalty, in training under dropout.
+    """
 
     epoch: int
     learning_rate: float
@@ -119,6 +123,8 @@ def resolve(config: TrainConfig) -> Recipe:
             raise UsageError(f"--hidden: expected none with --head linear, found {config.hidden}. Leave one of the two out.")
         given["hidden"] = ()
     recipe = dataclasses.replace(PRESETS[config.preset], **given)
+    if not 0 <= config.seed < 2**32:
+        raise UsageError(f"--seed: expected 0 to {2**32 - 1}, found {config.seed}.")
     for name, (low, high) in _RANGES.items():
         if not low <= getattr(recipe, name) <= high:
             raise UsageError(f"--{name.replace('_', '-')}: expected {low} to {high}, found {getattr(recipe, name)}.")
@@ -139,7 +145,8 @@ def loaders(cache: FeatureCache, split: str, recipe: Recipe, resident_gib: float
         x = np.asarray(cache.load_shard(name, recipe.pool))[:, :views]
         return Chunk(x.reshape(-1, x.shape[-1]), np.repeat(cache.shard_labels(name), views).astype(np.float32))
 
-    size = cache.rows(split) * views * columns(recipe.pool) * np.dtype(cache.fingerprint["dtype"]).itemsize
+    stored_type = cache.fingerprint["dtype"] if cache.fingerprint["pool"] == recipe.pool else np.float32  # pooling computes it
+    size = cache.rows(split) * views * columns(recipe.pool) * np.dtype(stored_type).itemsize
     if size > resident_gib * 2**30:
         return [functools.partial(load, name) for name in names]
     whole = Chunk(*(jnp.asarray(np.concatenate(parts)) for parts in zip(*map(load, names), strict=True)))
@@ -191,7 +198,7 @@ def fit(recipe: Recipe, training: Loaders, validation: Loaders, scaling: Scaling
             epoch_key = jax.random.fold_in(key, epoch)
             state, train_loss = _run_epoch(state, training, epoch_key, scaling, recipe, steps)
             loss, accuracy = _validate(state.params, validation, scaling)
-            history.append(Epoch(epoch, float(_schedule(recipe, steps)(epoch * steps)), train_loss, loss, accuracy))
+            history.append(Epoch(epoch, float(_schedule(recipe, steps)((epoch - 1) * steps)), train_loss, loss, accuracy))
             progress.update(task, advance=1, description=f"train  log loss {loss:.4f}  accuracy {accuracy:.2%}")
             if not (math.isfinite(loss) and math.isfinite(train_loss)):
                 raise CatdogError(
@@ -296,15 +303,23 @@ def _run_chunk(
 def _judge(params: Params, chunk: Chunk, scaling: Scaling) -> tuple[jax.Array, jax.Array]:
     """The sum of log losses and the number of right decisions."""
     logits = head.logits(params, _standardise(jnp.asarray(chunk.x), scaling))
-    right = (logits > 0) == (jnp.asarray(chunk.y) > 0.5)
+    right = (logits >= math.log(THRESHOLD / (1 - THRESHOLD))) == (jnp.asarray(chunk.y) > 0.5)
     return optax.sigmoid_binary_cross_entropy(logits, chunk.y).sum(), right.sum()
+
+
+def _differs(path: Path, fitted: head.FittedHead) -> bool:
+    """Whether a run directory's head is another one, or cannot be read."""
+    try:
+        return head.digest(head.load(path).params) != head.digest(fitted.params)
+    except CatdogError:
+        return True
 
 
 def _write(config: TrainConfig, result: Fit, fitted: head.FittedHead) -> None:
     path = config.out / "head.safetensors"
     settings = {
         "version": __version__,
-        "features": os.path.relpath(config.features, config.out),  # from here, wherever the command was given
+        "features": os.path.relpath(config.features.resolve(), config.out.resolve()),  # as seen from here
         "seed": config.seed,
         "preset": config.preset,
         "recipe": dataclasses.asdict(resolve(config)),
@@ -312,10 +327,11 @@ def _write(config: TrainConfig, result: Fit, fitted: head.FittedHead) -> None:
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([Epoch._fields, *result.history])
-    before = storage.sha256_of_file(path) if path.is_file() else None
+    if path.is_file() and _differs(path, fitted):
+        for name in ("metrics", "report"):
+            for split in ("", "-train", "-validation"):
+                (config.out / f"{name}{split}.{'json' if name == 'metrics' else 'html'}").unlink(missing_ok=True)
+        (config.out / "model.onnx").unlink(missing_ok=True)
     head.save(path, fitted)
-    if before not in (None, storage.sha256_of_file(path)):
-        for stale in (*config.out.glob("metrics*.json"), *config.out.glob("report*.html"), *config.out.glob("*.onnx")):
-            stale.unlink()
     storage.write_bytes(config.out / "history.csv", table.getvalue().encode())
     storage.write_json(config.out / "config.json", settings)

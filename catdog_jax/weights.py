@@ -123,7 +123,9 @@ def port(config: PortConfig) -> Path:
       CatdogError: see `load`; or the file cannot be written.
     """
     out = config.out or _cached()
-    save(out, load(config.source, config.preprocessing))
+    ported = load(config.source, config.preprocessing)
+    save(out, ported)
+    console.print(f"{out}: {ported.source}, preprocessing {ported.mode}, sha256 {ported.sha256}", markup=False, soft_wrap=True)
     return out
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import catdog_jax
-from catdog_jax import cli, config, train
+from catdog_jax import cli, config, features, train
 from catdog_jax.errors import CatdogError, UsageError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -43,12 +43,13 @@ def test_without_arguments_the_stages_are_listed(capsys):
 @pytest.mark.parametrize("stage", cli.STAGES)
 def test_every_option_of_every_stage_is_explained(stage, capsys):
     assert run([stage, "--help"]) == 0
-    assert "Needs" in capsys.readouterr().out or stage != "predict"
+    shown = capsys.readouterr().out
     lines = Path(config.__file__).read_text().splitlines()
     start = lines.index(f"class {cli.STAGES[stage].settings.__name__}:")
     for field in dataclasses.fields(cli.STAGES[stage].settings):
         place = next(i for i in range(start, len(lines)) if lines[i].startswith(f"    {field.name}:"))
         assert lines[place + 1].strip().startswith('"""'), f"{stage} --{field.name} has no help text"
+        assert f"--{field.name.replace('_', '-')}" in shown or field.name == "paths"
 
 
 @pytest.mark.parametrize(
@@ -91,8 +92,11 @@ def test_an_interrupted_stage_says_how_to_go_on(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "train", interrupted)
+    monkeypatch.setattr(features, "extract", interrupted)
+    assert run(["extract"]) == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
     assert run(["train"]) == 130
-    assert "Run the same command again" in capsys.readouterr().err
+    assert "Files of earlier runs are as they were" in capsys.readouterr().err
 
 
 def test_markup_in_names_is_printed_as_it_is(capsys, monkeypatch):

@@ -66,7 +66,7 @@ def test_identical_photos_never_lie_on_two_sides(tmp_path):
 
 def test_only_photos_count_whatever_the_case_of_their_suffix(tmp_path):
     split_folder(tmp_path)
-    fill(tmp_path, ["train/cats/sub/deep.PNG", "train/cats/notes.txt", "train/cats/.hidden.jpg", "train/cats/Thumbs.db"])
+    fill(tmp_path, ["train/cats/sub/deep.PNG", "train/cats/notes.txt", "train/cats/.hidden.jpg", "train/cats/.thumbs/1.jpg"])
     names = {record.id for record in data.load(str(tmp_path)).split("train")}
     assert "train/cats/sub/deep.PNG" in names
     assert len(names) == 5
@@ -112,3 +112,15 @@ def test_a_missing_folder_is_an_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CatdogError, match="found a file"):
         data.load(str(tmp_path / "file"))
+
+
+def test_split_folders_are_found_whatever_their_case(tmp_path):
+    fill(tmp_path, [f"{split}/{kind}/1.jpg" for split in ("Train", "Val", "TEST") for kind in ("cats", "dogs")])
+    dataset = data.load(str(tmp_path))
+    assert dataset.classes == ("cats", "dogs")
+    assert [len(dataset.split(split)) for split in data.SPLITS] == [2, 2, 2]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    fill(tmp_path, [f"{kind}/{i}.jpg" for kind in ("plane", "train") for i in range(100)])
+    assert data.load(str(tmp_path)).classes == ("plane", "train")

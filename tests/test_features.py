@@ -119,8 +119,12 @@ def test_a_bad_photo_is_listed_and_never_replaced(photos, tmp_path, stand_in, ca
 def test_too_many_bad_photos_are_an_error_that_names_some(photos, tmp_path, stand_in):
     for i in range(3):
         (photos / "train" / "dogs" / f"{i}.png").write_text("<html>")
-    with pytest.raises(CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable.*train/dogs/.*HTML"):
-        features.extract(config(photos, tmp_path))
+    for _ in range(2):  # and when the same command runs again, over the shards that it finished
+        with pytest.raises(
+            CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable.*train/dogs/.*HTML"
+        ):
+            features.extract(config(photos, tmp_path))
+    assert not (tmp_path / "cache" / "manifest.json").exists()
 
 
 def test_a_shard_without_a_readable_photo_is_kept_empty(photos, tmp_path, stand_in):

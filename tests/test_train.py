@@ -181,7 +181,7 @@ def test_one_epoch_of_adam_is_that_of_the_paper(tmp_path):
         weights = weights - rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
         losses.append(np.logaddexp(0, np.where(y > 0, -1, 1) * (inputs @ weights)).mean())
     np.testing.assert_allclose([epoch.validation_loss for epoch in result.history], losses, rtol=1e-4)
-    assert [epoch.learning_rate for epoch in result.history] == pytest.approx([0.025, 0.0125, 0.00625, 0.003125])
+    assert [epoch.learning_rate for epoch in result.history] == pytest.approx([0.05, 0.025, 0.0125, 0.00625])
 
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path):
