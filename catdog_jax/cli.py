@@ -61,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         kept = "The shards that were finished are kept: run the same command again to go on from there."
-        console.print("interrupted. " + (kept if name in ("run", "extract") else "Files of earlier runs are as they were."))
+        console.print(
+            "interrupted. " + (kept if name in ("run", "extract") else "Files of earlier runs are as they were."),
+            soft_wrap=True,
+        )
         return INTERRUPTED
 
 
