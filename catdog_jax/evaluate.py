@@ -65,6 +65,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     fitted = head.load(config.run / "head.safetensors")
     judged = judge_cache(config, fitted) if config.data is None else judge_photos(config.data, config, fitted)
     result = summarise(judged, fitted.classes, config)
+    # By these an export knows whether the figures are those of its head, on the photos kept for testing it.
+    result |= {"head_sha256": head.digest(fitted.params), "own_features": config.data is None and config.features is None}
     suffix = "" if config.split == "test" else f"-{config.split}"
     out = config.out or config.run
     page = out / f"report{suffix}.html"

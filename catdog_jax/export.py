@@ -213,7 +213,8 @@ def _metadata(run: Path, fitted: head.FittedHead, loaded: weights.Weights) -> di
     metrics = run / "metrics.json"
     if metrics.exists():
         measured = storage.read_json(metrics, "metrics file of `catdog evaluate`")
-        values["test_metrics"] = {name: measured.get(name) for name in ("n", "metrics", "confusion")}  # and no photo's name
+        if measured.get("own_features") and measured.get("head_sha256") == head.digest(fitted.params):
+            values["test_metrics"] = {name: measured.get(name) for name in ("n", "metrics", "confusion")}  # no photo's name
     strings = {
         "version": __version__,
         "preprocessing": loaded.mode,

@@ -1,7 +1,8 @@
 """The exported model on photos. ONNX Runtime, NumPy and Pillow; no JAX, so that a deployment needs nothing else.
 
 `Predictor` opens the file and checks that it is a model of this project; `predict` streams photos through it: decoding runs
-ahead of inference in threads, results come in the order of the photos, and memory is bounded by a few batches.
+ahead of inference in threads, results come in the order of the photos, and memory is bounded by a few batches (but a table
+keeps its rows until its end).
 """
 
 import collections
@@ -25,7 +26,7 @@ from rich.text import Text
 
 from catdog_jax import data, images
 from catdog_jax.config import THRESHOLD, PredictConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
@@ -107,6 +108,8 @@ def predict(config: PredictConfig) -> int:
     counts: collections.Counter[str | None] = collections.Counter()
     batches = _counted(predictions(predictor, photos, config.batch_size), counts)
     try:
+        if config.format == "table":  # which is printed at the end, and should not be waited for in the dark
+            batches = _with_progress(batches, len(photos))
         for text in _rendered(config.format, predictor.classes, batches):
             _print(text)
     except BrokenPipeError:
@@ -264,6 +267,14 @@ def _counted(batches: Iterable[list[Row]], counts: collections.Counter[str | Non
     for batch in batches:
         counts.update(row.get("class") for row in batch)
         yield batch
+
+
+def _with_progress(batches: Iterable[list[Row]], photos: int) -> Iterator[list[Row]]:
+    with progress_bar("photos") as progress:
+        task = progress.add_task("predict", total=photos)
+        for batch in batches:
+            yield batch
+            progress.advance(task, len(batch))
 
 
 def _rendered(form: str, classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:

@@ -238,7 +238,9 @@ class Exported(NamedTuple):
 @pytest.fixture(scope="module")
 def exported(params: vgg16.Params, weights_file: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     run = make_run(tmp_path_factory.mktemp("exported") / "run", params)
-    metrics = {"split": "test", "n": 9, "metrics": {"accuracy": {"value": 1.0}}, "worst": [{"id": "private.jpg"}]}
+    fitted = head.load(run / "head.safetensors")
+    metrics = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "worst": [{"id": "private.jpg"}]}
+    metrics |= {"own_features": True, "head_sha256": head.digest(fitted.params)}
     (run / "metrics.json").write_text(json.dumps(metrics))
     asked, answers = export._expected, []
 
@@ -279,7 +281,8 @@ def test_export_writes_a_file_that_stands_alone(exported: Exported, folder: Path
     assert json.loads(said["recipe"]) == images.RECIPE
     assert json.loads(said["test_metrics"])["n"] == 9
     assert "private.jpg" not in str(said)
-    assert json.loads(said["parity"]) == {"photos": 2, "data": str(folder), "tolerance": 1e-4}
+    assert json.loads(said["parity"]) == {"photos": 2, "tolerance": 1e-4}
+    assert str(folder.parent) not in str(said)
     assert said["version"] == __version__
     assert "Apache-2.0" in said["licences"]
     assert "BSD-3-Clause" in said["licences"]
@@ -349,8 +352,21 @@ def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weight
         export.export(settings(run, weights_file, folder))
 
 
+@pytest.mark.parametrize("other", [{"own_features": False}, {"head_sha256": "0" * 64}])
+def test_figures_of_other_photos_or_heads_stay_out_of_the_file(
+    other: dict, params: vgg16.Params, weights_file: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", params)
+    fitted, loaded = head.load(run / "head.safetensors"), weights.load(str(weights_file), "caffe")
+    own = {"n": 9, "own_features": True, "head_sha256": head.digest(fitted.params)}
+    (run / "metrics.json").write_text(json.dumps(own))
+    assert "test_metrics" in export._metadata(run, fitted, loaded)
+    (run / "metrics.json").write_text(json.dumps(own | other))
+    assert "test_metrics" not in export._metadata(run, fitted, loaded)
+
+
 def test_one_photo_proves_nothing() -> None:
-    with pytest.raises(UsageError, match="parity_photos: expected 2 or more, found 1"):
+    with pytest.raises(UsageError, match="--parity-photos: expected 2 or more, found 1"):
         export.export(ExportConfig(parity_photos=1))
 
 
