@@ -6,13 +6,9 @@ keeps its rows until its end).
 """
 
 import collections
-import contextlib
-import csv
-import io
 import itertools
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,17 +16,15 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from catdog_jax import data, images
 from catdog_jax.config import THRESHOLD, PredictConfig
 from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.listing import Row, discard_stdout, printable, rendered, write
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
-Row = dict[str, Any]  # see `predictions`
 _INPUT = f"image tensor(uint8) [N, {images.SIZE}, {images.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
 
@@ -110,12 +104,12 @@ def predict(config: PredictConfig) -> int:
     try:
         if config.format == "table":  # which is printed at the end, and should not be waited for in the dark
             batches = _with_progress(batches, len(photos))
-        for text in _rendered(config.format, predictor.classes, batches):
-            _print(text)
+        for text in rendered(config.format, predictor.classes, batches):
+            write(text)
     except BrokenPipeError:
-        _discard_stdout()
+        discard_stdout()
         return BROKEN_PIPE
-    found = "".join(f"{counts[name]:,} {_printable(name)}, " for name in predictor.classes)
+    found = "".join(f"{counts[name]:,} {printable(name)}, " for name in predictor.classes)
     console.print(Text(f"{len(photos):,} photos: {found}{counts[None]:,} unreadable"), soft_wrap=True)
     return 1 if counts[None] else 0
 
@@ -275,78 +269,3 @@ def _with_progress(batches: Iterable[list[Row]], photos: int) -> Iterator[list[R
         for batch in batches:
             yield batch
             progress.advance(task, len(batch))
-
-
-def _rendered(form: str, classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
-    match form:
-        case "jsonl":
-            return _json_lines(batches)
-        case "csv":
-            return _csv_lines(classes, batches)
-        case _:
-            return _table(batches)
-
-
-def _json_lines(batches: Iterable[list[Row]]) -> Iterator[str]:
-    for batch in batches:
-        yield "".join(json.dumps(row) + "\n" for row in batch)
-
-
-def _csv_lines(classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
-    yield _csv_text([["path", "class", "probability", *(f"probability_{name}" for name in classes), "error"]])
-    for batch in batches:
-        yield _csv_text([_csv_row(classes, row) for row in batch])
-
-
-def _csv_row(classes: tuple[str, str], row: Row) -> list[Any]:
-    path = row["path"]
-    if path[0] in "=+-@\t\r":  # a spreadsheet would take it for a formula; "./" before it names the same photo
-        path = os.path.join(".", path)
-    probabilities = row.get("probabilities", {})
-    values = [row.get("class", ""), row.get("probability", ""), *(probabilities.get(name, "") for name in classes)]
-    return [path, *values, row.get("error", "")]
-
-
-def _csv_text(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _table(batches: Iterable[list[Row]]) -> Iterator[str]:
-    table = Table()
-    table.add_column("photo", overflow="fold")
-    table.add_column("class", overflow="fold")
-    table.add_column("probability", justify="right")
-    for row in itertools.chain.from_iterable(batches):  # as Text, because a name like "[red].jpg" is no markup
-        failed = "error" in row
-        cells = [row["path"], row["error"], ""] if failed else [row["path"], row["class"], f"{row['probability']:.4f}"]
-        table.add_row(*(Text(_printable(cell)) for cell in cells), style="red" if failed else None)
-    terminal = Console(highlight=False)
-    with terminal.capture() as captured:
-        terminal.print(table)
-    yield captured.get()
-
-
-def _printable(text: str) -> str:
-    """The text with escapes for what would break a line, steer the terminal, or cannot be encoded."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _print(text: str) -> None:
-    """Writes to stdout at once, with escapes for what its encoding lacks."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _discard_stdout()
-        raise CatdogError(f"standard output: cannot be written: {error.strerror or error}. Free space.") from None
-
-
-def _discard_stdout() -> None:
-    """Keeps the interpreter from failing a second time, when it flushes stdout at its end."""
-    with contextlib.suppress(OSError):  # stdout that is no file needs none of this
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

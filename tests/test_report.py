@@ -196,7 +196,8 @@ def test_only_the_test_split_goes_without_a_warning(split: str, notes: int):
 
 def test_a_single_epoch_and_confidences_in_one_bin_can_be_drawn():
     rows = evaluate.Judged("photos", ["a", "b"], np.array([0, 1]), np.array([[0.01], [0.99]]), [])
-    Page(render(rows, history={name: column[:1] for name, column in HISTORY.items()}))
+    page = render(rows, history={name: column[:1] for name, column in HISTORY.items()})
+    assert page.count("<svg") == 4  # the ROC curve, the calibration and the two training curves
 
 
 def test_same_input_gives_the_same_bytes(full: str):

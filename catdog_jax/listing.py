@@ -1,0 +1,106 @@
+"""Predictions as text on stdout: a table, JSON lines or CSV, whatever the photos are called."""
+
+import contextlib
+import csv
+import io
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from catdog_jax.errors import CatdogError
+
+Row = dict[str, Any]  # see `predict.predictions`
+
+
+def rendered(form: str, classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
+    """The text of the predictions, a piece for each batch; of a table, all at the end.
+
+    Args:
+      form: "table", "jsonl" or "csv".
+      classes: the names of the two classes.
+      batches: rows with path, class, probability and probabilities, or with path and error.
+    """
+    match form:
+        case "jsonl":
+            return _json_lines(batches)
+        case "csv":
+            return _csv_lines(classes, batches)
+        case _:
+            return _table(batches)
+
+
+def _json_lines(batches: Iterable[list[Row]]) -> Iterator[str]:
+    for batch in batches:
+        yield "".join(json.dumps(row) + "\n" for row in batch)
+
+
+def _csv_lines(classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
+    yield _csv_text([["path", "class", "probability", *(f"probability_{name}" for name in classes), "error"]])
+    for batch in batches:
+        yield _csv_text([_csv_row(classes, row) for row in batch])
+
+
+def _csv_row(classes: tuple[str, str], row: Row) -> list[Any]:
+    path = row["path"]
+    if path[0] in "=+-@\t\r":  # a spreadsheet would take it for a formula; "./" before it names the same photo
+        path = os.path.join(".", path)
+    probabilities = row.get("probabilities", {})
+    values = [row.get("class", ""), row.get("probability", ""), *(probabilities.get(name, "") for name in classes)]
+    return [path, *values, row.get("error", "")]
+
+
+def _csv_text(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _table(batches: Iterable[list[Row]]) -> Iterator[str]:
+    table = Table()
+    table.add_column("photo", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", justify="right")
+    for row in itertools.chain.from_iterable(batches):  # as Text, because a name like "[red].jpg" is no markup
+        failed = "error" in row
+        cells = [row["path"], row["error"], ""] if failed else [row["path"], row["class"], f"{row['probability']:.4f}"]
+        table.add_row(*(Text(printable(cell)) for cell in cells), style="red" if failed else None)
+    terminal = Console(highlight=False)
+    with terminal.capture() as captured:
+        terminal.print(table)
+    yield captured.get()
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would break a line, steer the terminal, or cannot be encoded."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def write(text: str) -> None:
+    """Writes to stdout at once, with escapes for what its encoding lacks.
+
+    Raises:
+      BrokenPipeError: the reader of stdout went away.
+      CatdogError: stdout cannot be written.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise CatdogError(f"standard output: cannot be written: {error.strerror or error}. Free space.") from None
+
+
+def discard_stdout() -> None:
+    """Keeps the interpreter from failing a second time, when it flushes stdout at its end."""
+    with contextlib.suppress(OSError):  # stdout that is no file needs none of this
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
