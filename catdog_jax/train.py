@@ -36,6 +36,10 @@ _RANGES = {
     "epochs": (1, math.inf),
     "patience": (1, math.inf),
 }
+_DERIVED = (  # what later stages make from a head, by their own names; a file that the user named is the user's
+    *("model.onnx", "metrics.json", "metrics-train.json", "metrics-validation.json"),
+    *("report.html", "report-train.html", "report-validation.html"),
+)
 
 
 class Chunk(NamedTuple):
@@ -328,10 +332,8 @@ def _write(config: TrainConfig, result: Fit, fitted: head.FittedHead) -> None:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([Epoch._fields, *result.history])
     if path.is_file() and _differs(path, fitted):
-        for name in ("metrics", "report"):
-            for split in ("", "-train", "-validation"):
-                (config.out / f"{name}{split}.{'json' if name == 'metrics' else 'html'}").unlink(missing_ok=True)
-        (config.out / "model.onnx").unlink(missing_ok=True)
+        for name in _DERIVED:
+            (config.out / name).unlink(missing_ok=True)
     head.save(path, fitted)
     storage.write_bytes(config.out / "history.csv", table.getvalue().encode())
     storage.write_json(config.out / "config.json", settings)

@@ -18,12 +18,8 @@ _POINTS = TILE + 2  # inputs per tile and axis
 _STRIP_ROWS = 2  # rows of tiles that are transformed at a time where a whole photo would fall out of the cache
 _STRIP_FROM = 112  # the height from which that pays
 
-_KERNEL_TRANSFORM = (
-    np.array(  # G of the paper: interpolation at the points 0, 1, -1, 2, -2 and infinity
-        [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]
-    )
-    / 24
-)
+# G of the paper: interpolation at the points 0, 1, -1, 2, -2 and infinity.
+_KERNEL_TRANSFORM = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 
 
 def transform_kernels(params: Params) -> Params:

@@ -195,13 +195,13 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path):
 def test_results_of_another_head_are_removed(tmp_path):
     make_cache(tmp_path / "features")
     train.train(config(tmp_path))
-    for name in ("metrics.json", "report.html", "model.onnx", "notes.txt"):
+    for name in ("metrics.json", "report-validation.html", "model.onnx", "notes.txt", "mine.onnx"):
         (tmp_path / "run" / name).write_text("x")
     train.train(config(tmp_path))
     assert (tmp_path / "run" / "metrics.json").exists()
     train.train(config(tmp_path, seed=9))
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"head.safetensors", "history.csv", "config.json", "notes.txt"}
+    assert left == {"head.safetensors", "history.csv", "config.json", "notes.txt", "mine.onnx"}
 
 
 def test_a_loss_that_leaves_the_numbers_is_an_error(tmp_path):
