@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catdog_jax import cache, data, features, images, storage, vgg16, weights
+from catdog_jax import cache, data, features, head, images, storage, vgg16, weights
 from catdog_jax.cache import FeatureCache
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
@@ -293,3 +293,16 @@ def test_real_photos_through_the_real_network(real_weights, shared_photos):
     assert found.shape == (3, 512)
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
     np.testing.assert_allclose(average(photos[:1, :, ::-1])[0], dispatched[0, 1].mean(axis=(0, 1)), atol=1e-3)
+
+
+def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, shared_photos):
+    """The published head: probabilities from Winograd's features and from direct convolution's differ by rounding alone."""
+    fitted = head.load(Path(__file__).parents[1] / "artifacts" / "default" / "head.safetensors")
+    photos = np.stack([images.decode(photo.read_bytes()) for photo in shared_photos])
+    fast, direct = (
+        head.probabilities(fitted.params, features.Extractor(real_weights, fitted.pool, conv=conv)(photos).astype(np.float16))
+        for conv in ("winograd", "direct")
+    )
+    assert not np.array_equal(fast, direct)  # or the comparison compares nothing
+    np.testing.assert_allclose(fast, direct, atol=1e-4)
+    np.testing.assert_array_equal(fast >= 0.5, direct >= 0.5)
