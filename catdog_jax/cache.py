@@ -209,7 +209,7 @@ class FeatureCache:
 
     def ids(self, split: str) -> list[str]:
         """The ids of a split's rows, in order."""
-        return [row for name in self.shard_names(split) for row in self._sidecar(name)["ids"]]
+        return [row for name in self.shard_names(split) for row in self.sidecar(name)["ids"]]
 
     def labels(self, split: str) -> np.ndarray:
         """int8 [N], 0 or 1."""
@@ -222,6 +222,11 @@ class FeatureCache:
     def shard_names(self, split: str) -> list[str]:
         """The stems of a split's files, in order, without shards that have no readable photo."""
         return [shard["name"] for shard in self.manifest["splits"][split]["shards"] if shard["rows"]]
+
+    def gives(self, pool: Pool) -> bool:
+        """Whether features of this pooling can be had from what is stored."""
+        stored = self.fingerprint["pool"]
+        return stored in (pool, "none") or (stored == "avg+max" and pool in ("avg", "max"))
 
     def load_shard(self, name: str, pool: Pool) -> np.ndarray:
         """The features of one shard, pooled as a head wants them.
@@ -238,7 +243,7 @@ class FeatureCache:
             return array.reshape(*array.shape[:2], columns(pool))
         if stored == "none":
             return pool_cells(np.asarray(array, np.float32), pool)
-        if stored == "avg+max" and pool in ("avg", "max"):
+        if self.gives(pool):  # stored is avg+max, and one half of it is wanted
             return array[..., :512] if pool == "avg" else array[..., 512:]
         raise CatdogError(
             f"{self.path}: expected features that give pool {pool!r}, found {stored!r}. "
@@ -249,7 +254,8 @@ class FeatureCache:
         """The features of a whole split, [N, views, columns]; see `load_shard`."""
         return np.concatenate([self.load_shard(name, pool) for name in self.shard_names(split)])
 
-    def _sidecar(self, name: str) -> dict[str, Any]:
+    def sidecar(self, name: str) -> dict[str, Any]:
+        """What a shard says of itself: its ids, the hashes of its photos and arrays, what was skipped."""
         try:
             return storage.read_sealed_json(self.path / f"{name}.json", "shard sidecar")
         except CatdogError as error:
@@ -257,7 +263,7 @@ class FeatureCache:
 
     def _array(self, name: str, kind: str) -> np.ndarray:
         path = _array_path(self.path, name, kind)
-        expected = self._sidecar(name)["arrays"][kind]
+        expected = self.sidecar(name)["arrays"][kind]
         try:
             size = path.stat().st_size
             intact = size == expected["bytes"] and storage.sha256_of_file(path) == expected["sha256"]

@@ -97,8 +97,8 @@ def train(config: TrainConfig) -> head.FittedHead:
       CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not stay finite.
       UsageError: an option is out of its range.
     """
-    recipe = resolve(config)
     cache = FeatureCache.open(config.features)
+    recipe = _fitting(resolve(config), config, cache)
     training, validation = (loaders(cache, split, recipe, config.resident_gib) for split in ("train", "validation"))
     scaling = measure(training) if recipe.standardise else Scaling(np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32))
     result = fit(recipe, training, validation, scaling, config.seed)
@@ -112,6 +112,16 @@ def train(config: TrainConfig) -> head.FittedHead:
         f"{result.best.validation_loss:.4f}, accuracy {result.best.validation_accuracy:.2%}"
     )
     return fitted
+
+
+def _fitting(recipe: Recipe, config: TrainConfig, cache: FeatureCache) -> Recipe:
+    """The recipe, with the cache's own pooling in place of a preset's that the cache does not hold."""
+    if config.pool is not None or cache.gives(recipe.pool):
+        return recipe
+    stored = cache.fingerprint["pool"]
+    message = f"{config.features} holds {stored} features: training on these, not on {recipe.pool} as the preset has it"
+    console.print(message, markup=False, soft_wrap=True)
+    return dataclasses.replace(recipe, pool=stored)
 
 
 def resolve(config: TrainConfig) -> Recipe:
@@ -326,7 +336,7 @@ def _write(config: TrainConfig, result: Fit, fitted: head.FittedHead) -> None:
         "features": os.path.relpath(config.features.resolve(), config.out.resolve()),  # as seen from here
         "seed": config.seed,
         "preset": config.preset,
-        "recipe": dataclasses.asdict(resolve(config)),
+        "recipe": fitted.recipe,
     }
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")

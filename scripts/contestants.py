@@ -227,6 +227,106 @@ def extract_torch(settings: Settings) -> Measure:
     return lambda: _rate(work, 0)
 
 
+# Fit: a head on cached rows, a validation pass after every epoch
+
+ROWS, VALIDATION_ROWS, COLUMNS = 15_000, 2_000, 1024
+EPOCHS = 3
+
+
+def _rows(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((count, COLUMNS), np.float32)
+    return x, (x[:, :8].sum(axis=1) + rng.standard_normal(count) > 0).astype(np.float32)
+
+
+def _recipe(linear: bool) -> Any:
+    import dataclasses
+
+    from catdog_jax.config import PRESETS
+
+    recipe = dataclasses.replace(PRESETS["default"], epochs=EPOCHS, patience=EPOCHS)
+    return dataclasses.replace(recipe, hidden=()) if linear else recipe
+
+
+def fit_ours(settings: Settings, linear: bool = False) -> Measure:
+    """`train.fit`, as `catdog train` calls it."""
+    import jax.numpy as jnp
+
+    from catdog_jax import train
+
+    training, validation = (train.Chunk(*map(jnp.asarray, _rows(*of))) for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
+    scaling = train.measure([lambda: training])
+
+    def work() -> int:
+        train.fit(_recipe(linear), [lambda: training], [lambda: validation], scaling, 0)
+        return EPOCHS
+
+    work()
+    return lambda: _rate(work, 0)
+
+
+def fit_keras(settings: Settings, linear: bool = False) -> Measure:
+    """Keras' `fit` of the same head, batch and schedule, on TensorFlow."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+
+    recipe = _recipe(linear)
+    (x, y), validation = _rows(ROWS, 0), _rows(VALIDATION_ROWS, 1)
+    l2 = keras.regularizers.L2(recipe.l2)
+    layers: list[Any] = [keras.Input((COLUMNS,))]
+    for width in recipe.hidden:
+        layers += [keras.layers.Dense(width, "relu", kernel_regularizer=l2), keras.layers.Dropout(recipe.dropout)]
+    if not recipe.hidden:
+        layers.append(keras.layers.Dropout(recipe.dropout))
+    model = keras.Sequential([*layers, keras.layers.Dense(1, kernel_regularizer=l2)])
+    schedule = keras.optimizers.schedules.ExponentialDecay(
+        recipe.learning_rate, -(-ROWS // recipe.batch_size), recipe.decay_rate
+    )
+    model.compile(keras.optimizers.Adam(schedule), keras.losses.BinaryCrossentropy(from_logits=True), metrics=["accuracy"])
+
+    def work() -> int:
+        model.fit(x, y, batch_size=recipe.batch_size, epochs=EPOCHS, validation_data=validation, verbose=0)
+        return EPOCHS
+
+    work()
+    return lambda: _rate(work, 0)
+
+
+def fit_torch(settings: Settings, linear: bool = False) -> Measure:
+    """The usual loop in PyTorch: shuffled batches by index, Adam, the penalty in the loss."""
+    import torch
+
+    recipe = _recipe(linear)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    (x, y), (vx, vy) = ([torch.from_numpy(one).to(device) for one in _rows(*of)] for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
+    layers: list[Any] = []
+    for inputs, width in zip((COLUMNS, *recipe.hidden), recipe.hidden, strict=False):
+        layers += [torch.nn.Linear(inputs, width), torch.nn.ReLU(), torch.nn.Dropout(recipe.dropout)]
+    layers += [] if recipe.hidden else [torch.nn.Dropout(recipe.dropout)]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear((COLUMNS, *recipe.hidden)[-1], 1)).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, recipe.decay_rate ** (recipe.batch_size / ROWS))
+    loss = torch.nn.functional.binary_cross_entropy_with_logits
+    kernels = [one.weight for one in model if isinstance(one, torch.nn.Linear)]
+
+    def work() -> int:
+        for _ in range(EPOCHS):
+            model.train()
+            for index in torch.randperm(ROWS, device=device).split(recipe.batch_size):
+                optimizer.zero_grad()
+                penalty = recipe.l2 * sum((kernel**2).sum() for kernel in kernels)
+                (loss(model(x[index])[:, 0], y[index]) + penalty).backward()
+                optimizer.step()
+                schedule.step()
+            model.eval()
+            with torch.inference_mode():
+                loss(model(vx)[:, 0], vy).item()
+        return EPOCHS
+
+    work()
+    return lambda: _rate(work, 0)
+
+
 # Limits of the machine
 
 
@@ -293,6 +393,12 @@ CONTESTS: dict[str, dict[str, Callable[[Settings], Measure]]] = {
         "catdog_jax, forward alone": forward_ours,
         "decoding alone": extract_decode,
         "PyTorch with DataLoader": extract_torch,
+    },
+    "fit": {"catdog_jax": fit_ours, "PyTorch": fit_torch, "Keras on TensorFlow": fit_keras},
+    "fit linear": {
+        "catdog_jax": lambda settings: fit_ours(settings, linear=True),
+        "PyTorch": lambda settings: fit_torch(settings, linear=True),
+        "Keras on TensorFlow": lambda settings: fit_keras(settings, linear=True),
     },
     "limits": {"matrix product, FLOP/s": limits_matmul, "copy to the device, bytes/s": limits_copy},
 }

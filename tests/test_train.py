@@ -214,7 +214,14 @@ def test_a_loss_that_leaves_the_numbers_is_an_error(tmp_path):
 def test_a_pooling_that_the_cache_lacks_is_an_error(tmp_path):
     make_cache(tmp_path / "features")
     with pytest.raises(CatdogError, match=r"features that give pool 'avg\+max', found 'avg'"):
-        train.train(config(tmp_path, pool=None))
+        train.train(config(tmp_path, pool="avg+max"))
+
+
+def test_a_preset_takes_the_pooling_that_there_is(tmp_path, capsys):
+    make_cache(tmp_path / "features")
+    fitted = train.train(config(tmp_path, pool=None, epochs=1))
+    assert fitted.pool == fitted.recipe["pool"] == "avg"
+    assert "holds avg features: training on these, not on avg+max" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
