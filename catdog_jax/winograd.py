@@ -15,7 +15,7 @@ from catdog_jax.vgg16 import LAYERS, Params, max_pool
 
 TILE = 4  # outputs per tile and axis
 _POINTS = TILE + 2  # inputs per tile and axis
-_STRIP_ROWS = 2  # rows of tiles that are transformed at a time where a whole photo would fall out of the cache
+_STRIP_ROWS = 4  # rows of tiles that are transformed at a time where a whole photo would fall out of the cache
 _STRIP_FROM = 112  # the height from which that pays
 
 # G of the paper: interpolation at the points 0, 1, -1, 2, -2 and infinity.
