@@ -63,6 +63,7 @@ def main(config: ReproduceConfig) -> None:
             ),
             f"{preset}: judge on test": (run / "metrics.json", lambda run=run: evaluate.evaluate(EvaluateConfig(run))),
         }
+    steps |= _retrained(config)
     model = config.work / "default" / "model.onnx"
     steps["default: export"] = (model, lambda: export.export(ExportConfig(model.parent, data=str(config.data))))
     for name, (result, work) in steps.items():
@@ -72,6 +73,18 @@ def main(config: ReproduceConfig) -> None:
         console.rule(f"[bold]{name}[/]", align="left")
         work()
     publish(config)
+
+
+def _retrained(config: ReproduceConfig) -> dict[str, tuple[Path, Callable[[], object]]]:
+    """A head that anybody can train without the photos, from the published features alone; a test holds it to its figure."""
+    run, published = config.work / "retrained", config.work / "published"
+    return {
+        "retrained: train on the published features": (
+            run / "head.safetensors",
+            lambda: train.train(TrainConfig(published, run)),
+        ),
+        "retrained: judge on test": (run / "metrics.json", lambda: evaluate.evaluate(EvaluateConfig(run))),
+    }
 
 
 def _train(config: ReproduceConfig, run: Path, preset: str) -> object:
@@ -101,6 +114,7 @@ def publish(config: ReproduceConfig) -> None:
     for preset, names in {
         "default": ("config.json", "head.safetensors", "history.csv", "metrics.json", "metrics-validation.json"),
         "reference": ("config.json", "history.csv", "metrics.json", "metrics-validation.json"),
+        "retrained": ("history.csv", "metrics.json"),
     }.items():
         for name in names:
             _copy(config.work / preset / name, config.artifacts / preset / name)

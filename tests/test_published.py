@@ -1,0 +1,53 @@
+"""What artifacts/ publishes: it can be read, it says what the model card says, and retraining on it reaches its figure."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from catdog_jax import head, train
+from catdog_jax.cache import FeatureCache
+from catdog_jax.config import TrainConfig
+
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+MAX_BYTES = 45_000_000
+
+
+def published(name: str) -> dict[str, float]:
+    found = json.loads((ARTIFACTS / name / "metrics.json").read_text())
+    assert (found["split"], found["n"]) == ("test", 2000)
+    return {metric: one["value"] for metric, one in found["metrics"].items()}
+
+
+@pytest.mark.lenient_types
+def test_retraining_on_the_published_features_reaches_the_published_figure(tmp_path):
+    cache = FeatureCache.open(ARTIFACTS / "features")
+    assert [cache.rows(split) for split in ("train", "validation", "test")] == [15_000, 2_000, 2_000]
+    fitted = train.train(TrainConfig(cache.path, tmp_path))
+    probabilities = head.probabilities(fitted.params, cache.load("test", "avg")[:, 0])
+    accuracy = sklearn.metrics.accuracy_score(cache.labels("test"), probabilities >= 0.5)
+    assert accuracy == pytest.approx(published("retrained")["accuracy"], abs=0.002)
+
+
+def test_the_published_head_is_the_one_that_was_judged():
+    fitted = head.load(ARTIFACTS / "default" / "head.safetensors")
+    metrics = json.loads((ARTIFACTS / "default" / "metrics.json").read_text())
+    assert metrics["head_sha256"] == head.digest(fitted.params)
+    assert published("default")["accuracy"] > 0.98
+
+
+def test_features_and_head_are_of_the_same_weights():
+    fitted = head.load(ARTIFACTS / "default" / "head.safetensors")
+    cache = FeatureCache.open(ARTIFACTS / "features")
+    for key in ("weights_sha256", "preprocessing", "image", "classes"):
+        assert fitted.fingerprint[key] == cache.fingerprint[key]
+    assert np.isfinite(cache.load("validation", "avg")).all()
+
+
+def test_nothing_published_is_a_photo_and_all_of_it_is_small():
+    files = [path for path in ARTIFACTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MAX_BYTES
+    pictures = {path.name for path in files if path.suffix.lower() in (".jpg", ".jpeg", ".webp", ".bmp")}
+    assert pictures <= {"demo.jpg", "page.jpg"}  # both drawn by the program
