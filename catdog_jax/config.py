@@ -84,6 +84,8 @@ class Recipe:
     decay_epochs: float = 1.0
     l2: float = 1e-3
     """Penalty l2 * sum(kernel ** 2) added to the loss (Keras' kernel_regularizer; not AdamW's decoupled decay)."""
+    label_smoothing: float = 0.0
+    """Trains towards (1 - s) y + s / 2 in place of y."""
     batch_size: int = 256
     epochs: int = 40
     patience: int = 8
@@ -139,6 +141,9 @@ class TrainConfig:
     """Override the preset's patience."""
     seed: int = 0
     """Initial weights, shuffling and dropout all derive from it: the same seed gives the same bytes."""
+    sweep: int | None = None
+    """Try this many heads (48 is a good number), the preset and random others, and keep the one with the lowest validation log
+    loss; sweep.csv and sweep.png in the run directory show them all."""
     resident_gib: float = 4.0
     """Features up to this size are kept on the device; larger ones stream from the shards."""
 

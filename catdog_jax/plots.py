@@ -101,6 +101,57 @@ def curves(history: History, metric: str, title: str) -> str:
     return _svg(figure, metric, f"{title} over the epochs of training")
 
 
+def parallel(settings: Mapping[str, Sequence[Any]], losses: Sequence[float], name: str) -> bytes:
+    """Parallel coordinates of a sweep, as PNG: a line a head through its settings to its loss; the best tenth stands out.
+
+    Args:
+      settings: a column of values for each setting; numbers are placed by size, on a logarithmic axis where they span more
+        than a factor of 30, and anything else by kind.
+      losses: [heads], the lower the better; the axis ends at twice the lowest.
+      name: of the losses, for the last axis.
+    """
+    axes_of = {
+        **{title: list(values) for title, values in settings.items()},
+        name: np.clip(losses, None, 2 * min(losses)).tolist(),
+    }
+    figure = Figure(figsize=(9, 4.2), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    places = np.array([_places(axes, position, values) for position, values in enumerate(axes_of.values())])
+    jitter = np.random.default_rng(0).uniform(-0.012, 0.012, places.shape)  # heads of equal settings stay apart
+    best = set(np.argsort(losses)[: max(1, len(losses) // 10)].tolist())
+    for i in sorted(range(len(losses)), key=lambda i: i in best):
+        style: dict[str, Any] = (
+            {"color": _ERROR, "linewidth": 1.4} if i in best else {"color": _ACCENT, "linewidth": 0.7, "alpha": 0.35}
+        )
+        axes.plot(range(len(axes_of)), (places + jitter)[:, i], **style)
+    axes.set(xlim=(-0.3, len(axes_of) - 0.4), ylim=(-0.06, 1.06), yticks=[])
+    axes.set_xticks(range(len(axes_of)), [title.replace("_", " ") for title in axes_of], color=_INK, fontsize=8.5)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for position in range(len(axes_of)):
+        axes.axvline(position, color=_LINE, linewidth=0.8, zorder=0)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=_PAPER, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
+    """Where values stand on an axis from 0 to 1, with labels written beside it."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    ticks = sorted(set(values)) if numbers else sorted(set(values), key=lambda value: (len(str(value)), str(value)))
+    if not numbers or len(ticks) <= 6:
+        place = {tick: i / max(1, len(ticks) - 1) for i, tick in enumerate(ticks)}
+        found, labels = np.array([place[value] for value in values]), {f"{tick}": place[tick] for tick in ticks}
+    else:
+        logarithmic = ticks[0] > 0 and ticks[-1] > 30 * ticks[0]
+        scaled = np.log(values) if logarithmic else np.array(values, np.float64)
+        found = (scaled - scaled.min()) / (np.ptp(scaled) or 1)
+        labels = {f"{ticks[0]:.3g}": 0.0, f"{ticks[-1]:.3g}": 1.0}
+    for text, height in labels.items():
+        axes.text(position + 0.04, height, text, fontsize=7, color=_MUTED, va="center")
+    return found
+
+
 def _wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))

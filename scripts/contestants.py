@@ -249,20 +249,41 @@ def _recipe(linear: bool) -> Any:
 
 
 def fit_ours(settings: Settings, linear: bool = False) -> Measure:
-    """`train.fit`, as `catdog train` calls it."""
+    """`fitting.fit`, as `catdog train` calls it."""
     import jax.numpy as jnp
 
-    from catdog_jax import train
+    from catdog_jax import fitting
 
-    training, validation = (train.Chunk(*map(jnp.asarray, _rows(*of))) for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
-    scaling = train.measure([lambda: training])
+    training, validation = (fitting.Chunk(*map(jnp.asarray, _rows(*of))) for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
+    scaling = fitting.measure([lambda: training])
 
     def work() -> int:
-        train.fit(_recipe(linear), [lambda: training], [lambda: validation], scaling, 0)
+        fitting.fit(_recipe(linear), [lambda: training], [lambda: validation], scaling, 0)
         return EPOCHS
 
     work()
     return lambda: _rate(work, 0)
+
+
+def sweep_ours(settings: Settings, heads: int, dropout: float) -> Measure:
+    """`fitting.fit_many`: linear heads of different learning rates at once."""
+    import dataclasses
+
+    import jax.numpy as jnp
+
+    from catdog_jax import fitting
+
+    training, validation = (fitting.Chunk(*map(jnp.asarray, _rows(*of))) for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
+    scaling = fitting.measure([lambda: training])
+    base = dataclasses.replace(_recipe(linear=True), dropout=dropout)
+    recipes = [dataclasses.replace(base, learning_rate=base.learning_rate * (1 + i / heads)) for i in range(heads)]
+
+    def work() -> int:
+        fitting.fit_many(recipes, [lambda: training], [lambda: validation], scaling, 0)
+        return EPOCHS * heads
+
+    work()
+    return lambda: _rate(work, 1)
 
 
 def fit_keras(settings: Settings, linear: bool = False) -> Measure:
@@ -399,6 +420,12 @@ CONTESTS: dict[str, dict[str, Callable[[Settings], Measure]]] = {
         "catdog_jax": lambda settings: fit_ours(settings, linear=True),
         "PyTorch": lambda settings: fit_torch(settings, linear=True),
         "Keras on TensorFlow": lambda settings: fit_keras(settings, linear=True),
+    },
+    "sweep": {
+        "64 linear heads at once": lambda settings: sweep_ours(settings, 64, 0.0),
+        "1 linear head": lambda settings: sweep_ours(settings, 1, 0.0),
+        "64 linear heads at once, dropout": lambda settings: sweep_ours(settings, 64, 0.5),
+        "1 linear head, dropout": lambda settings: sweep_ours(settings, 1, 0.5),
     },
     "limits": {"matrix product, FLOP/s": limits_matmul, "copy to the device, bytes/s": limits_copy},
 }

@@ -118,7 +118,8 @@ def test_the_systems_errors_name_the_path(capsys, monkeypatch):
 
 
 def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "catdog_jax.train")
+    for module in ("catdog_jax.train", "catdog_jax.fitting"):
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "optax", None)
     assert run(["train"]) == 2
     assert "expected the package optax" in (shown := capsys.readouterr().err)
@@ -148,8 +149,21 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 ORDER = (
     *("errors", "storage", "console", "config", "images", "animals", "scenes", "demo", "data", "vgg16", "winograd"),
-    *("pickles", "checkpoints", "downloads", "weights", "cache", "features", "head", "train"),
-    *("metrics", "plots", "report", "evaluate", "listing", "predict", "export", "pipeline", "doctor", "cli", "__main__"),
+    *("pickles", "checkpoints", "downloads", "weights", "cache", "features", "head", "fitting", "sweep"),
+    *(
+        "metrics",
+        "plots",
+        "train",
+        "report",
+        "evaluate",
+        "listing",
+        "predict",
+        "export",
+        "pipeline",
+        "doctor",
+        "cli",
+        "__main__",
+    ),
 )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from catdog_jax import cache, head, train
+from catdog_jax import cache, fitting, head, sweep, train
 from catdog_jax.cache import FeatureCache, Rows
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
 from catdog_jax.errors import CatdogError, UsageError
@@ -91,7 +92,7 @@ def test_streaming_shards_learns_what_residence_learns(tmp_path):
     resident, streamed = (train.loaders(found, "train", recipe, gib) for gib in (1.0, 1e-9))
     assert (len(resident), len(streamed)) == (1, 4)
     np.testing.assert_array_equal(np.concatenate([load().x for load in streamed]), resident[0]().x)
-    np.testing.assert_allclose(train.measure(streamed).mean, train.measure(resident).mean, rtol=1e-6)
+    np.testing.assert_allclose(fitting.measure(streamed).mean, fitting.measure(resident).mean, rtol=1e-6)
     accuracies = []
     for gib in (1.0, 1e-9):
         fitted = train.train(config(tmp_path, out=tmp_path / str(gib), resident_gib=gib, learning_rate=0.01, epochs=15))
@@ -113,12 +114,12 @@ def test_views_are_rows_for_training_and_the_first_is_judged(tmp_path):
 
 def test_scaling_is_that_of_numpy(tmp_path):
     found = make_cache(tmp_path / "features")
-    scaling = train.measure(train.loaders(found, "train", dataclasses.replace(PRESETS["default"], pool="avg"), 1.0))
+    scaling = fitting.measure(train.loaders(found, "train", dataclasses.replace(PRESETS["default"], pool="avg"), 1.0))
     x = found.load("train", "avg")[:, 0].astype(np.float64)
     np.testing.assert_allclose(scaling.mean[0], x.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(scaling.deviation[0], x.std(axis=0), rtol=1e-5)
-    constant = [lambda: train.Chunk(np.full((10, 4), 2.5, np.float16), np.zeros(10))]
-    assert train.measure(constant).deviation.tolist() == [[1, 1, 1, 1]]
+    constant = [lambda: fitting.Chunk(np.full((10, 4), 2.5, np.float16), np.zeros(10))]
+    assert fitting.measure(constant).deviation.tolist() == [[1, 1, 1, 1]]
 
 
 def random_params(rng) -> dict:
@@ -149,9 +150,10 @@ def test_the_objective_is_log_loss_plus_keras_penalty():
     with jax.numpy_rank_promotion("allow"):
         expected = model.evaluate(x, y[:, None], verbose=0)
     recipe = Recipe(hidden=(4,), l2=0.05, dropout=0.0)
+    one = jax.tree.map(lambda column: column[0], fitting.hypers([recipe]))
     padded_x, padded_y = np.concatenate([x, np.full((3, 6), 9, np.float32)]), np.concatenate([y, np.ones(3, np.float32)])
     weight = np.array([1] * 5 + [0] * 3, np.float32)
-    found, total = train.objective(params, padded_x, padded_y, weight, jax.random.key(0), recipe)
+    found, total = fitting.objective(params, padded_x, padded_y, weight, jax.random.key(0), one)
     assert float(found) == pytest.approx(expected, rel=1e-5)
     hidden = np.maximum(x.astype(np.float64) @ params["dense_0"]["kernel"] + params["dense_0"]["bias"], 0)
     logits = (hidden @ params["output"]["kernel"] + params["output"]["bias"])[:, 0]
@@ -165,9 +167,9 @@ def test_one_epoch_of_adam_is_that_of_the_paper(tmp_path):
     recipe = Recipe(
         hidden=(), l2=0.1, dropout=0.0, learning_rate=0.05, decay_rate=0.5, decay_epochs=1.0, batch_size=8, epochs=4, patience=9
     )
-    chunk = [lambda: train.Chunk(x, y)]
-    identity = train.Scaling(np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32))
-    result = train.fit(recipe, chunk, chunk, identity, seed=0)
+    chunk = [lambda: fitting.Chunk(x, y)]
+    identity = fitting.UNSCALED
+    result = fitting.fit(recipe, chunk, chunk, identity, seed=0)
     start = head.Head(()).init(jax.random.split(jax.random.key(0))[1], np.zeros((1, 6), np.float32))["params"]["output"]
     weights = np.concatenate([np.asarray(start["kernel"])[:, 0], np.asarray(start["bias"])]).astype(np.float64)
     first, second = np.zeros(7), np.zeros(7)
@@ -233,6 +235,7 @@ def test_a_preset_takes_the_pooling_that_there_is(tmp_path, capsys):
         ({"batch_size": 0}, "--batch-size: expected 1"),
         ({"epochs": 0}, "--epochs"),
         ({"hidden": (0,)}, "--hidden: expected widths of 1 or more"),
+        ({"sweep": 0}, "--sweep: expected 1 or more heads, found 0"),
         ({"head": "linear", "hidden": (3,)}, "--hidden: expected none with --head linear"),
     ],
 )
@@ -247,3 +250,38 @@ def test_presets_give_way_to_options():
     assert (reference.pool, reference.l2, reference.standardise) == ("none", 0.05, False)
     changed = train.resolve(TrainConfig(preset="reference", l2=0.0, pool="max", head="linear"))
     assert (changed.pool, changed.l2, changed.hidden) == ("max", 0.0, ())
+
+
+def test_a_sweep_keeps_the_best_of_all_and_shows_them(tmp_path, capsys):
+    found = make_cache(tmp_path / "features")
+    fitted = train.train(config(tmp_path, sweep=6, epochs=2, pool=None))
+    rows = list(csv.DictReader((tmp_path / "run" / "sweep.csv").read_text().splitlines()))
+    losses = [float(row["validation_log_loss"]) for row in rows]
+    assert len(rows) == 6
+    assert losses == sorted(losses)
+    assert any((row["hidden"], row["learning_rate"]) == ("16", "0.0005") for row in rows)  # what was asked for is among them
+    p = head.probabilities(head.load(tmp_path / "run" / "head.safetensors").params, found.load("validation", fitted.pool)[:, 0])
+    y = found.labels("validation")
+    assert -np.log(np.where(y, p, 1 - p)).mean() == pytest.approx(losses[0], rel=1e-3)
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert str(settings["recipe"]["l2"]) == rows[0]["l2"]
+    picture = Image.open(tmp_path / "run" / "sweep.png")
+    assert picture.width > 1000
+    assert "the best heads" in capsys.readouterr().err
+
+
+def test_the_same_seed_draws_the_same_heads_and_linear_ones_drop_nothing():
+    drawn = sweep.draw(PRESETS["default"], ("avg",), 40, seed=1)
+    assert drawn == sweep.draw(PRESETS["default"], ("avg",), 40, seed=1) != sweep.draw(PRESETS["default"], ("avg",), 40, seed=2)
+    assert drawn[0] == PRESETS["default"]
+    assert all(recipe.dropout == 0 for recipe in drawn[1:] if not recipe.hidden)
+
+
+def test_heads_are_grouped_by_shape_and_wide_ones_stay_alone_on_a_cpu():
+    drawn = sweep.draw(PRESETS["default"], ("avg",), 40, seed=1)
+    for together in (True, False):
+        found = list(sweep.groups(drawn, together))
+        assert sorted(id(recipe) for group in found for recipe in group) == sorted(map(id, drawn))
+        assert all(len({(recipe.hidden, recipe.dropout > 0) for recipe in group}) == 1 for group in found)
+        assert any(len(group) > 1 and group[0].hidden for group in found) is together
+    assert max(len(group) for group in sweep.groups(drawn, False) if not group[0].hidden) > 1
