@@ -265,8 +265,8 @@ def test_a_sweep_keeps_the_best_of_all_and_shows_them(tmp_path, capsys):
     assert -np.log(np.where(y, p, 1 - p)).mean() == pytest.approx(losses[0], rel=1e-3)
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     assert str(settings["recipe"]["l2"]) == rows[0]["l2"]
-    picture = Image.open(tmp_path / "run" / "sweep.png")
-    assert picture.width > 1000
+    with Image.open(tmp_path / "run" / "sweep.png") as picture:
+        assert picture.width > 1000
     assert "the best heads" in capsys.readouterr().err
 
 
