@@ -18,7 +18,7 @@ from catdog_jax.errors import CatdogError
 NAME = "catdog"
 MAX_BATCH_SIZE = 16
 QUEUE_DELAY_MICROSECONDS = 2000  # a request waits this long for others; VGG16 takes longer than that for one photo on a CPU
-_TYPES = {TensorProto.UINT8: "TYPE_UINT8", TensorProto.FLOAT: "TYPE_FP32"}
+_TYPES: dict[int, str] = {TensorProto.UINT8: "TYPE_UINT8", TensorProto.FLOAT: "TYPE_FP32"}
 
 
 def check(directory: Path) -> None:
