@@ -184,6 +184,8 @@ class ExportConfig:
     """Photos for the parity check; by default those that the head was trained on, else the embedded drawings."""
     parity_photos: int = 32
     """How many photos the exported file and JAX must agree on."""
+    triton: Path | None = None
+    """Also write the model into this Triton model repository, as the model `catdog`."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from rich.text import Text
 
-from catdog_jax import __version__, data, features, head, images, storage, vgg16, weights
+from catdog_jax import __version__, data, features, head, images, storage, triton, vgg16, weights
 from catdog_jax.cache import FeatureCache, check_compatible
 from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
@@ -53,6 +53,8 @@ def export(config: ExportConfig) -> Path:
     if config.parity_photos < 2:
         raise UsageError(f"--parity-photos: expected 2 or more, found {config.parity_photos}. Leave it out for the default.")
     out = config.out or config.run / "model.onnx"
+    if config.triton is not None:  # what cannot be written is said before the work begins
+        triton.check(config.triton)
     fitted = head.load(config.run / "head.safetensors")
     loaded = _matching_weights(config, fitted)
     source, photos = _parity_photos(config)
@@ -67,6 +69,8 @@ def export(config: ExportConfig) -> Path:
         Text(f"{out}: {len(model) / 1e6:.1f} MB; agrees with JAX on {len(photos)} photos of {source}: {agreement}"),
         soft_wrap=True,
     )
+    if config.triton is not None:
+        triton.write(config.triton, model)
     return out
 
 

@@ -4,12 +4,15 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from catdog_jax.errors import CatdogError
+
+CONTENTS = ".catdog.json"  # the list of a written folder's files and their hashes
 
 
 def cache_directory() -> Path:
@@ -49,6 +52,78 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         reason = error.strerror or error
         raise CatdogError(f"{path}: cannot be written: {reason}. Free space or choose another --out.") from error
+
+
+@contextlib.contextmanager
+def folder_writer(path: Path, option: str) -> Iterator[Path]:
+    """Makes a folder that takes the name `path` only when the block ends without an error.
+
+    The files go into a hidden folder beside it; `CONTENTS` with each file's hash is written last and makes the folder one
+    that a later run may replace. After an error nothing is left behind and an older `path` is untouched. Of a process that is
+    killed between the two renames, the older folder stays beside `path` under a hidden name.
+
+    Args:
+      path: the folder to write.
+      option: what the user named it with, for the errors.
+
+    Yields:
+      The folder to fill.
+
+    Raises:
+      CatdogError: `path` holds files that are not those of an earlier run, or the folder cannot be written.
+    """
+    path = path.absolute()
+    check_replaceable(path, option)
+    temporary, older = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    try:
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            write_sealed_json(temporary / CONTENTS, {"files": _hashes(temporary)})
+            if path.exists():
+                os.rename(path, older)
+            os.rename(temporary, path)
+        except BaseException:
+            if older.exists() and not path.exists():
+                os.rename(older, path)
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(older, ignore_errors=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CatdogError(f"{path}: cannot be written: {reason}. Free space or choose another {option}.") from error
+
+
+def check_replaceable(path: Path, option: str) -> None:
+    """Refuses a folder that holds anything but what `folder_writer` put there; a missing or an empty one may be written.
+
+    Raises:
+      CatdogError: it is no folder, or there is a file that an earlier run did not write or that has changed since.
+    """
+    advice = f"Nothing was written; name an empty or a new folder with {option}."
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise CatdogError(f"{path}: expected a folder to write, found something else. {advice}")
+        found = _hashes(path) if path.exists() else {}
+        known = read_sealed_json(path / CONTENTS, "list of a folder's files")["files"] if (path / CONTENTS).exists() else {}
+    except (OSError, KeyError) as error:
+        raise CatdogError(f"{path}: expected a folder to write, found: {error}. {advice}") from None
+    for name, digest in found.items():
+        if known.get(name) != digest:
+            raise CatdogError(
+                f"{path}: expected an empty folder or one of an earlier run, found {name} of other origin. {advice}"
+            )
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = (file for file in sorted(folder.rglob("*")) if file.is_symlink() or not file.is_dir())
+    return {
+        file.relative_to(folder).as_posix(): sha256_of_file(file) if file.is_file() else "no file"
+        for file in files
+        if file != folder / CONTENTS
+    }
 
 
 def sync_directory(directory: Path) -> None:
