@@ -63,6 +63,12 @@ class ExtractConfig:
     """Photos a shard; an interrupted run loses at most the shard in progress."""
     workers: int | None = None
     """Decoding threads; by default one a core."""
+    shard_index: int = 0
+    """Which of `num_shards` shares this process takes, from 0: every so-manieth shard of the cache."""
+    num_shards: int = 1
+    """How many processes extract into the directory, each a share; whichever finishes last writes the manifest."""
+    distributed: bool = False
+    """Take the share from JAX's own environment (SLURM, TPU pods, Kubernetes, Open MPI) in place of the two options."""
 
 
 @dataclass(frozen=True)

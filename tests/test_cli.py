@@ -148,7 +148,7 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 ORDER = (
     *("errors", "storage", "console", "config", "images", "animals", "scenes", "demo", "data", "vgg16", "winograd"),
-    *("pickles", "checkpoints", "downloads", "weights", "cache", "features", "head", "train"),
+    *("pickles", "checkpoints", "downloads", "weights", "cache", "shares", "features", "head", "train"),
     *("metrics", "plots", "report", "evaluate", "listing", "predict", "export", "pipeline", "doctor", "cli", "__main__"),
 )
 
