@@ -64,11 +64,9 @@ class ExtractConfig:
     workers: int | None = None
     """Decoding threads; by default one a core."""
     shard_index: int = 0
-    """Which of `num_shards` shares this process takes, from 0: every so-manieth shard of the cache."""
+    """Which of `num_shards` shares this process takes, from 0: the shards that it, counting on by `num_shards`, comes to."""
     num_shards: int = 1
     """How many processes extract into the directory, each a share; whichever finishes last writes the manifest."""
-    distributed: bool = False
-    """Take the share from JAX's own environment (SLURM, TPU pods, Kubernetes, Open MPI) in place of the two options."""
 
 
 @dataclass(frozen=True)

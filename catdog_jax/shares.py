@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import jax
-
 from catdog_jax.config import ExtractConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
@@ -26,19 +24,9 @@ _PATIENCE = 5.0  # seconds in which a process that only looks whether it is alon
 def share(config: ExtractConfig) -> tuple[int, int]:
     """Which share of the shards this process takes, and of how many.
 
-    JAX's processes part as soon as they know their numbers: extraction needs no word between them, and while they are bound
-    together the death of one ends all.
-
     Raises:
       UsageError: an option is out of its range.
     """
-    if config.distributed:
-        if (config.shard_index, config.num_shards) != (0, 1):
-            raise UsageError("--distributed: expected no --shard-index and --num-shards beside it, found one. Leave it out.")
-        jax.distributed.initialize()
-        found = jax.process_index(), jax.process_count()
-        jax.distributed.shutdown()
-        return found
     if not 0 <= config.shard_index < config.num_shards:
         raise UsageError(f"--shard-index: expected 0 to --num-shards - 1, found {config.shard_index} of {config.num_shards}.")
     return config.shard_index, config.num_shards
