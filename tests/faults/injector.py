@@ -143,7 +143,7 @@ def attempt(job: Callable[..., None], photos: Path, out: Path, strike_at: int | 
         job(photos, out)
         status = 0
         report.write_text(json.dumps(steps.names))
-    except CatdogError:
+    except (CatdogError, OSError):  # the command line makes one line of either
         status = 1
     finally:
         os._exit(status)

@@ -86,9 +86,12 @@ def test_an_extraction_struck_at_any_step_resumes_to_the_same_bytes(server, tmp_
 @pytest.mark.parametrize("strike", ["SIGKILL", "ENOSPC", "EIO"])
 def test_an_output_is_the_old_file_or_the_whole_new_one(server, tmp_path, job, strike, request):
     long = request.config.getoption("--long")
-    steps = server.steps(job, tmp_path / "whole")
+    server.steps(job, tmp_path / "whole")
     new = contents(tmp_path / "whole")
     old = {name: b"old " + name.encode() for name in new}
+    for name, content in old.items():
+        (tmp_path / "whole" / name).write_bytes(content)
+    steps = server.steps(job, tmp_path / "whole")  # over older files there are more
     for place in range(len(steps)):
         out = tmp_path / str(place)
         out.mkdir()
