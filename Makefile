@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed-$(EXTRAS)
 LOCK  := .venv-constraints
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint types format constraints clean
+.PHONY: help env run test faults lint types format constraints clean
 
 help:  ## Show this list
 	@echo 'make TARGET [ARGS="options"] [EXTRAS=$(EXTRAS)] [PYTHON=python3]'
@@ -27,6 +27,9 @@ run: env  ## From photos to a deployable model; by default the embedded demo, in
 
 test: lint types  ## Check style and types, then run all tests; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: env  ## Kill and starve the stages at every step of their writes; figures go to artifacts/faults.json
+	$(BIN)/python -m pytest tests/faults --long -s $(ARGS)
 
 lint: env  ## Check style and formatting
 	$(BIN)/ruff check .

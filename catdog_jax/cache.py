@@ -117,6 +117,11 @@ def is_finished(out: Path, name: str, fingerprint: dict[str, Any]) -> bool:
         return False
 
 
+def has_sidecar(out: Path, name: str) -> bool:
+    """Whether a process has finished this shard, going by its sidecar alone, which is written last."""
+    return (out / f"{name}.json").exists()
+
+
 def skipped(out: Path, name: str) -> list[dict[str, str]]:
     """The unreadable photos of a finished shard: [{"id": …, "reason": …}]."""
     return storage.read_sealed_json(out / f"{name}.json", "shard sidecar")["skipped"]

@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, Union
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, settings = _parse(arguments or ["--help"])
     prepare_jax()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # its remarks on damage; what matters comes back as an ImageError
+    if threading.current_thread() is threading.main_thread():  # a preempted machine's last word ends like Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = _stage(name)(settings)
         return result if isinstance(result, int) else 0

@@ -63,6 +63,10 @@ class ExtractConfig:
     """Photos a shard; an interrupted run loses at most the shard in progress."""
     workers: int | None = None
     """Decoding threads; by default one a core."""
+    shard_index: int = 0
+    """Which of `num_shards` shares this process takes, from 0: the shards that it, counting on by `num_shards`, comes to."""
+    num_shards: int = 1
+    """How many processes extract into the directory, each a share; whichever finishes last writes the manifest."""
 
 
 @dataclass(frozen=True)

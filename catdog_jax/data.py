@@ -4,9 +4,11 @@ The positive class is the second in sorted order (cats, dogs -> dogs). Records a
 every shard of features mixes the classes and the order depends on nothing but the inputs.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from catdog_jax.errors import CatdogError
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+_BEFORE_RETRY = 0.5  # seconds
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.8, 0.1  # of a folder without splits; the rest is the test split
 
 
@@ -55,6 +58,24 @@ class Dataset:
     def split(self, name: str) -> tuple[Record, ...]:
         """The records of one split, in their fixed order."""
         return tuple(record for record in self.records if record.split == name)
+
+
+def read_patiently(record: Record) -> bytes:
+    """The undecoded photo, asked for twice where the disk fails: what may come back must not count as undecodable.
+
+    Raises:
+      ImageError: there is no photo to be had.
+      CatdogError: the system cannot read it, twice.
+    """
+    with contextlib.suppress(images.UnreadableError):
+        return record.read()
+    time.sleep(_BEFORE_RETRY)
+    try:
+        return record.read()
+    except images.UnreadableError as error:
+        raise CatdogError(
+            f"{record.id!r}: {error}, twice. Mend the disk or the permissions, or remove the photo; then go on."
+        ) from None
 
 
 def load(source: str) -> Dataset:
@@ -141,6 +162,8 @@ def _walk_classes(root: Path) -> Iterator[tuple[Path, str, str]]:
 def _split_by_content(photo: Path) -> str:
     try:
         digest = hashlib.sha256(images.read_photo(photo)).digest()
+    except images.UnreadableError as error:  # another time it would lie in another split
+        raise CatdogError(f"{photo}: {error}. Mend the disk or the permissions, or remove it.") from None
     except images.ImageError:  # listed with its reason when it is decoded; until then any split will do
         return "train"
     share = int.from_bytes(digest[:8]) / 2**64

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.text import Text
 
-from catdog_jax import cache, data, images, storage, vgg16, weights, winograd
+from catdog_jax import cache, data, images, shares, storage, vgg16, weights, winograd
 from catdog_jax.cache import FeatureCache, Rows
 from catdog_jax.config import ExtractConfig, Pool, cores
 from catdog_jax.console import console, progress_bar
@@ -150,8 +150,11 @@ def fingerprint(config: ExtractConfig, dataset: Dataset, pretrained: weights.Wei
     }
 
 
-def extract(config: ExtractConfig) -> FeatureCache:
+def extract(config: ExtractConfig) -> FeatureCache | None:
     """Extracts the features of every photo, or of those that an interrupted run left.
+
+    Returns:
+      The finished cache; None where this process has finished its share and others have not.
 
     Raises:
       CatdogError: no usable data or weights; the directory holds features of another fingerprint (the field is named); more
@@ -160,17 +163,36 @@ def extract(config: ExtractConfig) -> FeatureCache:
     """
     if any(value is not None and value < 1 for value in (config.shard_size, config.batch_size, config.workers)):
         raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
+    index, count = shares.share(config)
     dataset = data.load(config.data)
     pretrained = weights.load(config.weights, config.preprocessing)
     views = config.views.split(",")
     extractor = Extractor(pretrained, config.pool, views, config.precision, config.conv, config.batch_size)
     prints = fingerprint(config, dataset, pretrained, extractor.precision)
     shards = plan(dataset, config.shard_size)
+    with shares.claim(config.out, index, count):
+        _extract_share(config, dataset, extractor, prints, shards[index::count])
+        missing = [shard.name for shard in shards if not cache.has_sidecar(config.out, shard.name)]
+        if missing:
+            shares.report_missing(missing, len(shards))
+            return None
+        check_readable(dataset, {shard.name: cache.skipped(config.out, shard.name) for shard in shards})
+        cache.write_manifest(config.out, dataset.source, [shard.name for shard in shards], prints)
+    finished = FeatureCache.open(config.out)
+    _report(finished)
+    return finished
+
+
+def _extract_share(
+    config: ExtractConfig, dataset: Dataset, extractor: Extractor, prints: dict[str, Any], shards: Sequence[Shard]
+) -> None:
+    """Computes and writes those of `shards` that are missing or damaged."""
+    total = sum(len(shard.records) for shard in shards)
     pending = [shard for shard in shards if not cache.is_finished(config.out, shard.name, prints)]
     remaining = sum(len(shard.records) for shard in pending)
     skipped = {shard.name: cache.skipped(config.out, shard.name) for shard in shards if shard not in pending}
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
-        task = progress.add_task("extract", total=len(dataset.records), completed=len(dataset.records) - remaining)
+        task = progress.add_task("extract", total=total, completed=total - remaining)
         commits = collections.deque[Future[None]]()
         for shard, rows in compute_shards(pending, extractor, config.workers, lambda photos: progress.advance(task, photos)):
             skipped[shard.name] = rows.skipped
@@ -181,10 +203,6 @@ def extract(config: ExtractConfig) -> FeatureCache:
         for commit in commits:
             commit.result()
     check_readable(dataset, skipped)
-    cache.write_manifest(config.out, dataset.source, [shard.name for shard in shards], prints)
-    finished = FeatureCache.open(config.out)
-    _report(finished)
-    return finished
 
 
 def _report(finished: FeatureCache) -> None:
@@ -210,7 +228,7 @@ class _Photo:
 def _decode(record: Record) -> _Photo:
     digest = ""
     try:
-        encoded = record.read()
+        encoded = data.read_patiently(record)
         digest = storage.sha256(encoded)
         return _Photo(record, digest, images.decode(encoded))
     except images.ImageError as error:

@@ -51,11 +51,16 @@ class ImageError(CatdogError):
     """The bytes are not a photo that can be used. The message gives the reason, without a path."""
 
 
+class UnreadableError(ImageError):
+    """The file is there and the system cannot read it, now: a failing disk or share, or a missing permission."""
+
+
 def read_photo(path: Path) -> bytes:
     """The bytes of a photo file.
 
     Raises:
-      ImageError: the file cannot be read, is not a regular file, or is larger than `MAX_BYTES`.
+      UnreadableError: the system's error, where it is not that there is no such file.
+      ImageError: the file is not there, is not a regular file, or is larger than `MAX_BYTES`.
     """
     try:
         if not path.is_file():
@@ -63,7 +68,7 @@ def read_photo(path: Path) -> bytes:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from None
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
     if len(data) > MAX_BYTES:
         raise ImageError(f"expected at most {MAX_BYTES:,} bytes, found more")
     return data

@@ -1,10 +1,12 @@
 """Durable files: a reader sees either the old file or the whole new one, whatever is killed in between."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +39,10 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """
     if not path.name:
         raise CatdogError(f"{path}: expected the name of a file, found a directory. Name a file in it.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_temporaries_of_the_dead(path)
         try:
             with open(temporary, "wb") as file:
                 yield file
@@ -124,6 +127,27 @@ def _hashes(folder: Path) -> dict[str, str]:
         for file in files
         if file != folder / CONTENTS
     }
+
+
+def _remove_temporaries_of_the_dead(path: Path) -> None:
+    """Removes what writers of `path` on this machine left when they were killed."""
+    start = f".{path.name}.{socket.gethostname()}."
+    for other in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        process = other.name.removeprefix(start).removesuffix(".tmp")
+        if process.isdigit() and not _is_alive(int(process)):
+            other.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # where a signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def sync_directory(directory: Path) -> None:

@@ -23,6 +23,10 @@ hypothesis.settings.load_profile("catdog")
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long form of the tests in faults/; writes artifacts/faults.json")
+
+
 @pytest.fixture(autouse=True)
 def _strict_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
     """No implicit promotion of types or ranks, except in tests marked for a library that relies on it.

@@ -1,0 +1,107 @@
+"""Killed, or without space, at every step of every commit: nothing written is lost, nothing half-written counts."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+INJECTOR = Path(__file__).with_name("injector.py")
+FIGURES = Path(__file__).parents[2] / "artifacts" / "faults.json"
+
+
+class Server:
+    """The injector, warm, in a process of its own."""
+
+    def __init__(self, photos: Path, report: Path):
+        self._photos, self._report = photos, report
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, INJECTOR], stdin=pipe, stdout=pipe, text=True)
+
+    def __call__(self, job: str, out: Path, strike_at: int | None = None, strike: str = "SIGKILL") -> int:
+        arguments = [job, str(self._photos), str(out), strike_at, strike, str(self._report)]
+        print(json.dumps(arguments), file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+    def steps(self, job: str, out: Path) -> list[str]:
+        assert self(job, out) == 0
+        return json.loads(self._report.read_text())
+
+
+@pytest.fixture(scope="module")
+def server(small_photos, tmp_path_factory):
+    started = Server(small_photos, tmp_path_factory.mktemp("injector") / "steps.json")
+    yield started
+    started.process.stdin.close()
+    started.process.wait(10)
+    started.process.stdout.close()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def places(steps: list[str], long: bool) -> list[int]:
+    """All steps in the long form; else every eleventh, which meets each kind of step in one shard or another."""
+    return list(range(0, len(steps), 1 if long else 11))
+
+
+def record(name: str, figures: dict[str, int], long: bool) -> None:
+    print(name, figures)
+    if long:
+        known = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+        FIGURES.write_text(json.dumps(known | {name: figures}, indent=1, sort_keys=True) + "\n")
+
+
+@pytest.mark.parametrize("strike", ["SIGKILL", "ENOSPC", "EIO"])
+def test_an_extraction_struck_at_any_step_resumes_to_the_same_bytes(server, tmp_path, strike, request):
+    long = request.config.getoption("--long")
+    steps = server.steps("extract", tmp_path / "whole")
+    expected = contents(tmp_path / "whole")
+    assert "manifest.json" in expected
+    assert not any(name.startswith(".") for name in expected)
+    assert {"before write", "half a write", "after flush", "before fsync", "after replace"} <= set(steps)
+    results: Counter[int] = Counter()
+    for place in places(steps, long):
+        out = tmp_path / str(place)
+        status = server("extract", out, place, strike)
+        assert status == -9 if strike == "SIGKILL" else status in (0, 1), steps[place]
+        results[status] += 1
+        if out.exists():  # whatever bears its final name is whole
+            assert all(expected[name] == content for name, content in contents(out).items() if not name.startswith("."))
+        assert server("extract", out) == 0
+        assert contents(out) == expected, f"{strike} {steps[place]} ({place})"
+        shutil.rmtree(out)
+    faults = sum(results.values())
+    assert results[-9 if strike == "SIGKILL" else 1] > 0
+    record(
+        f"extract {strike}", {"steps": len(steps), "faults": faults, "resumed to the same bytes": faults, "bytes lost": 0}, long
+    )
+
+
+@pytest.mark.parametrize("job", ["train", "export"])
+@pytest.mark.parametrize("strike", ["SIGKILL", "ENOSPC", "EIO"])
+def test_an_output_is_the_old_file_or_the_whole_new_one(server, tmp_path, job, strike, request):
+    long = request.config.getoption("--long")
+    server.steps(job, tmp_path / "whole")
+    new = contents(tmp_path / "whole")
+    old = {name: b"old " + name.encode() for name in new}
+    for name, content in old.items():
+        (tmp_path / "whole" / name).write_bytes(content)
+    steps = server.steps(job, tmp_path / "whole")  # over older files there are more
+    for place in range(len(steps)):
+        out = tmp_path / str(place)
+        out.mkdir()
+        for name, content in old.items():
+            (out / name).write_bytes(content)
+        status = server(job, out, place, strike)
+        assert status == -9 if strike == "SIGKILL" else status in (0, 1), steps[place]
+        found = contents(out)
+        assert all(found[name] in (old[name], new[name]) for name in new), f"{strike} {steps[place]}"
+        assert server(job, out) == 0
+        assert contents(out) == new
+        shutil.rmtree(out)
+    record(f"{job} {strike}", {"steps": len(steps), "faults": len(steps), "old or new": len(steps), "bytes lost": 0}, long)
