@@ -149,7 +149,22 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 ORDER = (
     *("errors", "storage", "console", "config", "images", "animals", "scenes", "demo", "data", "vgg16", "winograd"),
     *("pickles", "checkpoints", "downloads", "weights", "cache", "features", "head", "train"),
-    *("metrics", "plots", "report", "evaluate", "listing", "predict", "export", "pipeline", "doctor", "cli", "__main__"),
+    *(
+        "metrics",
+        "plots",
+        "report",
+        "evaluate",
+        "listing",
+        "predict",
+        "protocol",
+        "batcher",
+        "serve",
+        "export",
+        "pipeline",
+        "doctor",
+        "cli",
+        "__main__",
+    ),
 )
 
 
