@@ -32,6 +32,7 @@ STAGES = {
     "evaluate": Stage(config.EvaluateConfig, "evaluate"),
     "export": Stage(config.ExportConfig, "export"),
     "predict": Stage(config.PredictConfig, "predict"),
+    "serve": Stage(config.ServeConfig, "serve"),
     "doctor": Stage(config.DoctorConfig, "doctor"),
 }
 _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployable ONNX file. Version {__version__}.
@@ -104,7 +105,8 @@ def _stage(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"catdog_jax.{module}"), "run" if module == "pipeline" else name)
     except ModuleNotFoundError as error:
+        extras = "[serve]'" if name == "serve" else "[cpu,weights]' (or cuda13, or tpu, in place of cpu)"
         raise UsageError(
             f"catdog {name}: expected the package {error.name}, found that it is not installed. "
-            f"Run: pip install 'catdog-jax[cpu,weights]' (or cuda13, or tpu, in place of cpu)."
+            f"Run: pip install 'catdog-jax{extras}."
         ) from None

@@ -209,6 +209,36 @@ class PredictConfig:
 
 
 @dataclass(frozen=True)
+class ServeConfig:
+    """Serve the exported model over HTTP, with a page to try it. Needs the extra `serve`."""
+
+    model: Path = Path("run/model.onnx")
+    """The exported model."""
+    host: str = "127.0.0.1"
+    """The address to listen at; by default only this machine can connect."""
+    port: int = 8000
+    """The port to listen at; 0 for any that is free."""
+    batch_size: int = 8
+    """Photos that are computed at once at most."""
+    batch_wait: float = 0.003
+    """Seconds that a batch waits for more photos."""
+    queue: int = 32
+    """Requests, and photos, that may wait at most; more get the status 503."""
+    max_body: int = 2**24
+    """Bytes a request at most."""
+    max_files: int = 16
+    """Photos a request at most."""
+    body_timeout: float = 20.0
+    """Seconds in which the body of a request must arrive."""
+    request_timeout: float = 30.0
+    """Seconds that a request may take from then on."""
+    decoders: int = 2
+    """Decoding threads."""
+    threads: int | None = None
+    """ONNX Runtime's threads; by default one a core."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """The whole way from photos to a deployable model: extract, train, evaluate, export, predict."""
 

@@ -56,6 +56,7 @@ class Predictor:
         self._session = _open_session(path, threads)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         _check_signature(path, self._session)
+        self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = _classes(path, self.metadata)
         _check_recipe(path, self.metadata)
 
@@ -71,15 +72,25 @@ class Predictor:
         Raises:
           CatdogError: `photos` has another type or shape, or the model answers with NaN.
         """
+        return self._compute(photos, ["probability"])[0]
+
+    def explain(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The probabilities as of a call, and float32 [N, 7, 7], each cell's share of the second class's logit, or None."""
+        found = self._compute(photos, ["probability", "heatmap"] if self.explains else ["probability"])
+        return found[0], found[1] if self.explains else None
+
+    def _compute(self, photos: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
         if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (images.SIZE, images.SIZE, 3):
             expected = f"uint8 [N, {images.SIZE}, {images.SIZE}, 3]"
             raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use images.decode.")
         starts = range(0, len(photos), self._batch_size)
-        parts = [self._session.run(["probability"], {"image": photos[i : i + self._batch_size]})[0] for i in starts]
-        probabilities = np.concatenate([np.empty((0, 2), np.float32), *parts])
-        if not np.isfinite(probabilities).all():
+        parts = [self._session.run(outputs, {"image": photos[i : i + self._batch_size]}) for i in starts]
+        if not parts:
+            return [np.empty((0, 2), np.float32), np.empty((0, 7, 7), np.float32)][: len(outputs)]
+        found = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        if not np.isfinite(found[0]).all():
             raise CatdogError(f"{self._path}: expected finite probabilities, found NaN. Train and export the model again.")
-        return probabilities
+        return found
 
 
 def predict(config: PredictConfig) -> int:
@@ -141,12 +152,13 @@ def predictions(predictor: Predictor, photos: Iterable[Path], batch_size: int) -
         yield [
             {"path": str(path), "error": str(picture)}
             if isinstance(picture, images.ImageError)
-            else {"path": str(path), **_verdict(predictor.classes, next(probabilities))}
+            else {"path": str(path), **verdict(predictor.classes, next(probabilities))}
             for path, picture in batch
         ]
 
 
-def _verdict(classes: tuple[str, str], probabilities: np.ndarray) -> dict[str, Any]:
+def verdict(classes: tuple[str, str], probabilities: np.ndarray) -> dict[str, Any]:
+    """What float32 [2] says: {"class", "probability" (of that class), "probabilities" (by class)}."""
     # The float with the fewest digits that is still this float32: 0.9, not 0.8999999761581421
     values = [float(np.format_float_scientific(value)) for value in probabilities]
     label = int(values[1] >= THRESHOLD)

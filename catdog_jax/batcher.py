@@ -1,0 +1,94 @@
+"""A bounded micro-batcher: photos that wait at the same time are computed at once, on one worker thread."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from catdog_jax.errors import CatdogError
+
+Answer = tuple[np.ndarray, np.ndarray | None]
+"""float32 [2], and float32 [7, 7] where the model has heat maps; with a leading N for a batch."""
+
+
+class Busy(CatdogError):
+    """The queue is full."""
+
+
+class Batcher:
+    """Computes photos in batches: `await batcher(photo)` between `start` and `stop`, all on one event loop."""
+
+    def __init__(self, model: Callable[[np.ndarray], Answer], *, size: int, queue: int, wait: float):
+        """Makes a batcher.
+
+        Args:
+          model: uint8 [N, 224, 224, 3] -> float32 [N, 2] and [N, 7, 7] or None. It is called by one thread only.
+          size: photos a batch at most.
+          queue: photos that may wait at most.
+          wait: seconds that a batch waits for more photos once it has one.
+        """
+        self._model, self._size, self._wait = model, size, wait
+        self._queue: asyncio.Queue[tuple[np.ndarray, asyncio.Future[Answer]]] = asyncio.Queue(queue)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to take photos from the queue."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Ends; who still waits is cancelled. The server has answered every request by then."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while not self._queue.empty():
+            self._queue.get_nowait()[1].cancel()
+        self._worker.shutdown(cancel_futures=True)
+
+    async def __call__(self, photo: np.ndarray) -> Answer:
+        """The answer for one photo, uint8 [224, 224, 3].
+
+        Raises:
+          Busy: as many photos wait as may wait.
+          CatdogError: the model has no answer for this photo.
+        """
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait((photo, future))
+        except asyncio.QueueFull:
+            raise Busy(f"expected at most {self._queue.maxsize} waiting photos, found more. Try again in a moment.") from None
+        return await future
+
+    async def _run(self) -> None:
+        while True:
+            batch = await self._collect()
+            waiting = [(photo, future) for photo, future in batch if not future.done()]  # a caller may have gone away
+            if waiting:
+                await self._compute(waiting)
+
+    async def _collect(self) -> list[tuple[np.ndarray, asyncio.Future[Answer]]]:
+        batch = [await self._queue.get()]
+        try:
+            async with asyncio.timeout(self._wait):
+                while len(batch) < self._size:
+                    batch.append(await self._queue.get())
+        except TimeoutError:
+            pass
+        return batch
+
+    async def _compute(self, batch: list[tuple[np.ndarray, asyncio.Future[Answer]]]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            photos = np.stack([photo for photo, _ in batch])
+            probabilities, heatmaps = await loop.run_in_executor(self._worker, self._model, photos)
+        except Exception as error:
+            if len(batch) > 1:  # one photo must not spoil the others' answers
+                for one in batch:
+                    await self._compute([one])
+            elif not batch[0][1].done():
+                batch[0][1].set_exception(error)
+            return
+        for i, (_, future) in enumerate(batch):
+            if not future.done():
+                future.set_result((probabilities[i], None if heatmaps is None else heatmaps[i]))
