@@ -260,6 +260,7 @@ def _bound(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, number)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen()  # who connects from now on waits until the server answers
     except OSError as error:
         reason = error.strerror or error
         raise CatdogError(f"{host}:{port}: expected an address to listen at, found: {reason}. Choose another --port.") from None
