@@ -17,6 +17,7 @@ from rich.table import Table
 
 from catdog_jax import data, features, head, images, report, storage, vgg16, weights
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
+from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD, EvaluateConfig
 from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
@@ -67,12 +68,18 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     result = summarise(judged, fitted.classes, config)
     # By these an export knows whether the figures are those of its head, on the photos kept for testing it.
     result |= {"head_sha256": head.digest(fitted.params), "own_features": config.data is None and config.features is None}
+    if (confidence := fitted.recipe.get("abstain_below")) is not None:
+        result["abstention"] = abstention(judged.labels, judged.probabilities[:, 0], confidence)
     suffix = "" if config.split == "test" else f"-{config.split}"
     out = config.out or config.run
     page = out / f"report{suffix}.html"
     storage.write_bytes(page, _page(config, fitted, judged, result).encode("utf-8", "backslashreplace"))  # of ids not in UTF-8
     storage.write_json(out / f"metrics{suffix}.json", result)
     console.print(table(result))
+    if "abstention" in result:
+        sure = result["abstention"]
+        told = f"confidence {sure['abstain_below']:.3f} or more: {sure['coverage']:.1%} of them, {sure['accuracy']:.2%} right"
+        console.print(told, markup=False)
     if judged.skipped:
         console.print(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them", markup=False)
     console.print(f"Report: {page}", markup=False, soft_wrap=True)

@@ -237,6 +237,18 @@ def _validate(params: Params, validation: Loaders, scaling: Scaling) -> tuple[np
     return loss / rows, right / rows
 
 
+def judge(params: Params, rows: Loaders, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
+    """One head's logits and the labels of some rows, each [rows]."""
+    parts = [(_logits(params, chunk, scaling), chunk.y) for load in rows for chunk in [load()]]
+    logits, labels = (np.concatenate([np.asarray(part) for part in side]) for side in zip(*parts, strict=True))
+    return logits, labels
+
+
+@jax.jit
+def _logits(params: Params, chunk: Chunk, scaling: Scaling) -> jax.Array:
+    return head.logits(params, _standardise(jnp.asarray(chunk.x), scaling))
+
+
 def _standardise(x: jax.Array, scaling: Scaling) -> jax.Array:
     return (x.astype(jnp.float32) - scaling.mean) / scaling.deviation
 

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import __version__, fitting, head, plots, storage, sweep
+from catdog_jax import __version__, calibration, fitting, head, plots, storage, sweep
 from catdog_jax.cache import FeatureCache
+from catdog_jax.calibration import Calibration
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.fitting import Chunk, Epoch, Fit, Loaders
-from catdog_jax.vgg16 import columns
+from catdog_jax.fitting import Chunk, Epoch, Loaders
+from catdog_jax.vgg16 import Params, columns
 
 _RANGES = {
     "dropout": (0, 0.999),
@@ -54,21 +55,33 @@ def train(config: TrainConfig) -> head.FittedHead:
     else:
         result = _search(recipe, cache, config)
         recipe = result.recipe
-    params = result.fit.params
+    params, told = _calibrated(result, _loaded(cache, "validation", recipe, config))
     if recipe.standardise:
         params = head.fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
-    fitted = head.FittedHead(recipe.pool, params, cache.classes, cache.fingerprint, dataclasses.asdict(recipe))
-    _write(config, result.fit, fitted)
+    described = dataclasses.asdict(recipe) | told._asdict()
+    fitted = head.FittedHead(recipe.pool, params, cache.classes, cache.fingerprint, described)
+    _write(config, result, fitted)
     best = result.fit.best
     console.print(
         f"trained {len(result.fit.history)} epochs; kept epoch {best.epoch}: validation log loss "
-        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}"
+        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {told.temperature:.3f}"
     )
     return fitted
 
 
+def _calibrated(result: sweep.Result, validation: Loaders) -> tuple[Params, Calibration]:
+    """The parameters with the temperature of the validation rows folded in, and what was fitted."""
+    logits, labels = fitting.judge(result.fit.params, validation, result.scaling)
+    told = calibration.calibrate(logits, labels)
+    return calibration.fold_temperature(result.fit.params, told.temperature), told
+
+
+def _loaded(cache: FeatureCache, split: str, recipe: Recipe, config: TrainConfig) -> Loaders:
+    return loaders(cache, split, recipe, config.resident_gib)
+
+
 def _fit(recipe: Recipe, cache: FeatureCache, config: TrainConfig) -> sweep.Result:
-    training, validation = (loaders(cache, split, recipe, config.resident_gib) for split in ("train", "validation"))
+    training, validation = (_loaded(cache, split, recipe, config) for split in ("train", "validation"))
     scaling = fitting.measure(training) if recipe.standardise else fitting.UNSCALED
     return sweep.Result(recipe, fitting.fit(recipe, training, validation, scaling, config.seed), scaling)
 
@@ -153,18 +166,18 @@ def _differs(path: Path, fitted: head.FittedHead) -> bool:
         return True
 
 
-def _write(config: TrainConfig, result: Fit, fitted: head.FittedHead) -> None:
+def _write(config: TrainConfig, result: sweep.Result, fitted: head.FittedHead) -> None:
     path = config.out / "head.safetensors"
     settings = {
         "version": __version__,
         "features": os.path.relpath(config.features.resolve(), config.out.resolve()),  # as seen from here
         "seed": config.seed,
         "preset": config.preset,
-        "recipe": fitted.recipe,
+        "recipe": dataclasses.asdict(result.recipe),
     }
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([Epoch._fields, *result.history])
+    writer.writerows([Epoch._fields, *result.fit.history])
     if path.is_file() and _differs(path, fitted):
         for name in _DERIVED:
             (config.out / name).unlink(missing_ok=True)
