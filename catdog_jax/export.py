@@ -17,7 +17,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from rich.text import Text
 
-from catdog_jax import __version__, data, features, head, images, storage, triton, vgg16, weights
+from catdog_jax import __version__, data, features, head, images, storage, triton, variants, vgg16, weights
 from catdog_jax.cache import FeatureCache, check_compatible
 from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
@@ -46,13 +46,16 @@ def export(config: ExportConfig) -> Path:
       The path of the file.
 
     Raises:
-      CatdogError: the weights are not those that the features were made with, there are no photos to compare on, or the
-        model does not agree with JAX.
+      CatdogError: the weights are not those that the features were made with, there are no photos to compare on, the
+        model does not agree with JAX, or fp16 or int8 judges worse than fp32 by more than `variants.MAX_DROP`.
       UsageError: a setting is out of range.
     """
     if config.parity_photos < 2:
         raise UsageError(f"--parity-photos: expected 2 or more, found {config.parity_photos}. Leave it out for the default.")
-    out = config.out or config.run / "model.onnx"
+    if config.gate_photos < 0:
+        raise UsageError(f"--gate-photos: expected 0 or more, found {config.gate_photos}. Leave it out for the default.")
+    suffix = "" if config.precision == "fp32" else f"-{config.precision}"
+    out = config.out or config.run / f"model{suffix}.onnx"
     if config.triton is not None:  # what cannot be written is said before the work begins
         triton.check(config.triton)
     fitted = head.load(config.run / "head.safetensors")
@@ -63,15 +66,42 @@ def export(config: ExportConfig) -> Path:
     model = build(loaded.params, loaded.mode, fitted, metadata).SerializeToString(deterministic=True)
     onnx.checker.check_model(model, full_check=True)
     difference = _check_parity(out, model, _expected(loaded, fitted, photos), photos, source)
+    told = f"agrees with JAX on {len(photos)} photos of {source}: max |Δprobability| {difference:.1e}, decisions identical"
+    if config.precision != "fp32":
+        model, told = _variant(config, out, model, fitted.classes)
     storage.write_bytes(out, model)
-    agreement = f"max |Δprobability| {difference:.1e}, decisions identical"
-    console.print(
-        Text(f"{out}: {len(model) / 1e6:.1f} MB; agrees with JAX on {len(photos)} photos of {source}: {agreement}"),
-        soft_wrap=True,
-    )
+    console.print(Text(f"{out}: {len(model) / 1e6:.1f} MB; {told}"), soft_wrap=True)
     if config.triton is not None:
         triton.write(config.triton, model)
     return out
+
+
+def _variant(config: ExportConfig, out: Path, fp32: bytes, classes: tuple[str, str]) -> tuple[bytes, str]:
+    """The file in a smaller precision, and a sentence on how it compares with fp32 on validation photos."""
+    dataset = _parity_dataset(config)
+    if dataset.classes != classes:
+        raise CatdogError(f"{dataset.source}: expected photos of {classes}, found {dataset.classes}. Name some with --data.")
+    if config.precision == "int8":
+        training = list(itertools.islice(_readable(dataset.split("train")), variants.CALIBRATION_PHOTOS))
+        model = variants.to_int8(fp32, training)
+    else:
+        model = variants.to_fp16(fp32)
+    onnx.checker.check_model(model, full_check=True)
+    records = dataset.split("validation")[: config.gate_photos or None]
+    labelled = ((photo, record.label) for record in records for photo in _readable([record]))
+    gate = variants.judge(model, fp32, labelled, len(records))
+    interval = f"{100 * gate.drop_low:.2f} to {100 * gate.drop_high:.2f}"
+    told = (
+        f"accuracy {gate.accuracy:.2%} against fp32's {gate.fp32_accuracy:.2%} on {gate.n:,} validation photos of "
+        f"{dataset.source} (a drop of {100 * gate.drop:.2f} points, 95 % interval {interval}), "
+        f"log loss {gate.log_loss:.4f} against {gate.fp32_log_loss:.4f}, {gate.speed:.2f} times as fast"
+    )
+    if gate.drop > variants.MAX_DROP and not config.force:
+        raise CatdogError(
+            f"{out}: expected {config.precision} within {100 * variants.MAX_DROP:g} points of fp32, found {told}. "
+            "Nothing was written; write it all the same with --force True."
+        )
+    return variants.described(model, {"precision": config.precision, "gate": json.dumps(gate._asdict())}), told
 
 
 # The graph
@@ -121,7 +151,7 @@ def build(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metad
         producer_name="catdog_jax",
         producer_version=__version__,
     )
-    helper.set_model_props(model, {**metadata, "heatmap": kind})
+    helper.set_model_props(model, {"precision": "fp32", **metadata, "heatmap": kind})
     return model
 
 

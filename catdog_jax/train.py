@@ -33,7 +33,7 @@ _RANGES = {
 }
 _SHOWN = 8  # rows of a sweep on the console
 _DERIVED = (  # what later stages make from a head, by their own names; a file that the user named is the user's
-    *("model.onnx", "metrics.json", "metrics-train.json", "metrics-validation.json"),
+    *("model.onnx", "model-fp16.onnx", "model-int8.onnx", "metrics.json", "metrics-train.json", "metrics-validation.json"),
     *("report.html", "report-train.html", "report-validation.html"),
 )
 
