@@ -205,8 +205,8 @@ class PredictConfig:
 
     paths: Positional[tuple[Path, ...]]
     """Photos and folders (searched recursively)."""
-    model: Path = Path("run/model.onnx")
-    """The exported model."""
+    model: Path | None = None
+    """The exported model; by default run/model.onnx, else the published one, where the repository is at hand."""
     format: Literal["table", "jsonl", "csv"] = "table"
     """What is printed on stdout."""
     batch_size: int = 16
@@ -219,8 +219,8 @@ class PredictConfig:
 class ServeConfig:
     """Serve the exported model over HTTP, with a page to try it. Needs the extra `serve`."""
 
-    model: Path = Path("run/model.onnx")
-    """The exported model."""
+    model: Path | None = None
+    """The exported model; by default run/model.onnx, else the published one, where the repository is at hand."""
     host: str = "127.0.0.1"
     """The address to listen at; by default only this machine can connect."""
     port: int = 8000

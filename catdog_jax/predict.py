@@ -25,6 +25,7 @@ from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.listing import Row, discard_stdout, printable, rendered, write
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
+_OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
 _INPUT = f"image tensor(uint8) [N, {images.SIZE}, {images.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
 
@@ -109,7 +110,7 @@ def predict(config: PredictConfig) -> int:
     """
     _check_settings(config)
     photos = find_photos(config.paths)
-    predictor = Predictor(config.model, batch_size=config.batch_size, threads=config.threads)
+    predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
     counts: collections.Counter[str | None] = collections.Counter()
     batches = _counted(predictions(predictor, photos, config.batch_size), counts)
     try:
@@ -123,6 +124,23 @@ def predict(config: PredictConfig) -> int:
     found = "".join(f"{counts[name]:,} {printable(name)}, " for name in predictor.classes)
     console.print(Text(f"{len(photos):,} photos: {found}{counts[None]:,} unreadable"), soft_wrap=True)
     return 1 if counts[None] else 0
+
+
+def find_model(named: Path | None) -> Path:
+    """The model that is meant: the one that is named; else that of a run here; else the published one, which is said.
+
+    Raises:
+      CatdogError: none is named, and there is none.
+    """
+    if named is not None:
+        return named
+    if _OWN.exists():
+        return _OWN
+    published = next((path for root in (Path(), Path(__file__).parents[1]) if (path := root / _PUBLISHED).exists()), None)
+    if published is None:
+        raise CatdogError(f"--model: expected {_OWN} or {_PUBLISHED}, found neither. Name a model, or run `catdog run` first.")
+    console.print(Text(f"No {_OWN} here: using the published {published}"), soft_wrap=True)
+    return published
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:

@@ -30,7 +30,7 @@ from catdog_jax.batcher import Batcher, Busy
 from catdog_jax.config import ServeConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.predict import Predictor, verdict
+from catdog_jax.predict import Predictor, find_model, verdict
 
 _PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/backend.js": "backend.js"}
 _HEADERS = {
@@ -53,10 +53,11 @@ def serve(config: ServeConfig) -> int:
       UsageError: a setting is out of range.
     """
     _check_settings(config)
-    predictor = Predictor(config.model, batch_size=config.batch_size, threads=config.threads)
+    model = find_model(config.model)
+    predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads)
     with _bound(config.host, config.port) as listener:
         host, port = listener.getsockname()[:2]
-        console.print(f"serving {config.model} at http://{f'[{host}]' if ':' in host else host}:{port}/", soft_wrap=True)
+        console.print(f"serving {model} at http://{f'[{host}]' if ':' in host else host}:{port}/", soft_wrap=True)
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has drained
         settings = uvicorn.Config(
             application(predictor, config),

@@ -19,7 +19,7 @@ from PIL import Image
 from catdog_jax import images
 from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.predict import BROKEN_PIPE, Predictor, find_photos, predict, predictions
+from catdog_jax.predict import BROKEN_PIPE, Predictor, find_model, find_photos, predict, predictions
 
 METADATA = {"classes": '["cats", "dogs"]', "recipe": json.dumps(images.RECIPE)}
 GREYS = {"dark": 100, "dim": 120, "light": 140, "bright": 160}
@@ -396,3 +396,21 @@ def test_a_full_disk_behind_stdout_is_an_error_of_one_line(model: Path, folder: 
     assert done.stderr.splitlines()[-1].startswith(
         b"catdog_jax.errors.CatdogError: standard output: cannot be written: No space"
     )
+
+
+def test_without_a_name_the_model_is_that_of_the_run_else_the_published_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys.modules["catdog_jax.predict"], "__file__", str(tmp_path / "site-packages" / "catdog_jax" / "predict.py")
+    )
+    with pytest.raises(
+        CatdogError, match=r"--model: expected run/model.onnx or artifacts/default/model-int8.onnx, found neither"
+    ):
+        find_model(None)
+    published = tmp_path / "artifacts" / "default" / "model-int8.onnx"
+    for path, said in ((published, "using the published"), (tmp_path / "run" / "model.onnx", "")):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+        assert find_model(None).resolve() == path
+        assert said in capsys.readouterr().err
+    assert find_model(published) == published

@@ -122,7 +122,7 @@ def gate(drop: float) -> variants.Gate:
 def test_a_file_that_judges_worse_is_refused_unless_forced(drawn, monkeypatch):
     monkeypatch.setattr(variants, "judge", lambda *_: gate(0.004))
     with pytest.raises(
-        CatdogError, match=r"model-fp16.onnx: expected fp16 within 0.3 points of fp32, found .* a drop of 0.40 points"
+        CatdogError, match=r"model-fp16.onnx: expected fp16 within 0.3 points of fp32, found .*a drop of 0.40 points"
     ):
         export._variant(ExportConfig(precision="fp16"), drawn, network(), ("cats", "dogs"))
     model, _ = export._variant(ExportConfig(precision="fp16", force=True), drawn, network(), ("cats", "dogs"))
