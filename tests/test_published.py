@@ -51,3 +51,26 @@ def test_nothing_published_is_a_photo_and_all_of_it_is_small():
     assert sum(path.stat().st_size for path in files) < MAX_BYTES
     pictures = {path.name for path in files if path.suffix.lower() in (".jpg", ".jpeg", ".webp", ".bmp")}
     assert pictures <= {"demo.jpg", "page.jpg"}  # both drawn by the program
+
+
+def test_the_model_card_says_what_was_measured():
+    metrics = json.loads((ARTIFACTS / "default" / "metrics.json").read_text())
+    card = (ARTIFACTS / "MODEL_CARD.md").read_text()
+    readme = (ARTIFACTS.parent / "README.md").read_text()
+    for name, title in {
+        "accuracy": "accuracy",
+        "f1": "F1",
+        "roc_auc": "ROC AUC",
+        "log_loss": "log loss",
+        "ece": "calibration error",
+    }.items():
+        one = metrics["metrics"][name]
+        shown = [
+            f"{100 * one[end]:.2f} %" if name in ("accuracy", "f1") else f"{one[end]:.4f}" for end in ("value", "low", "high")
+        ]
+        row = f"| {title} | {shown[0]} ({shown[1]} – {shown[2]}) |"
+        assert row in card
+        assert row in readme
+    sure = metrics["abstention"]
+    covered = f"{sure['accuracy']:.2%} of {sure['coverage']:.1%}".replace("%", " %")
+    assert f"confidence is {sure['abstain_below']:.3f} or more | {covered} of the photos |" in card
