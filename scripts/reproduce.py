@@ -66,6 +66,10 @@ def main(config: ReproduceConfig) -> None:
     steps |= _retrained(config)
     model = config.work / "default" / "model.onnx"
     steps["default: export"] = (model, lambda: export.export(ExportConfig(model.parent, data=str(config.data))))
+    steps["default: export in 8 bits"] = (
+        model.with_name("model-int8.onnx"),
+        lambda: export.export(ExportConfig(model.parent, data=str(config.data), precision="int8", gate_photos=1000)),
+    )
     for name, (result, work) in steps.items():
         if result.exists():
             console.print(f"{name}: there already ({result})", style="dim", markup=False, soft_wrap=True)
@@ -112,7 +116,14 @@ def average(source: FeatureCache, out: Path) -> None:
 def publish(config: ReproduceConfig) -> None:
     """Copies what may be published into artifacts/."""
     for preset, names in {
-        "default": ("config.json", "head.safetensors", "history.csv", "metrics.json", "metrics-validation.json"),
+        "default": (
+            "config.json",
+            "head.safetensors",
+            "history.csv",
+            "metrics.json",
+            "metrics-validation.json",
+            "model-int8.onnx",
+        ),
         "reference": ("config.json", "history.csv", "metrics.json", "metrics-validation.json"),
         "retrained": ("history.csv", "metrics.json"),
     }.items():

@@ -160,7 +160,7 @@ def test_the_model_keeps_the_contract(params: vgg16.Params, pool: str) -> None:
     run = session(model)
     assert [(i.name, i.type, i.shape) for i in run.get_inputs()] == [("image", "tensor(uint8)", ["N", 224, 224, 3])]
     assert [(o.name, o.type, o.shape) for o in run.get_outputs()] == [("probability", "tensor(float)", ["N", 2])]
-    assert run.get_modelmeta().custom_metadata_map == METADATA | {"heatmap": "none"}
+    assert run.get_modelmeta().custom_metadata_map == METADATA | {"heatmap": "none", "precision": "fp32"}
 
 
 def test_heat_map_of_a_linear_head_on_averages_adds_up_to_the_logit(params: vgg16.Params) -> None:

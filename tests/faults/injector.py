@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax import features, head, storage, train, vgg16, weights
-from catdog_jax.config import ExtractConfig, TrainConfig
+from catdog_jax import features, fitting, head, storage, sweep, train, vgg16, weights
+from catdog_jax.config import PRESETS, ExtractConfig, TrainConfig
 from catdog_jax.errors import CatdogError
 
 
@@ -118,9 +118,10 @@ def extract(photos: Path, out: Path) -> None:
 def finish_training(_: Path, out: Path, seed: int = 1) -> None:
     rng = np.random.default_rng(seed)
     params = {"output": {"kernel": rng.normal(size=(512, 1)).astype(np.float32), "bias": np.zeros(1, np.float32)}}
-    best = train.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
+    best = fitting.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
     fitted = head.FittedHead("avg", params, ("cats", "dogs"), {"seed": seed}, {})
-    train._write(TrainConfig(out / "features", out, seed=seed), train.Fit(params, best, (best,)), fitted)
+    result = sweep.Result(PRESETS["default"], fitting.Fit(params, best, (best,)), fitting.UNSCALED)
+    train._write(TrainConfig(out / "features", out, seed=seed), result, fitted)
 
 
 def finish_export(_: Path, out: Path, seed: int = 1) -> None:
