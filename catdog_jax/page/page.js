@@ -49,6 +49,7 @@ async function judge({ file, item, photo, verdict }) {
     const answer = await classify(file);
     verdict.textContent = `${answer.class}, ${(100 * answer.probability).toFixed(1)} %`;
     if (answer.heatmap) {
+      at("toggle").hidden = false; // there is nothing to switch while no model has shown its evidence
       const canvas = make("canvas", "");
       canvas.setAttribute("aria-hidden", "true");
       paint(canvas, answer.heatmap, answer.class === answer.classes[1] ? 1 : -1);
