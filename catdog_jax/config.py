@@ -164,6 +164,8 @@ class EvaluateConfig:
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None
     """Photos to judge end to end, instead of cached features."""
+    model: tuple[Path, ...] = ()
+    """Exported models to judge side by side on the photos of --data, instead of a run: no JAX, only the files."""
     out: Path | None = None
     """Where metrics.json and report.html go; by default the run directory."""
     weights: str = "auto"
@@ -213,6 +215,8 @@ class PredictConfig:
     """Photos that are computed at once at most; it bounds the memory."""
     threads: int | None = None
     """ONNX Runtime's threads; by default one a core."""
+    heatmap: Path | None = None
+    """A folder for a picture of each photo under its heat map, which shows where the evidence for the verdict lies."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import numpy as np
 import sklearn.metrics
 from rich.table import Table
 
-from catdog_jax import data, features, head, images, report, storage, vgg16, weights
+from catdog_jax import data, features, head, images, judging, report, storage, vgg16, weights
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
 from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD, EvaluateConfig
 from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.metrics import bootstrap, calibration_bins, metrics
+from catdog_jax.metrics import calibration_bins, with_intervals
 
 FORMAT = 1
 WORST = 24
@@ -54,7 +54,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     For a split other than test the files are metrics-SPLIT.json and report-SPLIT.html.
 
     Returns:
-      The contents of metrics.json; see `summarise`.
+      The contents of metrics.json, see `summarise`; or of models.json, see `judging.judge_models`, where --model names some.
 
     Raises:
       CatdogError: the run or the features are missing or do not go together, or a row is missing.
@@ -63,6 +63,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         raise UsageError("--data and --features: expected one of them, found both. Judge photos or cached features.")
     if config.seed < 0 or config.bootstrap < 1:
         raise UsageError(f"--seed and --bootstrap: expected 0 and 1 or more, found {config.seed} and {config.bootstrap}.")
+    if config.model:
+        return judging.judge_models(config)
     fitted = head.load(config.run / "head.safetensors")
     judged = judge_cache(config, fitted) if config.data is None else judge_photos(config.data, config, fitted)
     result = summarise(judged, fitted.classes, config)
@@ -176,7 +178,7 @@ def summarise(judged: Judged, classes: Sequence[str], config: EvaluateConfig) ->
         "split": config.split,
         "n": len(labels),
         "classes": list(classes),
-        "metrics": _with_intervals(labels, probabilities, config),
+        "metrics": with_intervals(labels, probabilities, config.bootstrap, config.seed),
         "confusion": sklearn.metrics.confusion_matrix(labels, probabilities >= THRESHOLD, labels=[0, 1]).tolist(),
         "threshold": THRESHOLD,
         "bootstrap": {"resamples": config.bootstrap, "seed": config.seed},
@@ -185,7 +187,7 @@ def summarise(judged: Judged, classes: Sequence[str], config: EvaluateConfig) ->
         "skipped": judged.skipped,
     }
     if (views := judged.probabilities.shape[1]) > 1:
-        averaged = _with_intervals(labels, judged.probabilities.mean(axis=1), config)
+        averaged = with_intervals(labels, judged.probabilities.mean(axis=1), config.bootstrap, config.seed)
         result["views_averaged"] = {"views": views, "metrics": averaged}
     return result
 
@@ -241,12 +243,6 @@ def read_history(path: Path) -> dict[str, list[float]] | None:
         raise CatdogError(
             f"{path}: expected columns of numbers, {', '.join(_HISTORY)}, found: {error!r}. Run `catdog train` again."
         ) from None
-
-
-def _with_intervals(labels: np.ndarray, probabilities: np.ndarray, config: EvaluateConfig) -> dict[str, dict[str, float]]:
-    intervals = bootstrap(labels, probabilities, config.bootstrap, config.seed)
-    values = metrics(labels, probabilities)
-    return {name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]} for name, value in values.items()}
 
 
 def _by_view(fitted: head.FittedHead, rows: np.ndarray) -> np.ndarray:

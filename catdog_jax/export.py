@@ -127,7 +127,7 @@ def build(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metad
     """Builds the model: opset 17, IR 8, everything inside, any batch.
 
     Its input is `image`, uint8 [N, 224, 224, 3], RGB. Its outputs are `probability`, float32 [N, 2] in the order of the
-    classes, and, where the head admits one, `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`.
+    classes, and `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`.
 
     Args:
       params: the convolutions.
@@ -138,11 +138,11 @@ def build(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metad
     graph = _Graph()
     cells = _backbone(graph, params, _normalise(graph, mode))
     _probability(graph, _dense(graph, fitted, _pool(graph, fitted.pool, cells)))
-    outputs = [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 2])]
-    kind = heat_map_kind(fitted)
-    if kind != "none":
-        _heat_map(graph, fitted, cells)
-        outputs.append(helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", vgg16.GRID, vgg16.GRID]))
+    _heat_map(graph, fitted, cells)
+    outputs = [
+        helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 2]),
+        helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", vgg16.GRID, vgg16.GRID]),
+    ]
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", images.SIZE, images.SIZE, 3])
     model = helper.make_model(
         helper.make_graph(graph.nodes, "catdog", [image], outputs, graph.constants),
@@ -151,24 +151,56 @@ def build(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metad
         producer_name="catdog_jax",
         producer_version=__version__,
     )
-    helper.set_model_props(model, {"precision": "fp32", **metadata, "heatmap": kind})
+    helper.set_model_props(model, {"precision": "fp32", **metadata, "heatmap": heat_map_kind(fitted)})
     return model
 
 
 def heat_map_kind(fitted: head.FittedHead) -> str:
-    """What the output `heatmap` of this head's model shows; "none" where there is no such output.
+    """What the output `heatmap` of this head's model shows.
 
-    "class activation map" (Zhou et al., "Learning Deep Features for Discriminative Localization", 2016), exact for a linear
-    head on averaged features: a cell's value is its contribution to the logit of the second class, positive for and
-    negative against. The mean over the 7x7 cells plus the head's bias is the logit.
+    A cell's value is its contribution to the logit of the second class, positive for and negative against; the mean over
+    the 7x7 cells plus a constant is the logit. For a linear head on averaged features that is the "class activation map"
+    (Zhou et al., "Learning Deep Features for Discriminative Localization", 2016), and the constant is the head's bias. For
+    any other it is a "linearised head": which units of its ReLU layers are on is taken as this photo has it, and so is which
+    cell gives a channel its maximum. The head is then linear, its logit the same, and no gradient is needed; the constant
+    differs from photo to photo.
     """
-    return "class activation map" if fitted.pool == "avg" and list(fitted.params) == [head.OUTPUT] else "none"
+    return "class activation map" if fitted.pool == "avg" and list(fitted.params) == [head.OUTPUT] else "linearised head"
 
 
 def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str) -> str:
-    kernel = graph.constant("heatmap_kernel", fitted.params[head.OUTPUT]["kernel"].T[:, :, None, None])
-    contributions = graph.node("Conv", [cells, kernel], "contributions")
-    return graph.node("Squeeze", [contributions, graph.constant("channel_axis", np.array([1]))], "heatmap")
+    """[N, 1, columns] slopes of the logit, times [N, columns, 49] what each cell gives to each column.
+
+    The slopes are the product of the kernels from the output back to the input, without the units that are off.
+    """
+    slopes = graph.constant("output_slopes", fitted.params[head.OUTPUT]["kernel"].T)
+    for name in reversed([name for name in fitted.params if name != head.OUTPUT]):
+        active = graph.node("Greater", [name, graph.constant(f"{name}_off", np.array(0, np.float32))], f"{name}_active")
+        active = graph.node("Cast", [active], f"{name}_mask", to=TensorProto.FLOAT)
+        slopes = graph.node("Mul", [slopes, active], f"{name}_kept")
+        slopes = graph.node("Gemm", [slopes, f"{name}_kernel"], f"{name}_slopes", transB=1)
+    grid = graph.constant("grid", np.array([-1, vgg16.GRID, vgg16.GRID]))
+    if fitted.pool == "none":
+        at_cells = graph.node("Mul", [slopes, "features"], "contributions")
+        shape = graph.constant("cells_shape", np.array([-1, vgg16.GRID, vgg16.GRID, vgg16.CHANNELS]))
+        by_channel = graph.node("Reshape", [at_cells, shape], "contributions_of_channels")
+        total = graph.node("ReduceSum", [by_channel, graph.constant("channels_last", np.array([3]))], "shares", keepdims=0)
+        return graph.node("Mul", [total, graph.constant("count", np.array(vgg16.GRID**2, np.float32))], "heatmap")
+    parts = {"avg": [cells], "max": [_at_maximum(graph, cells)]}
+    parts["avg+max"] = [*parts["avg"], *parts["max"]] if fitted.pool == "avg+max" else []
+    given = graph.node("Concat", parts[fitted.pool], "given", axis=1)
+    flat = graph.constant("columns_by_cells", np.array([0, 0, -1]))
+    given = graph.node("Reshape", [given, flat], "given_by_cells")
+    slopes = graph.node("Unsqueeze", [slopes, graph.constant("row_axis", np.array([1]))], "slopes")
+    return graph.node("Reshape", [graph.node("MatMul", [slopes, given], "contributions"), grid], "heatmap")
+
+
+def _at_maximum(graph: _Graph, cells: str) -> str:
+    """A channel's cells with 49 times the maximum where it is reached (shared, where it is reached more than once), else 0."""
+    top = graph.node("ReduceMax", [cells], "top", axes=[2, 3])
+    reached = graph.node("Cast", [graph.node("Equal", [cells, top], "at_top")], "reached", to=TensorProto.FLOAT)
+    times = graph.node("ReduceMean", [reached], "times_reached", axes=[2, 3])  # of 49
+    return graph.node("Div", [graph.node("Mul", [cells, reached], "tops"), times], "maxima")
 
 
 def _normalise(graph: _Graph, mode: vgg16.Mode) -> str:

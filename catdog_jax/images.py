@@ -5,9 +5,11 @@ same pixels everywhere. Photos come from strangers, so formats are on an allow-l
 decoded, and whatever goes wrong becomes an `ImageError` that says what was found.
 """
 
+import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,14 +93,30 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
     Raises:
       ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS`.
     """
+    with _refusing(data):
+        return np.asarray(_open(data).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def decode_whole(data: bytes) -> Image.Image:
+    """A photo as `decode` takes and refuses it, upright and in RGB, at its own size."""
+    with _refusing(data):
+        return _open(data)
+
+
+def _open(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_size(image.size)
+        image.load()
+        return to_rgb(_upright(image))
+
+
+@contextlib.contextmanager
+def _refusing(data: bytes) -> Iterator[None]:
+    """Turns whatever goes wrong with the bytes of a photo into an `ImageError`."""
     if not data:
         raise ImageError("expected a photo, found an empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image.size)
-            image.load()
-            upright = _upright(image)
-            square = to_rgb(upright).resize((size, size), Image.Resampling.BICUBIC)
+        yield
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -109,7 +127,6 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
         raise ImageError("needs more memory to decode than there is") from None
     except _DECODER_ERRORS as error:
         raise ImageError(f"damaged or truncated: {error or type(error).__name__}") from None
-    return np.asarray(square)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

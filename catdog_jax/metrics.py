@@ -43,6 +43,13 @@ def metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
+def with_intervals(labels: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int) -> dict[str, dict[str, float]]:
+    """`metrics` with the 95 % intervals of `bootstrap`: {name: {"value", "low", "high"}}."""
+    intervals = bootstrap(labels, probabilities, resamples, seed)
+    values = metrics(labels, probabilities)
+    return {name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]} for name, value in values.items()}
+
+
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
     """The mean gap between confidence and accuracy, weighted by the photos of a bin.
 

@@ -64,7 +64,7 @@ def reliability(bins: Sequence[Json]) -> str:
     count, x, y = (np.array([one[key] for one in filled], float) for key in ("count", "confidence", "accuracy"))
     figure = Figure(figsize=(4.2, 3.7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
-    low, high = _wilson(y, count)
+    low, high = wilson(y, count)
     upper.plot([0.5, 1], [0.5, 1], color=_MUTED, linewidth=0.8, dashes=(4, 3))
     upper.vlines(x, low, high, color=_ACCENT, linewidth=1.2, alpha=0.55)
     upper.plot(x, y, "o-", color=_ACCENT, linewidth=1.2, markersize=4)
@@ -130,9 +130,34 @@ def parallel(settings: Mapping[str, Sequence[Any]], losses: Sequence[float], nam
     axes.tick_params(length=0)
     for position in range(len(axes_of)):
         axes.axvline(position, color=_LINE, linewidth=0.8, zorder=0)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=_PAPER, metadata={"Software": None})
-    return buffer.getvalue()
+    return _png(figure)
+
+
+def panels(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], quantity: str) -> bytes:
+    """A panel a series of shares with their intervals, all on one scale, as PNG.
+
+    Args:
+      rows: a panel's title -> its points from left to right: the label, the share, its lowest and its highest value.
+      quantity: what the share is of, for the axis.
+    """
+    across = 3
+    down = -(-len(rows) // across)
+    figure = Figure(figsize=(10, 2.3 * down), dpi=110, layout="constrained", facecolor=_PAPER)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes, (title, points) in zip(grid.flat, rows.items(), strict=False):
+        _style(axes)
+        labels, share, low, high = zip(*points, strict=True)
+        places = np.arange(len(points))
+        axes.fill_between(places, low, high, color=_ACCENT, alpha=0.18, linewidth=0)
+        axes.plot(places, share, "o-", color=_ACCENT, linewidth=1.4, markersize=3.5)
+        axes.set_xticks(places, labels)
+        axes.set_title(title, fontsize=9, color=_INK, loc="left")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    for axes in grid.flat[len(rows) :]:
+        axes.remove()
+    for axes in grid[:, 0]:
+        axes.set_ylabel(quantity, color=_INK)
+    return _png(figure)
 
 
 def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
@@ -152,7 +177,8 @@ def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
     return found
 
 
-def _wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+def wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of the interval of shares of `count` (Wilson 1927), 95 % by default, which stays right near 0 and 1."""
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return centre - half, centre + half
@@ -174,6 +200,12 @@ def _style(axes: Axes) -> None:
     axes.set(axisbelow=True, facecolor="none")
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set(color=_INK, fontsize=8.5)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=_PAPER, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:

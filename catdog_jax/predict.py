@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from rich.text import Text
 
-from catdog_jax import data, images
+from catdog_jax import data, heatmaps, images
 from catdog_jax.config import THRESHOLD, PredictConfig
 from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
@@ -76,7 +76,7 @@ class Predictor:
         return self._compute(photos, ["probability"])[0]
 
     def explain(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The probabilities as of a call, and float32 [N, 7, 7], each cell's share of the second class's logit, or None."""
+        """The probabilities as of a call, and float32 [N, 7, 7], what each cell gives to the second class's logit, or None."""
         found = self._compute(photos, ["probability", "heatmap"] if self.explains else ["probability"])
         return found[0], found[1] if self.explains else None
 
@@ -111,8 +111,11 @@ def predict(config: PredictConfig) -> int:
     _check_settings(config)
     photos = find_photos(config.paths)
     predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
+    if config.heatmap is not None and not predictor.explains:
+        raise UsageError("--heatmap: expected a model with the output 'heatmap', found none. Export it again.")
+    overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap)
     counts: collections.Counter[str | None] = collections.Counter()
-    batches = _counted(predictions(predictor, photos, config.batch_size), counts)
+    batches = _counted(predictions(predictor, photos, config.batch_size, overlays), counts)
     try:
         if config.format == "table":  # which is printed at the end, and should not be waited for in the dark
             batches = _with_progress(batches, len(photos))
@@ -157,22 +160,39 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     return photos
 
 
-def predictions(predictor: Predictor, photos: Iterable[Path], batch_size: int) -> Iterator[list[Row]]:
+def predictions(
+    predictor: Predictor, photos: Iterable[Path], batch_size: int, overlays: heatmaps.Folder | None = None
+) -> Iterator[list[Row]]:
     """Yields what there is to say about `batch_size` photos at a time, in order, each batch as soon as it is computed.
 
-    A photo's dictionary is {"path", "class", "probability" (of that class), "probabilities" (by class)}, or {"path", "error"}
-    where it cannot be read.
+    A photo's dictionary is {"path", "class", "probability" (of that class), "probabilities" (by class)} with the path of its
+    "heatmap" where overlays are written, or {"path", "error"} where it cannot be read.
     """
     decoded = _decode_ahead(photos, ahead=2 * batch_size)
     while batch := list(itertools.islice(decoded, batch_size)):
         pixels = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
-        probabilities = iter(predictor(np.stack(pixels)) if pixels else [])
+        found: Iterator[tuple[np.ndarray, np.ndarray | None]] = iter(())
+        if pixels:
+            probabilities, cells = predictor.explain(np.stack(pixels)) if overlays else (predictor(np.stack(pixels)), None)
+            found = zip(probabilities, itertools.repeat(None) if cells is None else cells, strict=False)
         yield [
             {"path": str(path), "error": str(picture)}
             if isinstance(picture, images.ImageError)
-            else {"path": str(path), **verdict(predictor.classes, next(probabilities))}
+            else _row(predictor.classes, path, *next(found), overlays)
             for path, picture in batch
         ]
+
+
+def _row(
+    classes: tuple[str, str], path: Path, probabilities: np.ndarray, cells: np.ndarray | None, overlays: heatmaps.Folder | None
+) -> Row:
+    row = {"path": str(path), **verdict(classes, probabilities)}
+    if overlays is None or cells is None:
+        return row
+    try:
+        return {**row, "heatmap": str(overlays.write(path, cells, row["class"] == classes[1]))}
+    except images.ImageError as error:  # it was there a moment ago
+        return {"path": str(path), "error": str(error)}
 
 
 def verdict(classes: tuple[str, str], probabilities: np.ndarray) -> dict[str, Any]:

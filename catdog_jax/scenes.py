@@ -255,7 +255,7 @@ def _muted(rng: np.random.Generator) -> np.ndarray:
     return grey + rng.normal(0, 0.13 * grey, 3)
 
 
-def _background(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+def background(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     """A meadow, a room, a sofa, tiles, lights out of focus, or a plain backdrop."""
     (width, height), place = size, PLACES[rng.integers(len(PLACES))]
     far, near = ((150, 185, 220), (88, 122, 52)) if place == "meadow" else (_muted(rng), _muted(rng))
@@ -342,7 +342,7 @@ def scene(kind: Kind, rng: np.random.Generator, size: tuple[int, int]) -> Image.
     light = unit(np.array([rng.uniform(-0.8, 0.8), rng.uniform(-1.0, -0.3), rng.uniform(0.4, 1.0)], np.float32))
     view = _photograph(breed, size, rng)
     animal = _groom(*_render(view, breed, light, rng), view.part >= 0, breed.curly, rng)
-    image = _background((size[0] // 2, size[1] // 2), rng).resize(size, Image.Resampling.BICUBIC)  # out of focus
+    image = background((size[0] // 2, size[1] // 2), rng).resize(size, Image.Resampling.BICUBIC)  # out of focus
     image.paste((20, 18, 16), mask=_shadow(view, light))
     layer = Image.fromarray(np.clip(animal, 0, 255).astype(np.uint8))
     image.paste(layer, mask=layer)

@@ -414,3 +414,30 @@ def test_without_a_name_the_model_is_that_of_the_run_else_the_published_one(tmp_
         assert find_model(None).resolve() == path
         assert said in capsys.readouterr().err
     assert find_model(published) == published
+
+
+def test_heat_maps_are_written_beside_the_verdicts(folder, tmp_path, capsys):
+    model = tiny_model()
+    cells = numpy_helper.from_array(np.tile(np.linspace(-20, 20, 7, dtype=np.float32), (1, 7, 1)), "cells")
+    model.graph.initializer.append(cells)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1, 1, 1]), "each"))
+    model.graph.node.append(helper.make_node("Reshape", ["quotient", "each"], ["sign"]))
+    model.graph.node.append(helper.make_node("Sign", ["sign"], ["signed"]))
+    model.graph.node.append(helper.make_node("Mul", ["signed", "cells"], ["heatmap"]))
+    model.graph.output.append(helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", 7, 7]))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    out = tmp_path / "heat"
+    assert predict(PredictConfig((folder,), tmp_path / "model.onnx", "jsonl", batch_size=2, heatmap=out)) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row.get("heatmap") for row in rows if "error" not in row] == [
+        str(out / f"{Path(row['path']).stem}.png") for row in rows if "error" not in row
+    ]
+    for name in GREYS:  # whatever the verdict, the evidence for it lies on the right
+        with Image.open(out / f"{name}.png") as overlay:
+            pixels = np.asarray(overlay, int)
+        assert pixels[:, -1, 0].mean() > pixels[:, 0, 0].mean() + 20
+
+
+def test_heat_maps_of_a_model_that_gives_none(model, folder, tmp_path):
+    with pytest.raises(UsageError, match="--heatmap: expected a model with the output 'heatmap', found none"):
+        predict(PredictConfig((folder,), model, heatmap=tmp_path / "heat"))

@@ -254,7 +254,7 @@ def test_reliability_draws_an_interval_for_each_filled_bin():
 
 
 def test_wilson_interval_of_a_published_example():
-    low, high = plots._wilson(np.array([0.0, 81 / 263]), np.array([10.0, 263.0]))  # Newcombe 1998, table I: 81 of 263
+    low, high = plots.wilson(np.array([0.0, 81 / 263]), np.array([10.0, 263.0]))  # Newcombe 1998, table I: 81 of 263
     assert (low[1], high[1]) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert (low[0], high[0]) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)))
 

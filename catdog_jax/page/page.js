@@ -1,6 +1,6 @@
 import { classify } from "./backend.js";
 
-const FLOOR = 0.25; // of a logit: the colour scale ends no lower, so that no evidence looks like none
+const LEAST_SCALE = 12.25; // as in heatmaps.py, whose overlays look like these
 const MAX_AT_ONCE = 2;
 const at = (id) => document.getElementById(id);
 const waiting = [];
@@ -17,7 +17,7 @@ function paint(canvas, cells, sign) {
   canvas.width = canvas.height = 7;
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(7, 7);
-  const top = Math.max(FLOOR, ...cells.flat().map(Math.abs));
+  const top = Math.max(LEAST_SCALE, ...cells.flat().map(Math.abs));
   cells.flat().forEach((cell, i) => {
     const strength = Math.max(0, sign * cell) / top;
     pixels.data.set([255, Math.round(200 - 160 * strength), 0, Math.round(165 * strength)], 4 * i);
