@@ -36,6 +36,7 @@ _TRANSPOSE = {  # EXIF tag 0x0112 (Exif 2.32, table 4) -> what turns the stored 
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # of files that are meant to be photos
 _BAND = 2**22  # pixels that are composited at once
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not a stuffed zero, nor a restart
 _REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # in the form of `warnings.filters`
@@ -107,6 +108,8 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
+        if data.startswith(_STARTS):
+            raise ImageError("damaged or truncated: its header cannot be read") from None
         raise ImageError(f"expected {', '.join(FORMATS)}, found {_describe(data)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found more") from None
