@@ -150,7 +150,7 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 ORDER = (
     *("errors", "storage", "console", "config", "images", "animals", "scenes", "demo", "data", "vgg16", "winograd"),
     *("pickles", "checkpoints", "downloads", "weights", "cache", "shares", "features", "head", "calibration"),
-    *("fitting", "sweep", "metrics", "plots", "train", "report", "evaluate", "listing", "predict"),
+    *("fitting", "sweep", "metrics", "plots", "train", "report", "evaluate", "listing", "screening", "predict"),
     *("protocol", "batcher", "serve", "triton", "variants", "export", "pipeline", "doctor", "cli", "__main__"),
 )
 

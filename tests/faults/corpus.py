@@ -237,10 +237,7 @@ def _exif() -> Iterator[Case]:
 
 
 def _animations() -> Iterator[Case]:
-    size, frame = (
-        struct.pack("<HH", 8, 8),
-        b",\0\0\0\0\x08\0\x08\0\0\x02\x0e\x84\x8f\xa9\xcb\xed\x0f\xa3\x9c\xb4\xda\x8b\xb3>\x05\0",
-    )
+    size, frame = struct.pack("<HH", 8, 8), b",\0\0\0\0\x08\0\x08\0\0\x02\x02\x44\x01\0"
     head = b"GIF89a" + size + b"\x80\0\0" + bytes(RED + BLUE)
     first = encoded(Image.new("RGB", (8, 8), RED), "GIF")
     yield good("10,000-frames.gif.jpg", first[:-1] + frame * 9_999 + b";", (RED,) * 4)
