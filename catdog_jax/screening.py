@@ -17,6 +17,7 @@ MAX_BYTES = 2**29  # a head of 1,024 on all cells, in float32, makes 162 MB
 MAX_IR = 10  # what ONNX Runtime 1.20, the oldest that we admit, reads
 MAX_STEPS = 200_000  # numbers that are read; an export has some 3,000
 MAX_TEXT = 2**12  # bytes of a name
+MAX_RANK = 32
 MAX_ATTRIBUTE = 2**8  # pads, strides, axes
 OPERATORS = frozenset(
     (
@@ -136,8 +137,10 @@ class _Screen:
         if beside > _BESIDE_RAW:
             raise CatdogError(f"tensor {name}: expected raw data, found {beside:,} bytes of another form")
         shape = self._wire.numbers(fields, 1)
-        size = math.prod(shape)
-        if any(extent < 0 for extent in shape) or size > 2 * len(message):  # two values of 4 bits may share a byte
+        size = math.prod(shape[:MAX_RANK])
+        if (
+            len(shape) > MAX_RANK or any(extent < 0 for extent in shape) or size > 2 * len(message)
+        ):  # two values of 4 bits may share a byte
             raise CatdogError(f"tensor {name}: expected data for its shape {str(shape)[:100]}, found {len(message):,} bytes")
         return name, size
 

@@ -18,7 +18,7 @@ class Finished(NamedTuple):
 
 
 def run(job: str, *arguments: object, seconds: float = 60) -> Finished:
-    """Runs `catdog ARGUMENTS`, or `record PHOTOS OUT`; a job that hangs fails the test."""
+    """Runs a job, `catdog ARGUMENTS` or one of the functions below; one that hangs fails the test."""
     command = [sys.executable, __file__, job, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, timeout=seconds, stdin=subprocess.DEVNULL)
     *lines, last = done.stderr.decode().splitlines() or ["0"]
@@ -62,7 +62,23 @@ def record(photos: str, out: str) -> int:
     return 0
 
 
+def refuse(*paths: str) -> int:
+    """Loads files of weights, and prints for each, in JSON, why it is refused."""
+    import json
+
+    from catdog_jax import weights
+    from catdog_jax.errors import CatdogError
+
+    for path in paths:
+        try:
+            weights.load(path, "torch")
+            print(json.dumps("taken"), flush=True)
+        except CatdogError as error:
+            print(json.dumps(str(error)), flush=True)
+    return 0
+
+
 if __name__ == "__main__":
-    status = {"catdog": catdog, "record": record}[sys.argv[1]](*sys.argv[2:])
+    status = {"catdog": catdog, "record": record, "refuse": refuse}[sys.argv[1]](*sys.argv[2:])
     print(peak(), file=sys.stderr)
     sys.exit(status)
