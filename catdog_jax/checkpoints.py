@@ -28,7 +28,7 @@ _TORCH_MAGIC = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # op
 _SAFETENSORS_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 _DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError)
 _DAMAGE += (RuntimeError, OverflowError, MemoryError, StopIteration, pickle.UnpicklingError, zipfile.BadZipFile)
-_DAMAGE += (zlib.error, struct.error)
+_DAMAGE += (zlib.error, struct.error, Warning)  # of pickletools and NumPy, where warnings are errors
 
 
 class Checkpoint(NamedTuple):

@@ -20,9 +20,9 @@ from rich.text import Text
 
 from catdog_jax import data, images, screening, storage
 from catdog_jax.config import THRESHOLD, PredictConfig
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, printable, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.listing import Row, discard_stdout, printable, rendered, write
+from catdog_jax.listing import Row, discard_stdout, rendered, write
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
 _OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
