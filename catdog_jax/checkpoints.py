@@ -10,6 +10,7 @@ import json
 import math
 import pickle
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections import deque
@@ -28,7 +29,8 @@ _TORCH_MAGIC = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # op
 _SAFETENSORS_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 _DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError)
 _DAMAGE += (RuntimeError, OverflowError, MemoryError, StopIteration, pickle.UnpicklingError, zipfile.BadZipFile)
-_DAMAGE += (zlib.error, struct.error, Warning)  # of pickletools and NumPy, where warnings are errors
+_DAMAGE += (zlib.error, struct.error, SyntaxError, tokenize.TokenError)  # NumPy takes .npz' headers for Python
+_DAMAGE += (Warning,)  # of pickletools and NumPy, where warnings are errors
 
 
 class Checkpoint(NamedTuple):

@@ -160,6 +160,10 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: zipped({"a.npy": b"\x93NUMPY\2\0" + struct.pack("<I", 2**28) + b" " * 2**28}),
         "a header of another version",
     ),
+    "npz, a header of no Python": (
+        lambda: zipped({"a.npy": npy((64,), b"").replace(b"}", b"\xe0\x10")}),
+        "damaged or truncated",
+    ),
     "npz, many members": (lambda: many_members(20_000), "found more than 10,000 entries"),
     "torch, an inflated storage": (inflated_torch, "expected the 26 tensors"),
     "torch, an inflated description": (lambda: zipped({"a/data.pkl": bytes(2**28)}), "expected a data.pkl of at most"),
