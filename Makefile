@@ -28,7 +28,7 @@ run: env  ## From photos to a deployable model; by default the embedded demo, in
 test: lint types  ## Check style and types, then run all tests; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-faults: env  ## Kill and starve the stages at every step of their writes; figures go to artifacts/faults.json
+faults: env  ## Kill and starve the stages at every step, fuzz the readers; figures go to artifacts/faults.json
 	$(BIN)/python -m pytest tests/faults --long -s $(ARGS)
 
 lint: env  ## Check style and formatting

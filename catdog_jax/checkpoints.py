@@ -5,10 +5,12 @@ decides what is worth reading.
 """
 
 import io
+import itertools
 import json
 import math
 import pickle
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections import deque
@@ -19,14 +21,16 @@ import numpy as np
 
 from catdog_jax import pickles
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.pickles import Stored, from_buffer
+from catdog_jax.pickles import Stored, checked_shape, from_buffer
 
 MAX_ENTRIES = 10_000  # groups, dictionaries' items and tensors; a VGG16 checkpoint has some 60
+MAX_NAME = 2**12  # characters of a tensor's name
 _TORCH_MAGIC = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # opens PyTorch files from before 1.6
 _SAFETENSORS_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 _DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError)
 _DAMAGE += (RuntimeError, OverflowError, MemoryError, StopIteration, pickle.UnpicklingError, zipfile.BadZipFile)
-_DAMAGE += (zlib.error, struct.error)
+_DAMAGE += (zlib.error, struct.error, SyntaxError, tokenize.TokenError)  # NumPy takes .npz' headers for Python
+_DAMAGE += (Warning,)  # of pickletools and NumPy, where warnings are errors
 
 
 class Checkpoint(NamedTuple):
@@ -82,7 +86,7 @@ def read(stored: Stored, where: str) -> np.ndarray:
 
 
 def _damaged(where: str, kind: str, error: BaseException) -> CatdogError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
     return CatdogError(f"{where}: expected a {kind}, found a damaged or truncated one ({reason}). Get the file again.")
 
 
@@ -126,6 +130,8 @@ def _walk(root: Any, expand: Callable[[str, Any], Stored | Iterable[tuple[Any, A
             found[name] = content
             continue
         for key, child in content:
+            if not isinstance(key, str | int) or len(name) > MAX_NAME:
+                raise CatdogError("expected tensors with names, found a key that is no text or number, or without an end.")
             pending.append((f"{name}/{key}" if name else str(key), child))
             seen += 1
             if seen > MAX_ENTRIES:
@@ -134,27 +140,35 @@ def _walk(root: Any, expand: Callable[[str, Any], Stored | Iterable[tuple[Any, A
 
 
 def _safetensors_header(data: bytes) -> dict[str, Any]:
-    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    length = int.from_bytes(data[:8], "little")
+    if length > pickles.MAX_DESCRIPTION:
+        raise CatdogError(f"expected a header of at most {pickles.MAX_DESCRIPTION:,} bytes, found {length:,}.")
+    return json.loads(data[8 : 8 + length])
 
 
 def _read_safetensors(data: bytes) -> dict[str, Stored]:
     body = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
+    header = _safetensors_header(data)
 
     def expand(name: str, node: Any) -> Stored | Iterable[tuple[str, Any]]:
         if not name:
             return ((key, entry) for key, entry in node.items() if key != "__metadata__")
-        shape, (begin, end) = tuple(node["shape"]), node["data_offsets"]
+        shape, (begin, end) = checked_shape(node["shape"]), node["data_offsets"]
         dtype = np.dtype(_SAFETENSORS_DTYPES.get(node["dtype"], "V1"))  # V1: no number, refused by who asks for numbers
         if not 0 <= begin <= end <= len(body) or (dtype.kind != "V" and end - begin != math.prod(shape) * dtype.itemsize):
             raise ValueError(f"the data of {name} do not lie in the file")
         return Stored(shape, dtype, lambda: from_buffer(body, dtype, shape, begin))
 
-    return _walk(_safetensors_header(data), expand)
+    found = _walk(header, expand)
+    places = sorted((*header[name]["data_offsets"], name) for name in found)
+    for (_, end, name), (begin, _, other) in itertools.pairwise(places):
+        if begin < end:
+            raise ValueError(f"the data of {name} and {other} overlap")
+    return found
 
 
 def _read_npz(data: bytes) -> dict[str, Stored]:
     archive = zipfile.ZipFile(io.BytesIO(data))
-    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
     def read_member(member: str) -> np.ndarray:
         with archive.open(member) as file:
@@ -164,7 +178,9 @@ def _read_npz(data: bytes) -> dict[str, Stored]:
         if not name:
             return ((item.removesuffix(".npy"), item) for item in archive.namelist())
         with archive.open(member) as file:
-            shape, _, dtype = headers[np.lib.format.read_magic(file)](file)
+            if np.lib.format.read_magic(file) != (1, 0):  # the others are for headers of more than 64 KiB, up to 4 GiB
+                raise ValueError(f"{member} has a header of another version than 1.0")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         return Stored(shape, dtype, lambda: read_member(member))
 
     return _walk("", expand)

@@ -13,7 +13,7 @@ import tyro
 from rich.text import Text
 
 from catdog_jax import __version__, config, storage
-from catdog_jax.console import console
+from catdog_jax.console import console, printable
 from catdog_jax.errors import CatdogError, UsageError
 
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = _stage(name)(settings)
         return result if isinstance(result, int) else 0
     except CatdogError as error:
-        console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        console.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
         return error.exit_status
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

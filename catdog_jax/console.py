@@ -17,6 +17,11 @@ from rich.text import Text
 console = Console(stderr=True, highlight=False)
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what would break a line, steer the terminal, or cannot be encoded."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class RateColumn(ProgressColumn):
     """Items per second of a task, with the task's unit."""
 

@@ -191,7 +191,8 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str) -> str:
     given = graph.node("Concat", parts[fitted.pool], "given", axis=1)
     flat = graph.constant("columns_by_cells", np.array([0, 0, -1]))
     given = graph.node("Reshape", [given, flat], "given_by_cells")
-    slopes = graph.node("Unsqueeze", [slopes, graph.constant("row_axis", np.array([1]))], "slopes")
+    if len(fitted.params) > 1:  # they differ from photo to photo
+        slopes = graph.node("Unsqueeze", [slopes, graph.constant("row_axis", np.array([1]))], "slopes")
     return graph.node("Reshape", [graph.node("MatMul", [slopes, given], "contributions"), grid], "heatmap")
 
 

@@ -7,7 +7,9 @@ decoded, and whatever goes wrong becomes an `ImageError` that says what was foun
 
 import contextlib
 import io
+import re
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +17,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from catdog_jax import storage
 from catdog_jax.errors import CatdogError
 
 SIZE = 224
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MAX_PIXELS = 2**26  # decoded, 192 MiB of RGB; below the size at which Pillow itself begins to warn
+MAX_PIXELS = 2**26  # decoded, 256 MiB of RGB, as Pillow pads it; below the size at which it refuses by itself
 MAX_BYTES = 2**28
+MAX_SCANS = 100  # of a JPEG; a progressive one has some ten
 VERSION = 1  # raised by every change that alters a pixel of what `decode` returns
 RECIPE = {"version": VERSION, "width": SIZE, "height": SIZE, "resize": "squash", "filter": "bicubic", "antialias": True}
 
@@ -34,6 +38,10 @@ _TRANSPOSE = {  # EXIF tag 0x0112 (Exif 2.32, table 4) -> what turns the stored 
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # of files that are meant to be photos
+_BAND = 2**22  # pixels that are composited at once
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not a stuffed zero, nor a restart
+_REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # in the form of `warnings.filters`
 _DECODER_ERRORS = (  # what Pillow's decoders are known to raise on damaged files
     ArithmeticError,
     AttributeError,
@@ -44,6 +52,7 @@ _DECODER_ERRORS = (  # what Pillow's decoders are known to raise on damaged file
     SyntaxError,
     TypeError,
     ValueError,
+    Warning,
     struct.error,
     zlib.error,
 )
@@ -67,11 +76,10 @@ def read_photo(path: Path) -> bytes:
     try:
         if not path.is_file():
             raise ImageError("expected a file, found " + ("something else" if path.exists() else "nothing"))
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = storage.read_regular(path, MAX_BYTES)
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
-    if len(data) > MAX_BYTES:
+    if data is None:
         raise ImageError(f"expected at most {MAX_BYTES:,} bytes, found more")
     return data
 
@@ -91,23 +99,16 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
       uint8 [size, size, 3], RGB, resized by bicubic interpolation with antialiasing.
 
     Raises:
-      ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS`.
+      ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS` or `MAX_SCANS`.
     """
     with _refusing(data):
-        return np.asarray(_open(data).resize((size, size), Image.Resampling.BICUBIC))
+        return np.asarray(to_rgb(_load_upright(data)).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def decode_whole(data: bytes) -> Image.Image:
     """A photo as `decode` takes and refuses it, upright and in RGB, at its own size."""
     with _refusing(data):
-        return _open(data)
-
-
-def _open(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _check_size(image.size)
-        image.load()
-        return to_rgb(_upright(image))
+        return to_rgb(_load_upright(data))
 
 
 @contextlib.contextmanager
@@ -115,11 +116,15 @@ def _refusing(data: bytes) -> Iterator[None]:
     """Turns whatever goes wrong with the bytes of a photo into an `ImageError`."""
     if not data:
         raise ImageError("expected a photo, found an empty file")
+    _check_scans(data)
+    _hush()
     try:
         yield
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
+        if data.startswith(_STARTS):
+            raise ImageError("damaged or truncated: its header cannot be read") from None
         raise ImageError(f"expected {', '.join(FORMATS)}, found {_describe(data)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found more") from None
@@ -132,11 +137,55 @@ def _refusing(data: bytes) -> Iterator[None]:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Converts a decoded picture of any mode to RGB: alpha composited onto white, 16-bit greys scaled, not clipped."""
     if image.mode.startswith("I"):
-        image = Image.fromarray(np.rint(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
+        image = image.convert("I").point(np.rint(np.arange(2**16) / 257).astype(int).tolist(), "L")
+        image.info.pop("transparency", None)  # a grey of 16 bits
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+        return _on_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Composites in bands, because whole copies of a large picture would take a gigabyte."""
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        band = image.crop(box).convert("RGBA")
+        rgb.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
+    return rgb
+
+
+def _load_upright(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_size(image.size)
+        image.load()
+        return _upright(image)
+
+
+def _check_scans(data: bytes) -> None:
+    """Counts a JPEG's scans: each may cost a pass over all pixels and hardly a byte (libjpeg-turbo's "progressive bomb")."""
+    scans, place = 0, 2
+    while data.startswith(b"\xff\xd8") and scans <= MAX_SCANS and (marker := _MARKER.search(data, place)):
+        place = marker.end()
+        match marker[1]:
+            case b"\xd9":  # the end
+                break
+            case b"\x01" | b"\xd8":  # without a length
+                continue
+            case b"\xda":
+                scans += 1
+        place += int.from_bytes(data[place : place + 2])
+    if scans > MAX_SCANS:
+        raise ImageError(f"expected a JPEG of at most {MAX_SCANS} scans, found more")
+
+
+def _hush() -> None:
+    """Keeps Pillow's remarks on damage off stderr, and from being errors: what matters here raises.
+
+    The filter stays, because `warnings.catch_warnings` is not safe among threads.
+    """
+    if warnings.filters[:1] != [_REMARKS]:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -96,8 +96,8 @@ def table(result: dict[str, Any]) -> Table:
     """The models as they are printed, a row each."""
     names = ("accuracy", "f1", "log_loss", "ece")
     shown = Table(title=f"{result['n']:,} {result['split']} photos", pad_edge=False)
-    for title in ("Model", "MB", "Photos/s", *(report.METRICS[name].title for name in names), "Decides otherwise"):
-        shown.add_column(title, justify="left" if title == "Model" else "right")
+    for title in ("Model", "MB", "Photos/s", *(report.METRICS[name].title for name in names), "Differs"):
+        shown.add_column(title, justify="left" if title == "Model" else "right", overflow="fold")
     for one in result["models"]:
         figures = [
             f"{report.format_value(name, one['metrics'][name]['value'])}\n{report.format_interval(name, one['metrics'][name])}"

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from catdog_jax.console import printable
 from catdog_jax.errors import CatdogError
 
 Row = dict[str, Any]  # see `predict.predictions`
@@ -75,11 +76,6 @@ def _table(batches: Iterable[list[Row]]) -> Iterator[str]:
     with terminal.capture() as captured:
         terminal.print(table)
     yield captured.get()
-
-
-def printable(text: str) -> str:
-    """The text with escapes for what would break a line, steer the terminal, or cannot be encoded."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def write(text: str) -> None:

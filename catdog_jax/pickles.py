@@ -8,6 +8,7 @@ NumPy's or PyTorch's is called by a file.
 import io
 import math
 import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Callable
@@ -20,6 +21,9 @@ import numpy as np
 from catdog_jax.errors import CatdogError
 
 MAX_DESCRIPTION = 2**24  # bytes of a pickle that only describes tensors
+MAX_STEPS = 100_000  # opcodes of a pickle; that of a VGG16 has some 1,500
+MAX_WEIGHT = 1_000_000  # objects in an object, counted as often as they are referred to
+MAX_RANK, MAX_EXTENT = 32, 2**40
 _TORCH_DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8"}
 
 
@@ -35,6 +39,15 @@ class Stored:
 def from_buffer(data: bytes | memoryview, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
     """An array over the bytes of `data` from `offset` on."""
     return np.frombuffer(data, dtype, math.prod(shape), offset).reshape(shape)
+
+
+def checked_shape(found: Any) -> tuple[int, ...]:
+    """The shape that a file gives, once it is known to be numbers whose product is soon computed."""
+    if not isinstance(found, tuple | list) or len(found) > MAX_RANK:
+        raise ValueError(f"a shape that is no list of at most {MAX_RANK} numbers")
+    if not all(type(extent) is int and 0 <= extent < MAX_EXTENT for extent in found):
+        raise ValueError(f"a shape of something else than numbers from 0 to {MAX_EXTENT:,}")
+    return tuple(found)
 
 
 class _Dtype:
@@ -62,8 +75,8 @@ class _Array:
         self.state = state
 
     def stored(self) -> Stored:
-        _, shape, dtype, fortran, raw = self.state
-        dtype = dtype.numpy()
+        _, unchecked, dtype, fortran, raw = self.state
+        shape, dtype = checked_shape(unchecked), dtype.numpy()
         if fortran or not isinstance(raw, bytes) or len(raw) != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"an array of {shape} with other data than that many numbers in C order")
         return Stored(shape, dtype, lambda: from_buffer(raw, dtype, shape))
@@ -90,9 +103,10 @@ class _Tensor:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def stored(self) -> Stored:
-        storage, offset, shape, strides = self.storage, self.offset, self.shape, self.strides
+        storage = self.storage
+        shape, strides, (offset,) = (checked_shape(found) for found in (self.shape, self.strides, [self.offset]))
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-        if not all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *strides)) or last >= storage.length:
+        if last >= storage.length:
             raise ValueError(f"a tensor of {shape} that reaches beyond its storage of {storage.length}")
 
         def read() -> np.ndarray:
@@ -105,6 +119,37 @@ class _Tensor:
 
 class _Dictionary(dict):
     """Stands for OrderedDict; a plain dict would refuse the `_metadata` attribute that PyTorch hangs on it."""
+
+
+def _check_program(file: io.BytesIO) -> None:
+    """Refuses pickles of few bytes that take all memory or time; the file is then where it was.
+
+    `pickle` makes room for as many memo entries as the largest number among them says, and hashes a tuple by all that is in it,
+    however often the same tuple. So the program is run through with numbers in place of the objects: how much is in each.
+    """
+    start = file.tell()
+    stack: list[int | None] = []  # None is a mark
+    memo: dict[int, int | None] = {}
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if count > MAX_STEPS or (opcode.name.endswith("PUT") and int(argument or 0) > count):
+            raise CatdogError("expected a pickle of arrays alone, found a program that takes all memory or time: refused.")
+        if opcode.name.endswith("PUT") or opcode.name == "MEMOIZE":
+            memo[len(memo) if argument is None else int(argument)] = stack[-1]
+        elif opcode.name.endswith("GET"):
+            stack.append(memo[int(argument or 0)])
+        elif opcode.name in ("MARK", "DUP"):
+            stack.append(None if opcode.name == "MARK" else stack[-1])
+        else:
+            taken = len(opcode.stack_before)
+            if pickletools.markobject in opcode.stack_before:
+                above = stack[::-1].index(None) + 1
+                taken = above + opcode.stack_before.index(pickletools.markobject)
+            weight = 1 + sum(part or 0 for part in stack[len(stack) - taken :])
+            del stack[len(stack) - taken :]
+            if weight > MAX_WEIGHT:
+                raise CatdogError("expected a pickle of arrays alone, found objects that refer to one another: refused.")
+            stack += [weight] * len(opcode.stack_after)
+    file.seek(start)
 
 
 def _storage_type(code: str) -> Callable[[], np.dtype]:
@@ -129,8 +174,13 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: io.BytesIO, read_storage: Callable[[_Storage], bytes | memoryview] | None = None):
         super().__init__(file)
+        self._file = file
         self.storages: dict[str, _Storage] = {}
         self._read_storage = read_storage
+
+    def load(self) -> Any:
+        _check_program(self._file)
+        return super().load()
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         stand_in = _ADMITTED.get((module, name))
@@ -140,12 +190,13 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage_type, key, _, length, *view = pid
-        if kind != "storage" or not isinstance(length, int) or any(view) or self._read_storage is None:
+        known = kind == "storage" and isinstance(key, str) and isinstance(length, int) and length >= 0
+        if not known or any(view) or self._read_storage is None:
             raise ValueError("a reference to something outside the pickle that is no storage")
         dtype = storage_type()
         if not isinstance(dtype, np.dtype):
             raise ValueError("a storage of no number type")
-        return self.storages.setdefault(str(key), _Storage(str(key), dtype, length, self._read_storage))
+        return self.storages.setdefault(key, _Storage(key, dtype, length, self._read_storage))
 
 
 def stored(node: Any) -> Stored | None:
@@ -185,6 +236,8 @@ def load_torch_zip(data: bytes) -> Any:
 
     def read(storage: _Storage) -> bytes:
         member = members[f"{folder}/data/{storage.key}"]
+        if member.compress_type != zipfile.ZIP_STORED:  # or a storage could be any number of times as large as its file
+            raise ValueError(f"storage {storage.key} is compressed, which PyTorch never does")
         if member.file_size != storage.size:
             raise ValueError(f"storage {storage.key} has {member.file_size} bytes for {storage.size}")
         return archive.read(member)

@@ -18,11 +18,11 @@ import numpy as np
 import onnxruntime as ort
 from rich.text import Text
 
-from catdog_jax import data, heatmaps, images
+from catdog_jax import data, heatmaps, images, screening, storage
 from catdog_jax.config import THRESHOLD, PredictConfig
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, printable, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.listing import Row, discard_stdout, printable, rendered, write
+from catdog_jax.listing import Row, discard_stdout, rendered, write
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
 _OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
@@ -230,10 +230,16 @@ def _decode(path: Path) -> np.ndarray | images.ImageError:
 
 def _open_session(path: Path, threads: int | None) -> ort.InferenceSession:
     try:
-        model = path.read_bytes()
+        model = storage.read_regular(path, screening.MAX_BYTES)
     except OSError as error:
         found = "no file" if isinstance(error, FileNotFoundError) else error.strerror or error
         raise _not_a_model(path, str(found), "Check --model, or run `catdog export` first.") from None
+    if model is None:
+        raise _not_a_model(path, f"more than {screening.MAX_BYTES:,} bytes", "Check --model.")
+    try:
+        screening.screen(model)
+    except CatdogError as error:
+        raise CatdogError(f"{path}: {error}. Nothing of it was run; use a model of `catdog export`.") from None
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0

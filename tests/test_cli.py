@@ -101,11 +101,11 @@ def test_an_interrupted_stage_says_how_to_go_on(capsys, monkeypatch):
 
 def test_markup_in_names_is_printed_as_it_is(capsys, monkeypatch):
     def refuse(_):
-        raise CatdogError("[bold]odd[/] [name]: expected x, found y.")
+        raise CatdogError("[bold]odd[/] [name]\n\x1b]0;title\x07: expected x, found y.")
 
     monkeypatch.setattr(train, "train", refuse)
     assert run(["train"]) == 1
-    assert capsys.readouterr().err == "error: [bold]odd[/] [name]: expected x, found y.\n"
+    assert capsys.readouterr().err == r"error: [bold]odd[/] [name]\n\x1b]0;title\x07: expected x, found y." + "\n"
 
 
 def test_the_systems_errors_name_the_path(capsys, monkeypatch):
@@ -150,7 +150,8 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 ORDER = (
     *("errors", "storage", "console", "config", "images", "animals", "scenes", "demo", "data", "vgg16", "winograd"),
     *("pickles", "checkpoints", "downloads", "weights", "cache", "shares", "features", "head", "calibration"),
-    *("fitting", "sweep", "metrics", "plots", "train", "report", "heatmaps", "listing", "predict", "judging", "evaluate"),
+    *("fitting", "sweep", "metrics", "plots", "train", "report", "heatmaps", "listing", "screening", "predict", "judging"),
+    "evaluate",
     *("protocol", "batcher", "serve", "triton", "variants", "export", "pipeline", "doctor", "cli", "__main__"),
 )
 

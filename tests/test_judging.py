@@ -40,7 +40,7 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert cli.main(["evaluate", "--model", *arguments, "--data", str(photos), "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().err
     assert "8 test photos" in shown
-    assert "sure.onnx" in shown
+    assert "fp32" in shown
     result = json.loads((tmp_path / "models.json").read_text())
     assert (result["split"], result["n"]) == ("test", 8)
     labels = [0] * 4 + [1] * 4

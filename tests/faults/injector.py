@@ -60,11 +60,11 @@ class Steps:
 
         return stepped
 
-    def open(self, path: Path, mode: str) -> Any:
+    def open(self, path: Path, mode: str, **options: Any) -> Any:
         if "w" not in mode:
-            return open(path, mode)
+            return open(path, mode, **options)
         self.step("before open")
-        return _File(open(path, mode), self)
+        return _File(open(path, mode, **options), self)
 
     def patch(self) -> None:
         storage.open = self.open  # type: ignore[attr-defined]
