@@ -9,6 +9,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -74,12 +75,20 @@ def read_photo(path: Path) -> bytes:
     return data
 
 
-def decode(data: bytes, size: int = SIZE) -> np.ndarray:
-    """Decodes a photo, turns it upright, converts it to RGB and squashes it to a square.
+class Photo(NamedTuple):
+    """A decoded photo at its own size.
 
-    Everything is decoded, so a truncated file is an error and not a half-grey picture. The EXIF orientation is applied;
-    of an animation the first frame counts; transparency is composited onto white; 16-bit greys are scaled to 8 bits.
-    Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
+    Attributes:
+      image: upright, RGB.
+      format: what the bytes are, one of `FORMATS`, whatever the file's name says.
+    """
+
+    image: Image.Image
+    format: str
+
+
+def decode(data: bytes, size: int = SIZE) -> np.ndarray:
+    """Decodes a photo, see `load`, and squashes it to a square.
 
     Args:
       data: the bytes of a JPEG, PNG, WebP, BMP or GIF file.
@@ -87,6 +96,19 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
 
     Returns:
       uint8 [size, size, 3], RGB, resized by bicubic interpolation with antialiasing.
+
+    Raises:
+      ImageError: see `load`.
+    """
+    return squash(load(data).image, size)
+
+
+def load(data: bytes) -> Photo:
+    """Decodes a photo, turns it upright and converts it to RGB.
+
+    Everything is decoded, so a truncated file is an error and not a half-grey picture. The EXIF orientation is applied;
+    of an animation the first frame counts; transparency is composited onto white; 16-bit greys are scaled to 8 bits.
+    Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
 
     Raises:
       ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS`.
@@ -97,8 +119,7 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size)
             image.load()
-            upright = _upright(image)
-            square = to_rgb(upright).resize((size, size), Image.Resampling.BICUBIC)
+            return Photo(to_rgb(_upright(image)), image.format or "")
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -109,7 +130,11 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
         raise ImageError("needs more memory to decode than there is") from None
     except _DECODER_ERRORS as error:
         raise ImageError(f"damaged or truncated: {error or type(error).__name__}") from None
-    return np.asarray(square)
+
+
+def squash(image: Image.Image, size: int = SIZE) -> np.ndarray:
+    """A picture as the model sees it: RGB -> uint8 [size, size, 3], by bicubic interpolation with antialiasing."""
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

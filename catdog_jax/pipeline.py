@@ -33,7 +33,9 @@ def run(config: RunConfig) -> None:
         raise UsageError(f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out.")
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
-        features.extract(ExtractConfig(config.data, cache, config.weights, pool=pool, views=config.views))
+        features.extract(
+            ExtractConfig(config.data, cache, config.weights, pool=pool, views=config.views, exclude=config.exclude)
+        )
     with _stage(times, "train", f"a head, preset {config.preset}"):
         train.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
     with _stage(times, "evaluate", "on the test split"):
