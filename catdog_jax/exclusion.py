@@ -65,7 +65,8 @@ def without(dataset: Dataset, path: Path | None) -> Dataset:
     The fingerprint of a feature cache holds every id, and so what was left out.
 
     Raises:
-      CatdogError: see `read`; or the file lists a photo that is not in the data set, so that it is of another one.
+      CatdogError: see `read`; or the file lists a photo that is not in the data set, so that it is of another one; or a class
+        would be gone from a split.
     """
     if path is None:
         return dataset
@@ -76,4 +77,11 @@ def without(dataset: Dataset, path: Path | None) -> Dataset:
             f"{path}: expected photos of {dataset.source}, found {len(unknown):,} that are not in it, for example "
             f"{unknown[0]!r}. Write the list anew with `catdog audit --write-exclude`."
         )
-    return dataclasses.replace(dataset, records=tuple(record for record in dataset.records if record.id not in names))
+    kept = tuple(record for record in dataset.records if record.id not in names)
+    for split, label in {(record.split, record.label): None for record in dataset.records}:
+        if not any((record.split, record.label) == (split, label) for record in kept):
+            raise CatdogError(
+                f"{path}: expected to leave photos of {dataset.classes[label]!r} in the {split} split, found that it lists "
+                f"them all. Shorten the list."
+            )
+    return dataclasses.replace(dataset, records=kept)
