@@ -282,9 +282,11 @@ class AuditConfig:
     out: Path = Path("audit")
     """Where audit.html and audit.json go."""
     strict: bool = False
-    """End with status 3 where something was found that should be left out, or a drift."""
+    """End with status 3 where something was found: a faulty file, copies, a suspicious label or a drift."""
     write_exclude: Path | None = None
     """Write what should be left out into this file, for `catdog extract` and `catdog run`."""
+    exclude: Path | None = None
+    """A list of photos to leave out, as --write-exclude writes it: what an earlier audit has settled."""
     workers: int | None = None
     """Decoding threads; by default one a core."""
     seed: int = 0

@@ -154,7 +154,7 @@ def correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:
     a, b = one.astype(np.float64), other.astype(np.float64)
-    return float(min(a @ b / np.sqrt((a @ a) * (b @ b)), 1))
+    return min(float(a @ b / np.sqrt((a @ a) * (b @ b))), 1.0)
 
 
 def _grouped(pairs: Sequence[_Pair], looks: Sequence[Look]) -> list[Group]:
