@@ -22,7 +22,10 @@ FORMAT = 1
 FOUND = 3  # the exit status of --strict where something was found
 LOOKED_AT = 50  # labels that the page shows at least, the most suspicious ones
 _LISTED = 10  # lines of a kind on the console
-_WITHOUT = "Labels and drift were not looked at: they need features. Run `catdog extract`, then `catdog audit --features` with its --out."
+_WITHOUT = (
+    "Labels and drift were not looked at: they need features. Run `catdog extract --out CACHE`, then `catdog audit "
+    "--features CACHE`."
+)
 
 
 def audit(config: AuditConfig) -> int:

@@ -21,7 +21,7 @@ from catdog_jax.survey import Look
 
 FOLDS = 5
 MIN_PHOTOS = 20  # of each side; below it a fold holds too few to be judged by
-_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # the one with the lowest log loss out of fold is taken
+_PENALTIES = (1e-3, 1e-2, 1e-1)  # the one with the lowest log loss out of fold is taken
 _STEPS = 40  # of L-BFGS
 _SEARCH = 4  # tries of a step's length; all heads wait for the one that needs most
 _RESAMPLES = 500
