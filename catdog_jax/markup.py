@@ -121,7 +121,8 @@ svg{display:block;width:100%;height:auto}
  background:var(--card);border:1px solid var(--line);border-radius:.4rem}
 .frame :is(img,.missing){width:auto;max-width:100%;height:auto;max-height:100%;aspect-ratio:auto;
  margin:0;border-radius:0;border:0}
-.groups{display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1.6rem 1.2rem;margin:0;padding:0;list-style:none}
+.groups{display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1.6rem 1.2rem;margin:0;
+ padding:0;list-style:none}
 .groups p{margin:0 0 .5rem}
 .groups b{color:var(--error)}
 .side{display:flex;flex-wrap:wrap;gap:.5rem}
