@@ -94,7 +94,7 @@ def _parse(arguments: list[str]) -> tuple[str, Any]:
         args=arguments,
         prog="catdog",
         description=_DESCRIPTION,
-        config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
     return next(name for name, stage in STAGES.items() if stage.settings is type(settings)), settings
 

@@ -80,12 +80,17 @@ def look(record: Record) -> Look:
         digest = hashlib.sha256(encoded).hexdigest()
         photo = images.load(encoded)
     except CatdogError as error:
-        return Look(digest, (Fault("truncated" if "truncated file" in str(error).lower() else "unreadable", str(error)),))
+        return Look(digest, (Fault(_lost(str(error)), str(error)),))
     size = photo.image.size
     grey = np.asarray(photo.image.convert("L").resize((GREY, GREY), Image.Resampling.BOX))
     pixels = hashlib.sha256(b"%d %d " % size)
     pixels.update(photo.image.tobytes())
     return Look(digest, tuple(_faults(record.id, photo.format, size, grey)), size, pixels.digest(), grey)
+
+
+def _lost(reason: str) -> str:
+    """Which of `LOST` it is, by what the decoder says after the gate's own words."""
+    return "truncated" if "truncated" in reason.lower().rpartition("damaged or truncated: ")[2] else "unreadable"
 
 
 def _faults(name: str, found: str, size: tuple[int, int], grey: np.ndarray) -> Iterator[Fault]:
