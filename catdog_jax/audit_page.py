@@ -79,7 +79,7 @@ def _copies(groups: Sequence[Copies], thumbnails: Thumbnails) -> str:
 
     def item(group: Copies) -> str:
         marks = [name for name, is_so in (("opposite labels", group.opposite), ("across splits", group.across)) if is_so]
-        badges = "".join(f"<b>{mark}</b> " for mark in marks)
+        badges = f"<b>{', '.join(marks)}</b>" if marks else ""
         kind = "the same pixels" if group.exact else f"grey levels correlate by {group.correlation:.3f}"
         cosine = "" if group.cosine is None or group.exact else f", features have a cosine of {group.cosine:.3f}"
         how = kind + cosine + (", mirrored" if group.mirrored else "")
@@ -88,7 +88,10 @@ def _copies(groups: Sequence[Copies], thumbnails: Thumbnails) -> str:
         )
         return f'<li><p>{badges}<small>{how}</small></p><div class="side">{photos}</div></li>'
 
-    intro = "Opposite labels first, then copies that lie in several splits. The first of a group is the one that stays."
+    intro = (
+        "Opposite labels first, then copies that lie in several splits. The first of a group is the one to keep; where labels "
+        "contradict each other there is none."
+    )
     rest = f"<p>{len(groups) - SHOWN:,} more are in audit.json.</p>" if len(groups) > SHOWN else ""
     return f'<p>{intro}</p><ul class="groups">{"".join(map(item, groups[:SHOWN]))}</ul>{rest}'
 

@@ -84,7 +84,7 @@ h2{margin:0 0 .9rem;font-size:1.15rem;letter-spacing:-.01em}
 p{margin:0 0 1rem;overflow-wrap:anywhere}
 section{margin-top:2.75rem;min-width:0}
 small,caption,figcaption,footer{color:var(--muted);font-size:.82rem;font-weight:400;line-height:1.45}
-small,.gallery code{display:block}
+small,figcaption code{display:block}
 code{overflow-wrap:anywhere;unicode-bidi:isolate;font:.78rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{margin-top:3.5rem}
 .note{padding-left:.8rem;border-left:3px solid var(--error)}

@@ -3,6 +3,7 @@
 A photo leaves little behind (a hash of its pixels and a small grey picture, about 1.2 KB), so that 100,000 fit anywhere.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,9 +68,16 @@ def survey(dataset: Dataset, workers: int | None = None) -> list[Look]:
     Returns:
       As many as there are records, in their order.
     """
+    found = []
+    kept = np.zeros((len(dataset.records), GREY, GREY), np.uint8)  # in one piece, or they would hold the heap's holes open
     with progress_bar("photos") as progress:
         looks = map_ahead(look, dataset.records, workers, _AHEAD)
-        return list(progress.track(looks, total=len(dataset.records), description="audit"))
+        for place, one in enumerate(progress.track(looks, total=len(kept), description="audit")):
+            if one.grey is not None:
+                kept[place] = one.grey
+                one = dataclasses.replace(one, grey=kept[place])
+            found.append(one)
+    return found
 
 
 def look(record: Record) -> Look:
