@@ -26,6 +26,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "run": Stage(config.RunConfig, "pipeline"),
+    "audit": Stage(config.AuditConfig, "audit"),
     "port": Stage(config.PortConfig, "weights"),
     "extract": Stage(config.ExtractConfig, "features"),
     "train": Stage(config.TrainConfig, "train"),
@@ -44,7 +45,10 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit status: 0, 1 for bad data, 2 for wrong usage, 130 when interrupted."""
+    """Runs a command line and returns its exit status: 0, 1 for bad data, 2 for wrong usage, 130 when interrupted.
+
+    A stage may return a status of its own, as `catdog audit --strict` does with 3 when it has found something.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         print(f"catdog_jax {__version__}")
@@ -90,7 +94,7 @@ def _parse(arguments: list[str]) -> tuple[str, Any]:
         args=arguments,
         prog="catdog",
         description=_DESCRIPTION,
-        config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
     return next(name for name, stage in STAGES.items() if stage.settings is type(settings)), settings
 

@@ -67,6 +67,8 @@ class ExtractConfig:
     """Which of `num_shards` shares this process takes, from 0: the shards that it, counting on by `num_shards`, comes to."""
     num_shards: int = 1
     """How many processes extract into the directory, each a share; whichever finishes last writes the manifest."""
+    exclude: Path | None = None
+    """A list of photos to leave out, as `catdog audit --write-exclude` writes it."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,30 @@ class RunConfig:
     """What is kept of each photo; the mirror image is more to train on, for twice the time."""
     seed: int = 0
     """Decides the initial weights, the order of rows and the dropout."""
+    exclude: Path | None = None
+    """A list of photos to leave out, as `catdog audit --write-exclude` writes it."""
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Look at a data set before training: broken files, copies (across splits too), suspicious labels, drift."""
+
+    data: str = "demo"
+    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), or `demo` for the embedded drawings."""
+    features: Path | None = None
+    """A feature cache of `catdog extract`, for suspicious labels and drift; photos are found in it by their bytes."""
+    out: Path = Path("audit")
+    """Where audit.html and audit.json go."""
+    strict: bool = False
+    """End with status 3 where something was found: a faulty file, copies, a suspicious label or a drift."""
+    write_exclude: Path | None = None
+    """Write what should be left out into this file, for `catdog extract` and `catdog run`."""
+    exclude: Path | None = None
+    """A list of photos to leave out, as --write-exclude writes it: what an earlier audit has settled."""
+    workers: int | None = None
+    """Decoding threads; by default one a core."""
+    seed: int = 0
+    """Decides the folds and the resamples."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _variant(config: ExportConfig, out: Path, fp32: bytes, classes: tuple[str, s
     if gate.drop > variants.MAX_DROP and not config.force:
         raise CatdogError(
             f"{out}: expected {config.precision} within {100 * variants.MAX_DROP:g} points of fp32, found {told}. "
-            "Nothing was written; write it all the same with --force True."
+            "Nothing was written; write it all the same with --force."
         )
     return variants.described(model, {"precision": config.precision, "gate": json.dumps(gate._asdict())}), told
 

@@ -6,7 +6,7 @@ behind it, so that none of the three waits for another for long.
 
 import collections
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.text import Text
 
-from catdog_jax import cache, data, images, shares, storage, vgg16, weights, winograd
+from catdog_jax import cache, data, exclusion, images, shares, storage, vgg16, weights, winograd
+from catdog_jax.ahead import map_ahead
 from catdog_jax.cache import FeatureCache, Rows
-from catdog_jax.config import ExtractConfig, Pool, cores
+from catdog_jax.config import ExtractConfig, Pool
 from catdog_jax.console import console, progress_bar
 from catdog_jax.data import Dataset, Record
 from catdog_jax.errors import CatdogError, UsageError
@@ -164,7 +165,7 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
     if any(value is not None and value < 1 for value in (config.shard_size, config.batch_size, config.workers)):
         raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
     index, count = shares.share(config)
-    dataset = data.load(config.data)
+    dataset = exclusion.without(data.load(config.data), config.exclude)
     pretrained = weights.load(config.weights, config.preprocessing)
     views = config.views.split(",")
     extractor = Extractor(pretrained, config.pool, views, config.precision, config.conv, config.batch_size)
@@ -235,20 +236,6 @@ def _decode(record: Record) -> _Photo:
         return _Photo(record, digest, None, str(error))
 
 
-def _decode_ahead(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[_Photo]:
-    """Decodes in threads, in order, at most `ahead` photos in advance. Pillow decodes and resizes without the GIL."""
-    pool = ThreadPoolExecutor(workers or cores())
-    try:
-        source = iter(records)
-        queue = collections.deque(pool.submit(_decode, record) for record in itertools.islice(source, ahead))
-        while queue:
-            photo = queue.popleft().result()
-            queue.extend(pool.submit(_decode, record) for record in itertools.islice(source, 1))
-            yield photo
-    finally:
-        pool.shutdown(cancel_futures=True)  # who stops early need not wait for what was read ahead
-
-
 @dataclass(frozen=True)
 class _Batch:
     """Photos of one shard on their way through the device.
@@ -283,7 +270,8 @@ def compute_shards(
       workers: decoding threads; None for one a core.
       advance: is told how many further photos are done.
     """
-    photos = _decode_ahead((r for shard in shards for r in shard.records), workers, (_IN_FLIGHT + 1) * extractor.batch_size)
+    records = (record for shard in shards for record in shard.records)
+    photos = map_ahead(_decode, records, workers, (_IN_FLIGHT + 1) * extractor.batch_size)
     in_flight: collections.deque[_Batch] = collections.deque()
     for batch in itertools.chain(_dispatch(shards, photos, extractor), [None] * _IN_FLIGHT):
         if batch is not None:

@@ -246,10 +246,11 @@ def judge(params: Params, rows: Loaders, scaling: Scaling) -> tuple[np.ndarray, 
 
 @jax.jit
 def _logits(params: Params, chunk: Chunk, scaling: Scaling) -> jax.Array:
-    return head.logits(params, _standardise(jnp.asarray(chunk.x), scaling))
+    return head.logits(params, standardise(jnp.asarray(chunk.x), scaling))
 
 
-def _standardise(x: jax.Array, scaling: Scaling) -> jax.Array:
+def standardise(x: jax.Array, scaling: Scaling) -> jax.Array:
+    """Features of any floating type, [rows, columns], made standard, float32."""
     return (x.astype(jnp.float32) - scaling.mean) / scaling.deviation
 
 
@@ -290,7 +291,7 @@ def _run_chunk(
 
     def step(state: State, batch: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         index, weight, key = batch
-        x = _standardise(jnp.asarray(chunk.x)[index], scaling)
+        x = standardise(jnp.asarray(chunk.x)[index], scaling)
         y = jnp.asarray(chunk.y)[index]
 
         def step_one(state: State, hyper: Hyper) -> tuple[State, jax.Array]:
@@ -320,7 +321,7 @@ def _over_heads(function: Callable[..., Any]) -> Callable[..., Any]:
 @jax.jit
 def _judge(params: Params, chunk: Chunk, scaling: Scaling) -> tuple[jax.Array, jax.Array]:
     """The heads' sums of log losses and numbers of right decisions."""
-    x, y = _standardise(jnp.asarray(chunk.x), scaling), jnp.asarray(chunk.y)
+    x, y = standardise(jnp.asarray(chunk.x), scaling), jnp.asarray(chunk.y)
 
     def judge_one(params: Params) -> tuple[jax.Array, jax.Array]:
         logits = head.logits(params, x)

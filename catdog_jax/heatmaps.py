@@ -42,7 +42,7 @@ def overlay(photo: bytes, cells: np.ndarray, second: bool) -> bytes:
     Raises:
       ImageError: the photo cannot be decoded.
     """
-    picture = images.decode_whole(photo).convert("RGBA")
+    picture = images.load(photo).image.convert("RGBA")
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     heat = Image.fromarray(tint(cells, second)).resize(picture.size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

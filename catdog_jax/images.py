@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -84,12 +85,20 @@ def read_photo(path: Path) -> bytes:
     return data
 
 
-def decode(data: bytes, size: int = SIZE) -> np.ndarray:
-    """Decodes a photo, turns it upright, converts it to RGB and squashes it to a square.
+class Photo(NamedTuple):
+    """A decoded photo at its own size.
 
-    Everything is decoded, so a truncated file is an error and not a half-grey picture. The EXIF orientation is applied;
-    of an animation the first frame counts; transparency is composited onto white; 16-bit greys are scaled to 8 bits.
-    Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
+    Attributes:
+      image: upright, RGB.
+      format: what the bytes are, one of `FORMATS`, whatever the file's name says.
+    """
+
+    image: Image.Image
+    format: str
+
+
+def decode(data: bytes, size: int = SIZE) -> np.ndarray:
+    """Decodes a photo, see `load`, and squashes it to a square.
 
     Args:
       data: the bytes of a JPEG, PNG, WebP, BMP or GIF file.
@@ -99,16 +108,25 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
       uint8 [size, size, 3], RGB, resized by bicubic interpolation with antialiasing.
 
     Raises:
+      ImageError: see `load`.
+    """
+    return squash(load(data).image, size)
+
+
+def load(data: bytes) -> Photo:
+    """Decodes a photo, turns it upright and converts it to RGB.
+
+    Everything is decoded, so a truncated file is an error and not a half-grey picture. The EXIF orientation is applied;
+    of an animation the first frame counts; transparency is composited onto white; 16-bit greys are scaled to 8 bits.
+    Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
+
+    Raises:
       ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS` or `MAX_SCANS`.
     """
-    with _refusing(data):
-        return np.asarray(to_rgb(_load_upright(data)).resize((size, size), Image.Resampling.BICUBIC))
-
-
-def decode_whole(data: bytes) -> Image.Image:
-    """A photo as `decode` takes and refuses it, upright and in RGB, at its own size."""
-    with _refusing(data):
-        return to_rgb(_load_upright(data))
+    with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_size(image.size)
+        image.load()
+        return Photo(to_rgb(_upright(image)), image.format or "")
 
 
 @contextlib.contextmanager
@@ -134,6 +152,11 @@ def _refusing(data: bytes) -> Iterator[None]:
         raise ImageError(f"damaged or truncated: {error or type(error).__name__}") from None
 
 
+def squash(image: Image.Image, size: int = SIZE) -> np.ndarray:
+    """A picture as the model sees it: RGB -> uint8 [size, size, 3], by bicubic interpolation with antialiasing."""
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Converts a decoded picture of any mode to RGB: alpha composited onto white, 16-bit greys scaled, not clipped."""
     if image.mode.startswith("I"):
@@ -153,13 +176,6 @@ def _on_white(image: Image.Image) -> Image.Image:
         band = image.crop(box).convert("RGBA")
         rgb.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
     return rgb
-
-
-def _load_upright(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _check_size(image.size)
-        image.load()
-        return _upright(image)
 
 
 def _check_scans(data: bytes) -> None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import data, evaluate, export, features, images, predict, report, train
+from catdog_jax import data, evaluate, exclusion, export, features, images, predict, report, train
 from catdog_jax.config import PRESETS, THRESHOLD, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
 from catdog_jax.console import console
 from catdog_jax.errors import UsageError
@@ -33,7 +33,9 @@ def run(config: RunConfig) -> None:
         raise UsageError(f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out.")
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
-        features.extract(ExtractConfig(config.data, cache, config.weights, pool=pool, views=config.views))
+        features.extract(
+            ExtractConfig(config.data, cache, config.weights, pool=pool, views=config.views, exclude=config.exclude)
+        )
     with _stage(times, "train", f"a head, preset {config.preset}"):
         train.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
     with _stage(times, "evaluate", "on the test split"):
@@ -55,7 +57,7 @@ def _stage(times: dict[str, float], name: str, what: str) -> Iterator[None]:
 
 def _unseen(config: RunConfig, model: Path) -> Table:
     """What the exported model says of a few photos of the test split, taken evenly from it."""
-    records = data.load(config.data).split("test")
+    records = exclusion.without(data.load(config.data), config.exclude).split("test")
     predictor = predict.Predictor(model)
     table = Table("photo", "is", "model says", "probability")
     for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:

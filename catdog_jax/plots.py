@@ -17,18 +17,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from sklearn.metrics import roc_curve
 
 from catdog_jax.config import THRESHOLD
+from catdog_jax.markup import PALETTE
 
 Json = Mapping[str, Any]
 History = Mapping[str, Sequence[float]]  # a column of history.csv -> one value an epoch
-PALETTE = {  # name -> light, dark; plots are drawn in the light colours, which then become variables
-    "ink": ("#1f2328", "#e6e4df"),
-    "muted": ("#63686e", "#9c9fa3"),
-    "line": ("#deddd7", "#35383c"),
-    "paper": ("#fafaf7", "#15171a"),
-    "card": ("#fefefd", "#1c1f23"),
-    "accent": ("#17697f", "#6cc0d4"),
-    "error": ("#b5482a", "#e98e6e"),
-}
 _INK, _MUTED, _LINE, _PAPER, _CARD, _ACCENT, _ERROR = (light for light, _ in PALETTE.values())
 
 

@@ -1,0 +1,136 @@
+"""The audit of drawn pictures with planted faults: recall of each kind, the page, the exit status, the list of photos."""
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from planted_faults import plant, recall
+
+from catdog_jax import audit_page, cache, cli, data, demo, exclusion, findings, storage
+from catdog_jax.duplicates import Group
+from catdog_jax.findings import Faulty, Findings, Photo, Suspicion
+from catdog_jax.survey import Look
+
+pytestmark = pytest.mark.lenient_types
+NUMBERS = {"swapped": 2, "across": 2, "encoded": 2, "truncated": 2, "text": 1}
+EVIL = '"><script>alert(1)</script><img src=x onerror=alert(1)>&{0}%s'
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = tmp_path_factory.mktemp("drawn")
+    demo.draw_dataset(root, counts={"train": 40, "validation": 24, "test": 24})
+    return root
+
+
+def write_cache(source, out) -> None:
+    """Features that tell the true classes apart, of the sound photos."""
+    dataset, rng, names = data.load(str(source)), np.random.default_rng(0), []
+    shared = {"weights_sha256": "0", "pool": "avg", "views": ["original"], "dtype": "float16", "classes": ["cats", "dogs"]}
+    for split in data.SPLITS:
+        records = dataset.split(split)
+        labels = [record.label for record in records]
+        x = np.abs(rng.normal(size=(len(records), 1, 512)) + 1).astype(np.float32)
+        x[:, 0, :40] += 3 * np.array(labels, np.float32)[:, None]
+        hashes = [storage.sha256(record.read()) for record in records]
+        names.append(f"{split}-00000-of-00001")
+        cache.write_shard(out, names[-1], cache.Rows([r.id for r in records], labels, hashes, [], [x]), shared)
+    cache.write_manifest(out, str(source), names, shared)
+
+
+def test_planted_faults_are_found_and_the_list_settles_them(source, tmp_path, capsys):
+    planted = plant(source, tmp_path / "photos", NUMBERS)
+    write_cache(source, tmp_path / "features")
+    command = ["audit", "--data", str(tmp_path / "photos"), "--features", str(tmp_path / "features"), "--strict"]
+    listed = tmp_path / "exclude.txt"
+    assert cli.main([*command, "--out", str(tmp_path / "audit"), "--write-exclude", str(listed)]) == 3
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert recall(found, planted) == NUMBERS
+    assert len(found["faulty"]) == 3
+    assert len(found["copies"]) == 4  # no drawn picture is taken for another
+    assert [one["split"] for one in found["drift"]] == ["validation", "test"]
+    assert all(one["low"] < findings.DRIFTED for one in found["drift"])
+    shown = capsys.readouterr().err
+    assert "across splits" in shown
+    assert "truncated" in shown
+    page = (tmp_path / "audit" / "audit.html").read_text()
+    assert page.count("<img") >= 8
+
+    names = exclusion.read(listed)
+    assert names.isdisjoint(planted["swapped"])  # for eyes to judge
+    assert {pair[0] for pair in planted["across"]} <= names  # the copy that is tested on stays
+    assert {*planted["truncated"], *planted["text"]} <= names
+    lines = listed.read_text().splitlines()
+    suspects = [one["photo"]["id"] for one in found["suspicions"] if one["suspect"]]
+    assert set(suspects) & set(planted["swapped"])
+    assert all(f"# {one}" in lines for one in suspects)
+    exclusion.write(listed, [*lines, *map(exclusion.line, planted["swapped"])])  # looked at: the labels are wrong
+    assert cli.main([*command, "--out", str(tmp_path / "again"), "--exclude", str(listed)]) in (0, 3)
+    again = json.loads((tmp_path / "again" / "audit.json").read_text())
+    assert not again["faulty"]
+    assert not again["copies"]
+    assert not {one["photo"]["id"] for one in again["suspicions"]} & set(planted["swapped"])
+
+
+def test_without_features_neither_jax_is_imported_nor_a_label_judged(source, tmp_path):
+    code = "import sys\nfrom catdog_jax import cli\n"
+    code += f"status = cli.main(['audit', '--data', {str(source)!r}, '--out', {str(tmp_path)!r}, '--strict'])\n"
+    code += "print(status, sorted({'jax', 'flax', 'sklearn', 'matplotlib', 'scipy'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 []\n"  # nothing is wrong with the drawings
+    assert "catdog audit --features CACHE" in done.stderr.replace("\n", " ")
+
+
+def test_features_of_other_photos_are_an_error(source, tmp_path, capsys):
+    demo.draw_dataset(tmp_path / "others", seed=5, counts={"train": 1, "validation": 1, "test": 1})
+    write_cache(tmp_path / "others", tmp_path / "features")
+    command = ["audit", "--data", str(source), "--features", str(tmp_path / "features"), "--out", str(tmp_path / "audit")]
+    assert cli.main(command) == 1
+    assert "expected features of photos of" in capsys.readouterr().err
+    assert cli.main(["audit", "--workers", "0"]) == 2
+    assert "--seed and --workers: expected" in capsys.readouterr().err
+
+
+class Tags(HTMLParser):
+    def __init__(self, page: str):
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_data(self, text):
+        self.text += text
+
+
+def test_the_page_escapes_every_name_and_holds_all_it_shows():
+    one, other = Photo(EVIL, "train", EVIL), Photo("b.jpg", "test", "dogs")
+    group = findings.copies(
+        [one, other], [Look("a", size=(9, 9)), Look("b", size=(9, 9))], [Group((0, 1), False, 1, 0.99, True)]
+    )
+    counts = {split: {EVIL: 1, "dogs": 2} for split in data.SPLITS}
+    suspicion = Suspicion(one, EVIL, 0.99999, True)
+    found = Findings(EVIL, (EVIL, "dogs"), counts, (Faulty(one, "unreadable", EVIL),), group, 3, 0.9, (suspicion,), (), (EVIL,))
+    page = Tags(audit_page.render(found, {"b.jpg": (b"jpeg", (160, 90))}))
+    assert not any(tag == "script" for tag, _ in page.found)
+    images = [attributes for tag, attributes in page.found if tag == "img"]
+    assert images == [{"src": "data:image/jpeg;base64,anBlZw==", "width": "160", "height": "90", "alt": "Photo labelled dogs"}]
+    assert page.text.count(EVIL) >= 6
+    assert "over 99.99" in page.text
+    assert not any(value.startswith("http") for _, attributes in page.found for value in attributes.values() if value)
+
+
+def test_of_copies_the_one_that_is_tested_on_stays_and_of_these_the_largest():
+    photos = [Photo("a", "train", "cats"), Photo("b", "test", "cats"), Photo("c", "test", "cats"), Photo("d", "train", "dogs")]
+    looks = [Look(name, size=(side, side), pixels=b"x") for name, side in zip("abcd", (90, 20, 30, 10), strict=True)]
+    same, opposite = (findings.copies(photos, looks, [Group(rows, False, 1.0, None, False)])[0] for rows in ((0, 1, 2), (1, 3)))
+    assert [one.id for one in same.photos] == ["c", "b", "a"]
+    assert (same.across, same.opposite, opposite.opposite) == (True, False, True)
+    found = Findings("x", ("cats", "dogs"), {}, (), (same, opposite))
+    kept = [line for line in findings.exclude_lines(found) if not line.startswith("#")]
+    assert kept == ["b", "a", "b", "d"]  # of contradicting labels none stays
