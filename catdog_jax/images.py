@@ -91,14 +91,27 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
     Raises:
       ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS`.
     """
+    return np.asarray(_resized(data, size))
+
+
+def open_upright(data: bytes) -> Image.Image:
+    """Decodes a photo as `decode` does, at its own size: upright and in RGB.
+
+    Raises:
+      ImageError: see `decode`.
+    """
+    return _resized(data, None)
+
+
+def _resized(data: bytes, size: int | None) -> Image.Image:
     if not data:
         raise ImageError("expected a photo, found an empty file")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size)
             image.load()
-            upright = _upright(image)
-            square = to_rgb(upright).resize((size, size), Image.Resampling.BICUBIC)
+            upright = to_rgb(_upright(image))
+            return upright if size is None else upright.resize((size, size), Image.Resampling.BICUBIC)
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -109,7 +122,6 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
         raise ImageError("needs more memory to decode than there is") from None
     except _DECODER_ERRORS as error:
         raise ImageError(f"damaged or truncated: {error or type(error).__name__}") from None
-    return np.asarray(square)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

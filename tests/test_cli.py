@@ -148,8 +148,9 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 
 ORDER = (
-    *("errors", "storage", "console", "config", "images", "animals", "scenes", "demo", "data", "vgg16", "winograd"),
-    *("pickles", "checkpoints", "downloads", "weights", "cache", "shares", "features", "head", "calibration"),
+    *("errors", "storage", "console", "config", "downloads", "images", "animals", "scenes", "demo"),
+    *("records", "tfds_prepare", "tfds_source", "data", "vgg16", "winograd", "pickles", "checkpoints", "weights"),
+    *("cache", "shares", "features", "head", "calibration"),
     *("fitting", "sweep", "metrics", "plots", "train", "report", "evaluate", "listing", "predict"),
     *("protocol", "batcher", "serve", "triton", "variants", "export", "pipeline", "doctor", "cli", "__main__"),
 )
