@@ -1,4 +1,4 @@
-"""TFDS data sets: prepared from a zip in Microsoft's layout over HTTP, read back by plain TFDS, and written by others for us."""
+"""TFDS data sets: prepared from a zip in Microsoft's layout over HTTP, read back by plain TFDS, and written by others."""
 
 import hashlib
 import http.server
@@ -190,7 +190,7 @@ def test_plain_tfds_reads_what_was_prepared_and_nothing_imports_tensorflow(micro
 
 def test_a_download_that_was_cut_off_goes_on(microsoft, tmp_path):
     microsoft.stops_after = 20_000
-    with pytest.raises(CatdogError, match="found the connection closed after 20,000. Run again"):
+    with pytest.raises(CatdogError, match=r"found the connection closed after 20,000. Run again"):
         load(tmp_path)
     assert not (tmp_path / "cats_vs_dogs").exists()
     microsoft.stops_after = None
@@ -200,7 +200,7 @@ def test_a_download_that_was_cut_off_goes_on(microsoft, tmp_path):
 
 def test_another_zip_is_refused(microsoft, tmp_path):
     microsoft.content = bytes(len(microsoft.content))
-    with pytest.raises(CatdogError, match="expected sha256 .* found .* not the published file, removed"):
+    with pytest.raises(CatdogError, match=r"expected sha256 .* found .* not the published file, removed"):
         load(tmp_path)
     (tmp_path / "downloads" / "photos.zip").write_bytes(b"put here by hand")
     with pytest.raises(CatdogError, match=r"photos\.zip: expected sha256 .* found .*\. Delete it, and run again"):
@@ -221,7 +221,7 @@ def test_a_disk_that_fills_leaves_nothing_that_counts(microsoft, tmp_path, monke
 
     class Full:
         def __init__(self, path: str, _: str):
-            self.file = open(path, "wb")
+            self.file = open(path, "wb")  # noqa: SIM115
 
         def write(self, record: bytes) -> None:
             self.file.write(record[:10])
@@ -289,13 +289,13 @@ def test_bad_data_is_named(tmp_path, source, message):
 
 
 def test_wrong_usage_is_named(tmp_path, monkeypatch):
-    with pytest.raises(CatdogError, match="nowhere: expected a folder of TFDS data sets, found nothing. Check --data-dir"):
+    with pytest.raises(CatdogError, match=r"nowhere: expected a folder of TFDS data sets, found nothing. Check --data-dir"):
         load(tmp_path / "nowhere")
     for source in ("tfds:", "tfds:a b", "tfds:../x"):
         with pytest.raises(UsageError, match="expected tfds:NAME or tfds:NAME:TRAIN/VALIDATION/TEST"):
             load(tmp_path, source)
+    write(tmp_path)
     with pytest.raises(UsageError, match="expected three splits TRAIN/VALIDATION/TEST, found 2: train/train"):
-        write(tmp_path)
         load(tmp_path, "tfds:pets:train/train")
     with pytest.raises(UsageError, match="--data-dir: expected --data tfds:NAME beside it, found --data photos"):
         data.locate("photos", tmp_path)
