@@ -1,7 +1,7 @@
 # Needs make and Python 3.11 or later with venv; everything else goes into .venv. `make help` lists the targets.
 
 VENV   ?= .venv
-EXTRAS ?= cpu,weights,serve,dev
+EXTRAS ?= cpu,weights,serve,tfds,dev
 ARGS   ?=
 # The first that runs: a name on PATH may be a shim of a version manager for a Python that is not there.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
@@ -45,7 +45,7 @@ format: env  ## Repair what can be repaired of style and formatting
 constraints:  ## Write constraints.txt anew, from the latest releases that go together
 	rm -rf $(LOCK)
 	$(PYTHON) -m venv $(LOCK)
-	$(LOCK)/bin/python -m pip install --quiet '.[cpu,weights,serve,dev]'
+	$(LOCK)/bin/python -m pip install --quiet '.[cpu,weights,serve,tfds,dev]'
 	$(LOCK)/bin/python -m pip freeze --exclude catdog-jax --exclude pip --exclude setuptools >$(LOCK)/frozen
 	{ grep '^#' constraints.txt; cat $(LOCK)/frozen; } >$(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt

@@ -40,7 +40,7 @@ def audit(config: AuditConfig) -> int:
     """
     if config.seed < 0 or (config.workers is not None and config.workers < 1):
         raise UsageError(f"--seed and --workers: expected 0 and 1 or more, found {config.seed} and {config.workers}.")
-    dataset = exclusion.without(data.load(config.data), config.exclude)
+    dataset = exclusion.without(data.load(data.locate(config.data, config.data_dir)), config.exclude)
     found = inspect(dataset, config.features, config.workers, config.seed)
     page = config.out / "audit.html"
     shown = audit_page.render(found, audit_page.thumbnails(dataset, audit_page.shown(found)))

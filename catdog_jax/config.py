@@ -40,9 +40,12 @@ class ExtractConfig:
     """Run the photos through the frozen convolutions once and keep the features as .npy shards."""
 
     data: str = "demo"
-    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), or `demo` for the embedded drawings."""
+    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
+    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."""
     out: Path = Path("features")
     """The feature cache to write or to resume."""
+    data_dir: Path | None = None
+    """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     weights: str = "auto"
     """Where the VGG16 weights come from; see `catdog port --help`."""
     preprocessing: Preprocessing | None = None
@@ -168,6 +171,8 @@ class EvaluateConfig:
     """Photos to judge end to end, instead of cached features."""
     model: tuple[Path, ...] = ()
     """Exported models to judge side by side on the photos of --data, instead of a run: no JAX, only the files."""
+    data_dir: Path | None = None
+    """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     out: Path | None = None
     """Where metrics.json and report.html go; by default the run directory."""
     weights: str = "auto"
@@ -256,9 +261,12 @@ class RunConfig:
     """The whole way from photos to a deployable model: extract, train, evaluate, export, predict."""
 
     data: str = "demo"
-    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), or `demo` for the embedded drawings."""
+    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
+    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."""
     out: Path = Path("run")
     """The run directory."""
+    data_dir: Path | None = None
+    """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     features: Path | None = None
     """The feature cache to write or to resume; by default OUT/features. Several runs may share one."""
     pool: Pool | None = None
@@ -280,7 +288,10 @@ class AuditConfig:
     """Look at a data set before training: broken files, copies (across splits too), suspicious labels, drift."""
 
     data: str = "demo"
-    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), or `demo` for the embedded drawings."""
+    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
+    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one."""
+    data_dir: Path | None = None
+    """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     features: Path | None = None
     """A feature cache of `catdog extract`, for suspicious labels and drift; photos are found in it by their bytes."""
     out: Path = Path("audit")

@@ -1,4 +1,4 @@
-"""Where photos come from: a folder of two classes -> records in a fixed order.
+"""Where photos come from: a folder of two classes, a TFDS data set or the demo -> records in a fixed order.
 
 The positive class is the second in sorted order (cats, dogs -> dogs). Records are ordered by a hash of their id, so that
 every shard of features mixes the classes and the order depends on nothing but the inputs.
@@ -9,55 +9,18 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from catdog_jax import demo, images
-from catdog_jax.errors import CatdogError
+from catdog_jax import demo, images, tfds_source
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.records import SPLITS, Dataset, Record, collect
 
-SPLITS = ("train", "validation", "test")
+__all__ = ["SPLITS", "Dataset", "Record", "load", "load_folder", "locate", "photos_below", "read_patiently"]
+
 _SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 _BEFORE_RETRY = 0.5  # seconds
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.8, 0.1  # of a folder without splits; the rest is the test split
-
-
-@dataclass(frozen=True)
-class Record:
-    """One photo that is not read yet.
-
-    Attributes:
-      id: a name that is unique in the data set: the path below its root, with "/".
-      label: 0 or 1, the index into `Dataset.classes`.
-      split: "train", "validation" or "test".
-      size: the length of the undecoded photo in bytes.
-      read: returns the undecoded photo, or raises `images.ImageError`.
-    """
-
-    id: str
-    label: int
-    split: str
-    size: int
-    read: Callable[[], bytes]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Two classes of photos.
-
-    Attributes:
-      source: what the data set was loaded from, as the user named it.
-      classes: the names of the two classes; the second is the positive one.
-      records: sorted by split, then by the hash of the id.
-    """
-
-    source: str
-    classes: tuple[str, str]
-    records: tuple[Record, ...]
-
-    def split(self, name: str) -> tuple[Record, ...]:
-        """The records of one split, in their fixed order."""
-        return tuple(record for record in self.records if record.split == name)
 
 
 def read_patiently(record: Record) -> bytes:
@@ -78,12 +41,28 @@ def read_patiently(record: Record) -> bytes:
         ) from None
 
 
-def load(source: str) -> Dataset:
-    """Loads a data set by the name that a user gives: `demo`, or the path of a folder.
+def locate(source: str, data_dir: Path | None) -> str:
+    """The name of a data set together with where TFDS keeps it, as `load` takes it.
 
     Raises:
-      CatdogError: the folder is missing or empty, or does not hold two classes, each in every split.
+      UsageError: `data_dir` is given and `source` is no TFDS data set.
     """
+    if data_dir is None:
+        return source
+    if not source.startswith(tfds_source.PREFIX):
+        raise UsageError(f"--data-dir: expected --data tfds:NAME beside it, found --data {source}. Leave --data-dir out.")
+    return tfds_source.locate(source, data_dir)
+
+
+def load(source: str) -> Dataset:
+    """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds_source`), or the path of a folder.
+
+    Raises:
+      CatdogError: the data set is missing or empty, or does not hold two classes, each in every split.
+      UsageError: the extra `tfds` is needed and not installed.
+    """
+    if source.startswith(tfds_source.PREFIX):
+        return tfds_source.load(source)
     if source == "demo":
         return load_folder(demo.draw_once(), source)
     return load_folder(Path(source), source)
@@ -124,9 +103,8 @@ def load_folder(root: Path, source: str | None = None) -> Dataset:
         )
         for photo, split, class_name in found
     ]
-    _check_filled(root, classes, records)
-    records.sort(key=lambda record: (SPLITS.index(record.split), hashlib.sha256(os.fsencode(record.id)).digest()))
-    return Dataset(source, classes, tuple(records))
+    advice = f"Add some ({', '.join(images.SUFFIXES)}) or check the folder names."
+    return collect(source, str(root), classes, records, advice)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -176,13 +154,3 @@ def _two_classes(root: Path, names: set[str]) -> tuple[str, str]:
         raise CatdogError(f"{root}: expected folders of two classes, found {len(names)}: {found}. Keep two.")
     first, second = sorted(names)
     return first, second
-
-
-def _check_filled(root: Path, classes: tuple[str, str], records: list[Record]) -> None:
-    for split in SPLITS:
-        for label, name in enumerate(classes):
-            if not any(record.split == split and record.label == label for record in records):
-                raise CatdogError(
-                    f"{root}: expected photos of {name!r} in the {split} split, found none. "
-                    f"Add some ({', '.join(images.SUFFIXES)}) or check the folder names."
-                )

@@ -18,11 +18,12 @@ MB = 1e6
 
 
 class Download(NamedTuple):
-    """A published file: its address, its length in bytes and the SHA-256 of its content."""
+    """A published file: its address, its length in bytes, the SHA-256 of its content, and the variable that names a mirror."""
 
     url: str
     size: int
     sha256: str
+    mirror: str
 
     @property
     def name(self) -> str:
@@ -31,8 +32,8 @@ class Download(NamedTuple):
 
     @property
     def address(self) -> str:
-        """Where the file is fetched from: below $CATDOG_WEIGHTS_URL under its own name where that is set, else `url`."""
-        mirror = os.environ.get("CATDOG_WEIGHTS_URL")
+        """Where the file is fetched from: below what the variable `mirror` names, where it is set, else `url`."""
+        mirror = os.environ.get(self.mirror)
         return f"{mirror.rstrip('/')}/{self.name}" if mirror else self.url
 
 
@@ -49,13 +50,13 @@ def fetch(download: Download, directory: Path) -> Path:
     Raises:
       CatdogError: the server cannot be reached or refuses, the connection ends early (what has come is kept), or the content
         is not the published one (the .part file is removed).
-      UsageError: $CATDOG_WEIGHTS_URL is no address.
+      UsageError: the variable that names the mirror holds no address.
     """
     path = directory / download.name
     if path.exists():
         return path
     part = path.with_name(f"{path.name}.part")
-    advice = f"Run again, set CATDOG_WEIGHTS_URL to a mirror's folder, or name the path of a copy of {download.name}."
+    advice = f"Run again, set {download.mirror} to a mirror's folder, or name the path of a copy of {download.name}."
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _receive(download, part)
@@ -103,7 +104,7 @@ def _open(download: Download, start: int) -> http.client.HTTPResponse:
     try:
         request = urllib.request.Request(download.address, headers=headers)
     except ValueError:
-        raise UsageError(f"CATDOG_WEIGHTS_URL: expected a URL like https://HOST/FOLDER, found {download.address}.") from None
+        raise UsageError(f"{download.mirror}: expected a URL like https://HOST/FOLDER, found {download.address}.") from None
     return urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS)
 
 

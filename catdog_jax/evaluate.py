@@ -66,7 +66,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if config.model:
         return judging.judge_models(config)
     fitted = head.load(config.run / "head.safetensors")
-    judged = judge_cache(config, fitted) if config.data is None else judge_photos(config.data, config, fitted)
+    if config.data is None:
+        judged = judge_cache(config, fitted)
+    else:
+        judged = judge_photos(data.locate(config.data, config.data_dir), config, fitted)
     result = summarise(judged, fitted.classes, config)
     # By these an export knows whether the figures are those of its head, on the photos kept for testing it.
     result |= {"head_sha256": head.digest(fitted.params), "own_features": config.data is None and config.features is None}

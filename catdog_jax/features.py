@@ -165,7 +165,7 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
     if any(value is not None and value < 1 for value in (config.shard_size, config.batch_size, config.workers)):
         raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
     index, count = shares.share(config)
-    dataset = exclusion.without(data.load(config.data), config.exclude)
+    dataset = exclusion.without(data.load(data.locate(config.data, config.data_dir)), config.exclude)
     pretrained = weights.load(config.weights, config.preprocessing)
     views = config.views.split(",")
     extractor = Extractor(pretrained, config.pool, views, config.precision, config.conv, config.batch_size)

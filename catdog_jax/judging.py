@@ -36,7 +36,7 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     """
     if config.data is None or config.features is not None:
         raise UsageError("--model: expected --data, and no --features: exported models judge photos. Name some with --data.")
-    dataset = data.load(config.data)
+    dataset = data.load(data.locate(config.data, config.data_dir))
     predictors = [Predictor(path, batch_size=_BATCH) for path in config.model]
     for path, predictor in zip(config.model, predictors, strict=True):
         if predictor.classes != dataset.classes:

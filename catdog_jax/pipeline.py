@@ -31,19 +31,20 @@ def run(config: RunConfig) -> None:
     pool = config.pool or needed
     if pool not in (needed, "none"):
         raise UsageError(f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out.")
+    source = data.locate(config.data, config.data_dir)
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
         features.extract(
-            ExtractConfig(config.data, cache, config.weights, pool=pool, views=config.views, exclude=config.exclude)
+            ExtractConfig(source, cache, weights=config.weights, pool=pool, views=config.views, exclude=config.exclude)
         )
     with _stage(times, "train", f"a head, preset {config.preset}"):
         train.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
     with _stage(times, "evaluate", "on the test split"):
         result = evaluate.evaluate(EvaluateConfig(config.out))
     with _stage(times, "export", "to ONNX, checked against JAX"):
-        model = export.export(ExportConfig(config.out, weights=config.weights, data=config.data))
+        model = export.export(ExportConfig(config.out, weights=config.weights, data=source))
     with _stage(times, "predict", "unseen photos, with the exported file alone"):
-        console.print(_unseen(config, model))
+        console.print(_unseen(source, config, model))
     console.print(_summary(config, result, times))
 
 
@@ -55,9 +56,9 @@ def _stage(times: dict[str, float], name: str, what: str) -> Iterator[None]:
     times[name] = time.perf_counter() - start
 
 
-def _unseen(config: RunConfig, model: Path) -> Table:
+def _unseen(source: str, config: RunConfig, model: Path) -> Table:
     """What the exported model says of a few photos of the test split, taken evenly from it."""
-    records = exclusion.without(data.load(config.data), config.exclude).split("test")
+    records = exclusion.without(data.load(source), config.exclude).split("test")
     predictor = predict.Predictor(model)
     table = Table("photo", "is", "model says", "probability")
     for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:

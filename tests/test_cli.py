@@ -148,9 +148,10 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 
 ORDER = (
-    *("errors", "storage", "console", "config", "images", "animals", "scenes", "demo", "data"),
+    *("errors", "storage", "console", "config", "downloads", "images", "animals", "scenes", "demo"),
+    *("records", "tfds_prepare", "tfds_source", "data"),
     *("exclusion", "ahead", "survey", "duplicates", "findings", "vgg16", "winograd"),
-    *("pickles", "checkpoints", "downloads", "weights", "cache", "shares", "features", "head", "calibration"),
+    *("pickles", "checkpoints", "weights", "cache", "shares", "features", "head", "calibration"),
     *("fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train", "report", "heatmaps"),
     *("listing", "screening", "predict", "judging", "evaluate"),
     *("protocol", "batcher", "serve", "triton", "variants", "export", "pipeline", "doctor", "cli", "__main__"),

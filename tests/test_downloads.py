@@ -34,7 +34,7 @@ class Server:
 
     def download(self, **changes) -> Download:
         values = {"url": f"{self.address}/weights.bin", "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
-        return Download(**values | changes)
+        return Download(**values | {"mirror": "CATDOG_WEIGHTS_URL"} | changes)
 
 
 @pytest.fixture

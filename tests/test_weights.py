@@ -15,7 +15,6 @@ from PIL import Image
 
 from catdog_jax import storage, weights
 from catdog_jax.config import PortConfig
-from catdog_jax.downloads import Download
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.vgg16 import VGG16, normalise
 
@@ -373,7 +372,7 @@ def test_named_sources_are_downloaded_once_and_verified(params, tmp_path, monkey
     (tmp_path / "mirror" / name).write_bytes(data)
     monkeypatch.setenv("CATDOG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CATDOG_WEIGHTS_URL", (tmp_path / "mirror").as_uri())
-    published = Download(weights.DOWNLOADS[source].url, len(data), storage.sha256(data))
+    published = weights.DOWNLOADS[source]._replace(size=len(data), sha256=storage.sha256(data))
     monkeypatch.setitem(weights.DOWNLOADS, source, published)
     found = weights.load(source)
     assert (found.mode, found.source) == (mode, source)
