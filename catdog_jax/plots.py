@@ -152,6 +152,28 @@ def panels(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], quanti
     return _png(figure)
 
 
+def dots(rows: Sequence[tuple[str, float, float, float]], quantity: str) -> bytes:
+    """A line a share with its interval, one below the other, the first marked as what the others compare with; as PNG.
+
+    Args:
+      rows: from top to bottom: the label, the share, its lowest and its highest value.
+      quantity: what the share is of, for the axis.
+    """
+    figure = Figure(figsize=(7.5, 0.6 + 0.27 * len(rows)), dpi=110, layout="constrained", facecolor=_PAPER)
+    axes = figure.subplots()
+    _style(axes)
+    names, share, low, high = zip(*rows, strict=True)
+    places = np.arange(len(rows))
+    axes.axvline(share[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
+    axes.hlines(places, low, high, color=_ACCENT, linewidth=1.6, alpha=0.45)
+    axes.plot(share, places, "o", color=_ACCENT, markersize=4.5)
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set_xlabel(quantity, color=_INK)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    return _png(figure)
+
+
 def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
     """Where values stand on an axis from 0 to 1, with labels written beside it."""
     numbers = all(isinstance(value, int | float) for value in values)
