@@ -91,7 +91,9 @@ def main(config: RobustnessConfig) -> list[Row]:
         :12
     ]
     work = jobs(config)
-    done = {(row.pictures, row.strength): row for row in read(config.out / "robustness.csv") if row.model == name}
+    earlier = config.out / "robustness.csv"
+    known = read_table(earlier.read_text("utf-8", "replace")) if earlier.is_file() else []
+    done = {(row.pictures, row.strength): row for row in known if row.model == name}
     with progress_bar("rows") as progress:
         task = progress.add_task("robustness", total=len(work))
         for (pictures, strength), job in work.items():
@@ -202,11 +204,9 @@ def table(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def read(path: Path) -> list[Row]:
-    """The rows of an earlier run; none where there is no such file, or another's."""
-    if not path.is_file():
-        return []
-    found = list(csv.reader(path.read_text("utf-8", "replace").splitlines()))
+def read_table(text: str) -> list[Row]:
+    """The rows of an earlier run's CSV; none where it is another's."""
+    found = list(csv.reader(text.splitlines()))
     try:
         if tuple(found[0]) != Row._fields:
             return []
