@@ -13,18 +13,19 @@ On 2 fast cores about 40 minutes, half of them for the convolutions.
 import csv
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from PIL import Image
 from rich.table import Table
 from scipy.stats import binomtest
 
-from catdog_jax import calibration, data, features, fitting, images, plots, storage, train
+from catdog_jax import calibration, data, features, fitting, images, plots, storage, weights
 from catdog_jax.cache import FeatureCache
 from catdog_jax.cli import prepare_jax
 from catdog_jax.config import PRESETS, THRESHOLD, ExtractConfig, Preprocessing, Recipe
@@ -32,10 +33,11 @@ from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.fitting import Chunk, Loaders
 from catdog_jax.metrics import metrics
+from catdog_jax.vgg16 import CHANNELS, GRID
 
 ROOT = Path(__file__).parents[1]
 DEFAULT, REFERENCE = PRESETS["default"], PRESETS["reference"]
-_RESIDENT_GIB = 4.0
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Variant:
       preprocessing: how pixels are normalised; None for the cache's own.
       nearest: whether photos are resized by the nearest pixel instead of bicubic interpolation.
       subset: whether it trains on the subset.
+      size: of the square that photos are squashed to; another than 224 makes more cells, which are pooled alike.
+      cells: what is made of the 7x7 cells where it is none of the tool's poolings: "gem" (generalised mean, p = 3: Radenović et
+        al., 2019) or "quadrants" (the average of all and of each quarter).
+      both_views: whether photos are judged by the mean logit of the original and its mirror image.
+      averaged: whether the seeds' heads are averaged into one.
     """
 
     name: str
@@ -77,6 +84,10 @@ class Variant:
     preprocessing: Preprocessing | None = None
     nearest: bool = False
     subset: bool = False
+    size: int = images.SIZE
+    cells: Literal["", "gem", "quadrants"] = ""
+    both_views: bool = False
+    averaged: bool = False
 
 
 class Row(NamedTuple):
@@ -84,7 +95,7 @@ class Row(NamedTuple):
 
     variant: str
     baseline: str
-    train_photos: int
+    train_rows: int
     test_photos: int
     seeds: int
     accuracy: float
@@ -105,6 +116,9 @@ def variants(subset: bool) -> list[Variant]:
     def ours(name: str, mirror: bool = True, **changes: object) -> Variant:
         return Variant(name, "default", dataclasses.replace(DEFAULT, **changes), mirror)
 
+    def beyond(name: str, **changes: object) -> Variant:
+        return dataclasses.replace(ours(name), **changes)
+
     found = [
         ours("default"),
         ours("no mirror images", mirror=False),
@@ -115,6 +129,10 @@ def variants(subset: bool) -> list[Variant]:
         ours("no dropout", dropout=0.0),
         ours("no standardisation", standardise=False),
         *(ours(f"L2 {l2:g}", l2=l2) for l2 in (0.0, 1e-4, 1e-2, 5e-2)),
+        beyond("judged in both views", both_views=True),
+        beyond("heads of all seeds averaged", averaged=True),
+        beyond("generalised mean, p = 3", cells="gem"),
+        beyond("average and quadrants", cells="quadrants"),
         Variant("reference", "default", REFERENCE, mirror=False),
         Variant("reference, L2 0.001", "reference", dataclasses.replace(REFERENCE, l2=1e-3), mirror=False),
         Variant("reference, averaged features", "reference", dataclasses.replace(REFERENCE, pool="avg"), mirror=False),
@@ -127,6 +145,7 @@ def variants(subset: bool) -> list[Variant]:
             Variant(f"{few}, caffe's means and BGR", few, DEFAULT, False, "caffe", subset=True),
             Variant(f"{few}, nearest pixel", few, DEFAULT, False, "torch", nearest=True, subset=True),
         ]
+        found += [Variant(f"{few}, {size} pixels", few, DEFAULT, False, "torch", subset=True, size=size) for size in (288, 336)]
         for name, mode in (("", "torch"), (", pixels / 255", "unit")):
             changed = dataclasses.replace(REFERENCE, batch_size=32)  # as many steps of few photos as it takes to converge
             found.append(Variant(f"{few}, reference{name}", few, changed, False, mode, subset=True))  # type: ignore[arg-type]
@@ -165,46 +184,62 @@ def main(config: AblateConfig) -> list[Row]:
 
 
 def fit(variant: Variant, config: AblateConfig) -> dict[str, np.ndarray]:
-    """Calibrated probabilities [seeds, test photos] of the second class, the labels, and the count of training photos."""
-    cache = FeatureCache.open(config.features) if not variant.subset else subset(variant, config)
-    training, validation, test = (
-        _views(train.loaders(cache, split, variant.recipe, _RESIDENT_GIB), cache, split, variant.mirror)
-        for split in data.SPLITS
-    )
+    """Calibrated probabilities [seeds, test photos] of the second class, the labels, and the count of training rows."""
+    if variant.size != images.SIZE:
+        training, validation, test = enlarged(variant, config)
+    else:
+        cache = subset(variant, config) if variant.subset else FeatureCache.open(config.features)
+        training, validation, test = (_loaders(cache, split, variant, 0) for split in data.SPLITS)
     scaling = fitting.measure(training) if variant.recipe.standardise else fitting.UNSCALED
     judged = []
     for seed in range(1 if variant.recipe.pool == "none" else config.seeds):
         fitted = fitting.fit(variant.recipe, training, validation, scaling, seed)
         told = calibration.calibrate(*fitting.judge(fitted.params, validation, scaling))
         logits, labels = fitting.judge(fitted.params, test, scaling)
+        if variant.both_views:
+            logits = (logits + fitting.judge(fitted.params, _loaders(cache, "test", variant, 1), scaling)[0]) / 2
         judged.append(1 / (1 + np.exp(-logits.astype(np.float64) / told.temperature)))
-    return {"probabilities": np.stack(judged), "labels": labels, "train_photos": np.array(cache.rows("train"))}
+    if variant.averaged:
+        judged = [np.mean(judged, axis=0)]
+    return {
+        "probabilities": np.stack(judged),
+        "labels": labels,
+        "train_rows": np.array(sum(len(load().y) for load in training)),
+    }
 
 
-def _views(loaders: Loaders, cache: FeatureCache, split: str, mirror: bool) -> Loaders:
-    """The loaders, without the rows of the mirror images where those are not wanted."""
-    views = len(cache.views) if split == "train" and not mirror else 1
-    if views == 1:
-        return loaders
+def _loaders(cache: FeatureCache, split: str, variant: Variant, view: int) -> Loaders:
+    """One chunk: the rows of a split, of all views in training where mirror images are wanted, else of one."""
+    views = slice(None) if split == "train" and variant.mirror else slice(view, view + 1)
+    parts, labels = [], []
+    for name in cache.shard_names(split):
+        x = np.asarray(cache.load_shard(name, "none" if variant.cells else variant.recipe.pool))[:, views]
+        x = x.reshape(len(x), x.shape[1], -1)
+        labels.append(np.repeat(cache.shard_labels(name), x.shape[1]))
+        x = x.reshape(-1, x.shape[-1])
+        parts.append(_pooled(x, variant.cells) if variant.cells else x)
+    chunk = Chunk(jnp.asarray(np.concatenate(parts)), jnp.asarray(np.concatenate(labels).astype(np.float32)))
+    return [lambda: chunk]
 
-    def load(one: int) -> Chunk:
-        whole = loaders[one]()
-        return Chunk(whole.x[::views], whole.y[::views])
 
-    first = [load(one) for one in range(len(loaders))]
-    return [lambda chunk=chunk: chunk for chunk in first]  # type: ignore[misc]
+def _pooled(x: np.ndarray, cells: str) -> np.ndarray:
+    """Columns [rows, 7 * 7 * 512] -> what `Variant.cells` says, float32."""
+    grid = x.reshape(len(x), GRID, GRID, CHANNELS).astype(np.float32)
+    if cells == "gem":
+        return np.cbrt((grid**3).mean(axis=(1, 2)))
+    halves = (slice(None, GRID // 2 + 1), slice(GRID // 2, None))  # the middle row and column are of both
+    parts = [grid, *(grid[:, down, across] for down in halves for across in halves)]
+    return np.concatenate([part.mean(axis=(1, 2)) for part in parts], axis=1)
 
 
 def subset(variant: Variant, config: AblateConfig) -> FeatureCache:
     """The features of the first photos of each split, with the pixels that a variant wants."""
     resize = "nearest" if variant.nearest else "bicubic"
-    assert config.data is not None
     folder = config.work / f"photos-{resize}"
-    for split, count in zip(data.SPLITS, config.photos, strict=True):
-        for record in _evenly(data.load(str(config.data)).split(split), count):
-            path = folder / f"{record.id}.png"
-            if not path.exists():
-                storage.write_bytes(path, _resized(record.read(), variant.nearest))
+    for record in (one for split in _chosen(config).values() for one in split):
+        path = folder / f"{record.id}.png"
+        if not path.exists():
+            storage.write_bytes(path, _resized(record.read(), variant.nearest))
     out = config.work / f"features-{resize}-{variant.preprocessing}"
     found = features.extract(ExtractConfig(str(folder), out, preprocessing=variant.preprocessing, pool="none"))
     if found is None:
@@ -212,10 +247,29 @@ def subset(variant: Variant, config: AblateConfig) -> FeatureCache:
     return found
 
 
-def _evenly(records: Sequence[data.Record], count: int) -> Iterator[data.Record]:
-    """Half of them of each class."""
-    for label in (0, 1):
-        yield from [record for record in records if record.label == label][: count // 2]
+def _chosen(config: AblateConfig) -> dict[str, list[data.Record]]:
+    """The first photos of each split, half of them of each class."""
+    assert config.data is not None
+    dataset = data.load(str(config.data))
+    return {
+        split: [r for label in (0, 1) for r in [r for r in dataset.split(split) if r.label == label][: count // 2]]
+        for split, count in zip(data.SPLITS, config.photos, strict=True)
+    }
+
+
+def enlarged(variant: Variant, config: AblateConfig) -> list[Loaders]:
+    """What `_loaders` gives for each split, of the same photos as `subset`, squashed to a larger square."""
+    extractor = features.Extractor(weights.load("auto", variant.preprocessing), variant.recipe.pool)
+    found: list[Loaders] = []
+    with progress_bar("photos") as progress:
+        for split, records in _chosen(config).items():
+            parts = []
+            for start in progress.track(range(0, len(records), _BATCH), description=f"{variant.name}: {split}"):
+                photos = np.stack([images.decode(one.read(), variant.size) for one in records[start : start + _BATCH]])
+                parts.append(extractor(photos))
+            chunk = Chunk(jnp.asarray(np.concatenate(parts)), jnp.asarray([one.label for one in records], jnp.float32))
+            found.append([lambda chunk=chunk: chunk])  # type: ignore[misc]
+    return found
 
 
 def _resized(photo: bytes, nearest: bool) -> bytes:
@@ -244,7 +298,7 @@ def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.
     return Row(
         variant=variant.name,
         baseline=variant.baseline,
-        train_photos=int(judged["train_photos"]) * (2 if variant.mirror else 1),
+        train_rows=int(judged["train_rows"]),
         test_photos=len(labels),
         seeds=len(each),
         accuracy=float(accuracies.mean()),
@@ -280,7 +334,7 @@ def shown(rows: Sequence[Row]) -> Table:
     for one in rows:
         found.add_row(
             one.variant,
-            f"{one.train_photos:,}",
+            f"{one.train_rows:,}",
             f"{one.accuracy:.2%} ({one.interval_low:.1%} - {one.interval_high:.1%})",
             f"{one.accuracy_low:.2%} - {one.accuracy_high:.2%}",
             f"{one.log_loss:.4f}",

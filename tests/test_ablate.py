@@ -20,7 +20,7 @@ def judged(wrong: list[int], seeds: int = 1) -> dict[str, np.ndarray]:
     """Probabilities of 0.9 for the right class, and for the wrong one of some photos."""
     right = np.where(LABELS > 0.5, 0.9, 0.1)
     right[wrong] = 1 - right[wrong]
-    return {"probabilities": np.stack([right] * seeds), "labels": LABELS, "train_photos": np.array(50)}
+    return {"probabilities": np.stack([right] * seeds), "labels": LABELS, "train_rows": np.array(100)}
 
 
 def test_a_row_counts_what_only_one_of_two_gets_right():
@@ -29,7 +29,7 @@ def test_a_row_counts_what_only_one_of_two_gets_right():
     assert (found.only_right, found.only_baseline_right) == (1, 3)
     assert found.p_value == pytest.approx(2 * binom.cdf(1, 4, 0.5))
     assert (found.accuracy, found.accuracy_low, found.accuracy_high, found.seeds) == (0.5, 0.5, 0.5, 3)
-    assert found.train_photos == 100  # with mirror images
+    assert found.train_rows == 100
     assert found.interval_low < 0.5 < found.interval_high
 
 
@@ -52,6 +52,16 @@ def test_the_plot_has_a_line_a_row():
     with Image.open(io.BytesIO(ablate.plot(rows))) as picture:
         assert picture.height > 20 * len(rows)
     assert ablate.table(rows).count("\n") == len(rows) + 1
+
+
+def test_cells_are_pooled_as_float64_pools_them():
+    cells = np.random.default_rng(0).uniform(0, 3, (2, 7, 7, 512)).astype(np.float16)
+    exact = cells.astype(np.float64)
+    found = {kind: ablate._pooled(cells.reshape(2, -1), kind) for kind in ("gem", "quadrants")}
+    assert np.allclose(found["gem"], ((exact**3).sum((1, 2)) / 49) ** (1 / 3), rtol=1e-5)
+    assert np.allclose(found["quadrants"][:, 512:1024], exact[:, :4, :4].mean((1, 2)), rtol=1e-5)
+    assert np.allclose(found["quadrants"][:, -512:], exact[:, 3:, 3:].mean((1, 2)), rtol=1e-5)
+    assert found["quadrants"].shape == (2, 5 * 512)
 
 
 def test_photos_are_resized_by_the_nearest_pixel_or_smoothly():
