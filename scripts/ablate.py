@@ -235,11 +235,7 @@ def _pooled(x: np.ndarray, cells: str) -> np.ndarray:
 def subset(variant: Variant, config: AblateConfig) -> FeatureCache:
     """The features of the first photos of each split, with the pixels that a variant wants."""
     resize = "nearest" if variant.nearest else "bicubic"
-    folder = config.work / f"photos-{resize}"
-    for record in (one for split in _chosen(config).values() for one in split):
-        path = folder / f"{record.id}.png"
-        if not path.exists():
-            storage.write_bytes(path, _resized(record.read(), variant.nearest))
+    folder, _ = _placed(config, variant.nearest)
     out = config.work / f"features-{resize}-{variant.preprocessing}"
     found = features.extract(ExtractConfig(str(folder), out, preprocessing=variant.preprocessing, pool="none"))
     if found is None:
@@ -247,14 +243,19 @@ def subset(variant: Variant, config: AblateConfig) -> FeatureCache:
     return found
 
 
-def _chosen(config: AblateConfig) -> dict[str, list[data.Record]]:
-    """The first photos of each split, half of them of each class."""
+def _placed(config: AblateConfig, nearest: bool) -> tuple[Path, dict[str, list[data.Record]]]:
+    """A folder of the first photos of each split, resized, half of them of each class; and their records, in its order."""
     assert config.data is not None
+    folder = config.work / ("photos-nearest" if nearest else "photos-bicubic")
     dataset = data.load(str(config.data))
-    return {
-        split: [r for label in (0, 1) for r in [r for r in dataset.split(split) if r.label == label][: count // 2]]
-        for split, count in zip(data.SPLITS, config.photos, strict=True)
-    }
+    for split, count in zip(data.SPLITS, config.photos, strict=True):
+        for label in (0, 1):
+            for record in [one for one in dataset.split(split) if one.label == label][: count // 2]:
+                path = folder / f"{record.id}.png"
+                if not path.exists():
+                    storage.write_bytes(path, _resized(record.read(), nearest))
+    known = {f"{record.id}.png": record for record in dataset.records}
+    return folder, {split: [known[one.id] for one in data.load(str(folder)).split(split)] for split in data.SPLITS}
 
 
 def enlarged(variant: Variant, config: AblateConfig) -> list[Loaders]:
@@ -262,7 +263,7 @@ def enlarged(variant: Variant, config: AblateConfig) -> list[Loaders]:
     extractor = features.Extractor(weights.load("auto", variant.preprocessing), variant.recipe.pool)
     found: list[Loaders] = []
     with progress_bar("photos") as progress:
-        for split, records in _chosen(config).items():
+        for split, records in _placed(config, variant.nearest)[1].items():
             parts = []
             for start in progress.track(range(0, len(records), _BATCH), description=f"{variant.name}: {split}"):
                 photos = np.stack([images.decode(one.read(), variant.size) for one in records[start : start + _BATCH]])

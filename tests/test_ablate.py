@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import ablate
 
+from catdog_jax import data, demo, images
+
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32)
 
 
@@ -72,3 +74,14 @@ def test_photos_are_resized_by_the_nearest_pixel_or_smoothly():
     assert nearest.shape == smooth.shape == (224, 224, 3)
     assert set(np.unique(nearest)) <= {0, 255}
     assert np.abs(smooth[8:-8, 8:-8].astype(int) - 127).max() <= 2
+
+
+def test_larger_squares_are_of_the_same_photos_in_the_same_order(tmp_path):
+    config = ablate.AblateConfig(data=demo.draw_once(), photos=(4, 2, 2), work=tmp_path)
+    folder, records = ablate._placed(config, nearest=False)
+    placed = data.load(str(folder))
+    for split, count in zip(data.SPLITS, config.photos, strict=True):
+        assert [f"{one.id}.png" for one in records[split]] == [one.id for one in placed.split(split)]
+        assert len(records[split]) == count
+        pairs = zip(records[split], placed.split(split), strict=True)
+        assert all((images.decode(one.read()) == images.decode(other.read())).all() for one, other in pairs)
