@@ -266,9 +266,20 @@ class FeatureCache:
         except CatdogError as error:
             raise CatdogError(f"{error} {_MEND}") from None
 
-    def _array(self, name: str, kind: str) -> np.ndarray:
+    def check_shard(self, name: str) -> int:
+        """Reads all of a shard, and returns the length of its arrays in bytes.
+
+        Raises:
+          CatdogError: a file of it is missing or altered, or it is of another fingerprint than the cache.
+        """
+        sidecar = self.sidecar(name)
+        if sidecar["fingerprint"] != self.fingerprint:
+            raise CatdogError(f"{self.path / name}.json: expected the fingerprint of manifest.json, found another. {_MEND}")
+        return sum(self._array(name, kind, sidecar).nbytes for kind in _KINDS)
+
+    def _array(self, name: str, kind: str, sidecar: dict[str, Any] | None = None) -> np.ndarray:
         path = _array_path(self.path, name, kind)
-        expected = self.sidecar(name)["arrays"][kind]
+        expected = (sidecar or self.sidecar(name))["arrays"][kind]
         try:
             size = path.stat().st_size
             intact = size == expected["bytes"] and storage.sha256_of_file(path) == expected["sha256"]

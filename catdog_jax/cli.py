@@ -34,6 +34,7 @@ STAGES = {
     "export": Stage(config.ExportConfig, "export"),
     "predict": Stage(config.PredictConfig, "predict"),
     "serve": Stage(config.ServeConfig, "serve"),
+    "verify": Stage(config.VerifyConfig, "verify"),
     "doctor": Stage(config.DoctorConfig, "doctor"),
 }
 _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployable ONNX file. Version {__version__}.

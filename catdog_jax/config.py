@@ -309,6 +309,14 @@ class AuditConfig:
 
 
 @dataclass(frozen=True)
+class VerifyConfig:
+    """Hash everything that was written anew, and name what is no longer as it was: feature caches, runs, weights, models."""
+
+    paths: Positional[tuple[Path, ...]]
+    """Feature caches, run directories, and the .safetensors and .onnx files that `catdog` writes."""
+
+
+@dataclass(frozen=True)
 class DoctorConfig:
     """Look at this machine: the devices that JAX uses, how fast they are, and what would help."""
 

@@ -62,13 +62,14 @@ def export(config: ExportConfig) -> Path:
     loaded = _matching_weights(config, fitted)
     source, photos = _parity_photos(config)
     parity = {"photos": len(photos), "tolerance": TOLERANCE}
-    metadata = {**_metadata(config.run, fitted, loaded), "parity": json.dumps(parity)}
+    metadata = {**_metadata(config.run, fitted, loaded), "parity": json.dumps(parity), "seal": storage.UNSEALED}
     model = build(loaded.params, loaded.mode, fitted, metadata).SerializeToString(deterministic=True)
     onnx.checker.check_model(model, full_check=True)
     difference = _check_parity(out, model, _expected(loaded, fitted, photos), photos, source)
     told = f"agrees with JAX on {len(photos)} photos of {source}: max |Δprobability| {difference:.1e}, decisions identical"
     if config.precision != "fp32":
         model, told = _variant(config, out, model, fitted.classes)
+    model = storage.seal(model)
     storage.write_bytes(out, model)
     console.print(Text(f"{out}: {len(model) / 1e6:.1f} MB; {told}"), soft_wrap=True)
     if config.triton is not None:

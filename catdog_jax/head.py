@@ -137,10 +137,11 @@ def save(path: Path, fitted: FittedHead) -> None:
         "fingerprint": fitted.fingerprint,
         "recipe": fitted.recipe,
         "sha256": digest(fitted.params),
+        "seal": storage.UNSEALED,
     }
     # One entry, because safetensors writes several in random order.
     metadata = {"head": json.dumps(described, sort_keys=True)}
-    storage.write_bytes(path, safetensors.numpy.save(tensors, metadata))
+    storage.write_bytes(path, storage.seal(safetensors.numpy.save(tensors, metadata)))
 
 
 def digest(params: Params) -> str:

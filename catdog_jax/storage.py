@@ -17,6 +17,8 @@ from typing import IO, Any
 from catdog_jax.errors import CatdogError
 
 CONTENTS = ".catdog.json"  # the list of a written folder's files and their hashes
+_SEAL = b"catdog-seal:"
+UNSEALED = _SEAL.decode() + "0" * 64  # put it where a file keeps texts about itself; `seal` fills it in
 
 
 def cache_directory() -> Path:
@@ -236,6 +238,32 @@ def read_sealed_json(path: Path, what: str) -> dict[str, Any]:
 
 def _sealed(value: dict[str, Any]) -> dict[str, Any]:
     return value | {"sha256": sha256_of_json(value)}
+
+
+def seal(data: bytes) -> bytes:
+    """A file's content in which `UNSEALED` occurs once, with the SHA-256 of it all in the place of the zeros."""
+    return data.replace(UNSEALED.encode(), _SEAL + sha256(data).encode())
+
+
+def check_seal(path: Path) -> int:
+    """Checks a file that `seal` has sealed, and returns its length in bytes.
+
+    Raises:
+      CatdogError: it cannot be read, has no seal, or a bit of it has changed.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CatdogError(f"{path}: expected a file, found: {error.strerror or error}. Check the path.") from None
+    before, mark, rest = data.partition(_SEAL)
+    recorded, after = rest[:64], rest[64:]
+    if not mark or _SEAL in after:
+        raise CatdogError(
+            f"{path}: expected one seal, found {'none' if not mark else 'more'}: altered, or of an older version."
+        )
+    if recorded != sha256(before + UNSEALED.encode() + after).encode():
+        raise CatdogError(f"{path}: expected {len(data):,} bytes with the sha256 of its seal, found others: it is altered.")
+    return len(data)
 
 
 def sha256(data: bytes | memoryview) -> str:

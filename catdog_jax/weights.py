@@ -146,8 +146,8 @@ def port(config: PortConfig) -> Path:
 def save(path: Path, weights: Weights) -> None:
     """Writes weights as .safetensors, atomically, with their hash, preprocessing and source as metadata."""
     tensors = {f"{layer}/{part}": array for layer, parts in weights.params.items() for part, array in parts.items()}
-    metadata = {"preprocessing": weights.mode, "sha256": weights.sha256, "source": weights.source}
-    storage.write_bytes(path, safetensors.numpy.save(tensors, metadata))
+    metadata = {"preprocessing": weights.mode, "sha256": weights.sha256, "source": weights.source, "seal": storage.UNSEALED}
+    storage.write_bytes(path, storage.seal(safetensors.numpy.save(tensors, metadata)))
 
 
 def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = None) -> Weights:
