@@ -258,9 +258,8 @@ def check_seal(path: Path) -> int:
     before, mark, rest = data.partition(_SEAL)
     recorded, after = rest[:64], rest[64:]
     if not mark or _SEAL in after:
-        raise CatdogError(
-            f"{path}: expected one seal, found {'none' if not mark else 'more'}: altered, or of an older version."
-        )
+        found = "more" if mark else "none"
+        raise CatdogError(f"{path}: expected one seal, found {found}: it is altered, or of an older version.")
     if recorded != sha256(before + UNSEALED.encode() + after).encode():
         raise CatdogError(f"{path}: expected {len(data):,} bytes with the sha256 of its seal, found others: it is altered.")
     return len(data)

@@ -57,14 +57,14 @@ def checks_of(path: Path) -> Iterator[Check]:
     sealed = sorted(one for one in path.glob("*") if one.suffix in _SEALED) if path.is_dir() else []
     is_cache = path.is_dir() and ((path / "manifest.json").exists() or any(path.glob("*-of-*.json")))
     if not sealed and not is_cache:
-        found = "nothing of these" if path.exists() else "nothing"
         raise CatdogError(
-            f"{path}: expected a feature cache, a run directory, or a .safetensors or .onnx file, found {found}. Check the path."
+            f"{path}: expected a feature cache, a run directory, or a .safetensors or .onnx file, "
+            f"found {'nothing of these' if path.exists() else 'nothing'}. Check the path."
         )
-    yield from ((path, "file", lambda one=one: storage.check_seal(one)) for one in sealed)  # type: ignore[misc]
+    yield from ((path, "file", lambda one=one: storage.check_seal(one)) for one in sealed)
     if is_cache:
         yield path, "manifest", lambda: (FeatureCache.open(path), (path / "manifest.json").stat().st_size)[1]
-        yield from ((path, "shard", lambda name=name: _shard(path, name)) for name in _shards(path))  # type: ignore[misc]
+        yield from ((path, "shard", lambda name=name: _shard(path, name)) for name in _shards(path))
 
 
 def _shards(path: Path) -> list[str]:

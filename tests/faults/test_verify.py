@@ -87,7 +87,7 @@ def test_what_cannot_be_verified_is_refused(tmp_path, capsys):
         )
     (tmp_path / "old.onnx").write_bytes(b"no seal")
     assert cli.main(["verify", str(tmp_path / "old.onnx")]) == 1
-    assert "expected one seal, found none: altered, or of an older version" in capsys.readouterr().err
+    assert "expected one seal, found none: it is altered, or of an older version" in capsys.readouterr().err
 
 
 def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_path, monkeypatch):
