@@ -70,6 +70,9 @@ class ExtractConfig:
     """Which of `num_shards` shares this process takes, from 0: the shards that it, counting on by `num_shards`, comes to."""
     num_shards: int = 1
     """How many processes extract into the directory, each a share; whichever finishes last writes the manifest."""
+    distributed: str | None = None
+    """Take the share of this process in jax.distributed: `auto` asks SLURM, Open MPI, a TPU pod or Kubernetes; HOST:PORT is
+    where process 0 listens, and --shard-index and --num-shards then say which process this is."""
     exclude: Path | None = None
     """A list of photos to leave out, as `catdog audit --write-exclude` writes it."""
 

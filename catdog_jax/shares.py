@@ -25,11 +25,38 @@ def share(config: ExtractConfig) -> tuple[int, int]:
     """Which share of the shards this process takes, and of how many.
 
     Raises:
+      CatdogError: the other processes of --distributed cannot be found.
       UsageError: an option is out of its range.
     """
     if not 0 <= config.shard_index < config.num_shards:
         raise UsageError(f"--shard-index: expected 0 to --num-shards - 1, found {config.shard_index} of {config.num_shards}.")
-    return config.shard_index, config.num_shards
+    if config.distributed is None:
+        return config.shard_index, config.num_shards
+    return _joined(config.distributed, config.shard_index, config.num_shards)
+
+
+def _joined(where: str, index: int, count: int) -> tuple[int, int]:
+    """This process's place among those of jax.distributed, which are left at once.
+
+    The shares need nothing of each other. Staying would bring the others down with the first that dies, as JAX's health check
+    is made to do.
+    """
+    import jax  # not at the top: the lock of a directory needs none
+
+    if where != "auto" and count < 2:
+        raise UsageError(f"--distributed {where}: expected --shard-index and --num-shards of 2 or more, found {count}.")
+    try:
+        jax.distributed.initialize(*(() if where == "auto" else (where, count, index)))
+        place = jax.process_index(), jax.process_count()
+        jax.distributed.shutdown()
+    except (RuntimeError, ValueError, TypeError, KeyError, ImportError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CatdogError(
+            f"--distributed {where}: expected the other processes, found: {reason}. Check the launcher, or name the share "
+            "yourself by --shard-index and --num-shards."
+        ) from None
+    console.print(f"process {place[0]} of {place[1]}", style="dim", markup=False)
+    return place
 
 
 @contextlib.contextmanager
