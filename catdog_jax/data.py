@@ -93,18 +93,20 @@ def load_folder(root: Path, source: str | None = None) -> Dataset:
     class_folders = [c for folder in split_folders or [root] for c in _folders(folder)]
     classes = _two_classes(root, {folder.name for folder in class_folders})
     found = _walk_splits(split_folders) if split_folders else _walk_classes(root)
-    records = [
-        Record(
-            id=photo.relative_to(root).as_posix(),
-            label=classes.index(class_name),
-            split=split,
-            size=photo.stat().st_size if photo.exists() else 0,
-            read=functools.partial(images.read_photo, photo),
-        )
-        for photo, split, class_name in found
-    ]
+    records = [_record(root, photo, split, classes.index(class_name)) for photo, split, class_name in found]
     advice = f"Add some ({', '.join(images.SUFFIXES)}) or check the folder names."
     return collect(source, str(root), classes, records, advice)
+
+
+def _record(root: Path, photo: Path, split: str, label: int) -> Record:
+    name = photo.relative_to(root).as_posix()
+    size = photo.stat().st_size if photo.exists() else 0
+    return Record(name, label, split, size, functools.partial(_read_below, root, name))
+
+
+def _read_below(root: Path, name: str) -> bytes:
+    """A path of its own for each of many photos would take more memory than all the rest of their records."""
+    return images.read_photo(root / name)
 
 
 def _folders(root: Path) -> list[Path]:

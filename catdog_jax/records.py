@@ -1,5 +1,6 @@
 """What every source of photos gives: records that are not read yet, in a fixed order."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from catdog_jax.errors import CatdogError
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One photo that is not read yet.
 
@@ -45,7 +46,11 @@ class Dataset:
 
     def split(self, name: str) -> tuple[Record, ...]:
         """The records of one split, in their fixed order."""
-        return tuple(record for record in self.records if record.split == name)
+        return self._by_split[name]
+
+    @functools.cached_property
+    def _by_split(self) -> dict[str, tuple[Record, ...]]:
+        return {name: tuple(record for record in self.records if record.split == name) for name in SPLITS}
 
 
 def collect(source: str, where: str, classes: tuple[str, str], records: Iterable[Record], advice: str) -> Dataset:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catdog_jax import cache, data, features, head, images, storage, vgg16, weights
+from catdog_jax import cache, console, data, features, head, images, storage, vgg16, weights
 from catdog_jax.cache import FeatureCache
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
@@ -260,6 +260,38 @@ def test_a_killed_extraction_resumes_to_the_same_bytes(photos, tmp_path, stand_i
         FeatureCache.open(tmp_path / "cache")
     features.extract(config(photos, tmp_path))
     assert {n: b for n, b in contents(tmp_path / "cache").items() if not n.endswith(".tmp")} == contents(whole.path)
+
+
+def test_the_time_left_of_a_resumed_run_counts_what_this_run_does(photos, tmp_path, stand_in, monkeypatch):
+    """A second a batch of four on a clock of its own: what was there already is neither done at once nor left to do."""
+    whole = features.extract(config(photos, tmp_path)).path
+    for sidecar in whole.glob("train-0000[1-4]*.json"):
+        sidecar.unlink()
+    clock, told, bars = [0.0], [], []
+
+    def progress_bar(unit):
+        bars.append(console.progress_bar(unit))
+        bars[0].get_time = lambda: clock[0]
+        return bars[0]
+
+    class Timed(Blocks):
+        def dispatch(self, pixels):
+            clock[0] += 1
+            (task,) = bars[0].tasks
+            told.append((task.completed, task.speed, task.time_remaining))
+            return super().dispatch(pixels)
+
+    monkeypatch.setattr(features, "progress_bar", progress_bar)
+    monkeypatch.setattr(features, "Extractor", Timed)
+    features.extract(config(photos, tmp_path))
+    assert told[0] == (34, None, None)  # 10 + 14 + 10 of 66
+    assert len(told) == 10  # of 10, 10, 10 and 2 photos
+    known = [(completed, speed, left) for completed, speed, left in told if speed is not None]
+    assert len(known) >= 5
+    for completed, speed, left in known:
+        assert 2 <= speed <= 4
+        assert left == pytest.approx((66 - completed) / speed, abs=1)
+    assert bars[0].finished
 
 
 def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):

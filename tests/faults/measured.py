@@ -1,5 +1,6 @@
 """A job in a process of its own, with a time limit, and the most memory that it held."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +26,16 @@ def run(job: str, *arguments: object, seconds: float = 60) -> Finished:
     return Finished(done.returncode, done.stdout.decode(), "\n".join(lines), int(last) if last.isdigit() else 0)
 
 
-def peak(process: str = "self") -> int:
+def peak(process: str = "self", size: str = "VmHWM") -> int:
     """The largest resident size of a process so far in MB. What `getrusage` says would include the parent's."""
     status = Path(f"/proc/{process}/status")
     sizes = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.exists() else {}
-    return int(sizes.get("VmHWM", "0 kB").split()[0]) // 1024
+    return int(sizes.get(size, "0 kB").split()[0]) // 1024
+
+
+def resident() -> int:
+    """The resident size of this process now, in MB."""
+    return peak(size="VmRSS")
 
 
 def catdog(*arguments: str) -> int:
@@ -40,21 +46,21 @@ def catdog(*arguments: str) -> int:
 
 def record(photos: str, out: str) -> int:
     """Extracts with a network that keeps the pixels it is given: OUT/seen.npy, in the order of the rows."""
-    import injector
+    import blocks
 
     from catdog_jax import features
     from catdog_jax.config import ExtractConfig
 
     seen: list[np.ndarray] = []
 
-    class Recorder(injector.Blocks):
+    class Recorder(blocks.Blocks):
         batch_size = 1  # so that no row is padding
 
         def dispatch(self, pixels: np.ndarray) -> np.ndarray:
             seen.extend(pixels)
             return super().dispatch(pixels)
 
-    injector.stand_in()
+    blocks.stand_in()
     features.Extractor = Recorder
     features.MAX_SKIPPED_SHARE = 1
     features.extract(ExtractConfig(photos, Path(out), workers=2))
@@ -62,10 +68,31 @@ def record(photos: str, out: str) -> int:
     return 0
 
 
+def many(photos: str, out: str, batch: str) -> int:
+    """Extracts with the stand-in, and prints the resident size in MB at every tenth of the photos."""
+    import blocks
+
+    from catdog_jax import features
+    from catdog_jax.config import ExtractConfig
+
+    class Watched(blocks.Blocks):
+        batch_size = int(batch)
+        done = 0
+
+        def dispatch(self, pixels: np.ndarray) -> np.ndarray:
+            Watched.done += 1
+            print(json.dumps([Watched.done * self.batch_size, resident()]))
+            return super().dispatch(pixels)
+
+    blocks.stand_in()
+    features.Extractor = Watched
+    print(json.dumps([0, resident()]))
+    features.extract(ExtractConfig(photos, Path(out)))
+    return 0
+
+
 def refuse(*paths: str) -> int:
     """Loads files of weights, and prints for each, in JSON, why it is refused."""
-    import json
-
     from catdog_jax import weights
     from catdog_jax.errors import CatdogError
 
@@ -79,6 +106,6 @@ def refuse(*paths: str) -> int:
 
 
 if __name__ == "__main__":
-    status = {"catdog": catdog, "record": record, "refuse": refuse}[sys.argv[1]](*sys.argv[2:])
+    status = {"catdog": catdog, "record": record, "many": many, "refuse": refuse}[sys.argv[1]](*sys.argv[2:])
     print(peak(), file=sys.stderr)
     sys.exit(status)
