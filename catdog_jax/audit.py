@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, storage, survey
+from catdog_jax.buckets import Place
 from catdog_jax.config import AuditConfig
 from catdog_jax.console import console
 from catdog_jax.data import Dataset
@@ -56,7 +56,7 @@ def audit(config: AuditConfig) -> int:
     return FOUND if config.strict and found.anything() else 0
 
 
-def inspect(dataset: Dataset, features: Path | None = None, workers: int | None = None, seed: int = 0) -> Findings:
+def inspect(dataset: Dataset, features: Place | None = None, workers: int | None = None, seed: int = 0) -> Findings:
     """Everything that can be found out about a data set.
 
     Args:

@@ -6,10 +6,10 @@ of both arrays: a shard without a valid sidecar does not exist. manifest.json, w
 cache. Everything that decides the bytes is in the fingerprint; a directory is only resumed by the same one.
 """
 
+import functools
 import importlib.metadata
 import io
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from catdog_jax import data, storage
+from catdog_jax.buckets import Place, UnreachableError, found_from, seen_from
 from catdog_jax.config import Pool
 from catdog_jax.errors import CatdogError
 from catdog_jax.vgg16 import CHANNELS, GRID, columns, pool_cells
@@ -50,7 +51,7 @@ class Rows:
     features: list[np.ndarray] = field(default_factory=list)
 
 
-def write_shard(out: Path, name: str, rows: Rows, fingerprint: dict[str, Any]) -> None:
+def write_shard(out: Place, name: str, rows: Rows, fingerprint: dict[str, Any]) -> None:
     """Writes a shard's arrays, then the sidecar that makes them count.
 
     Raises:
@@ -87,47 +88,50 @@ def write_shard(out: Path, name: str, rows: Rows, fingerprint: dict[str, Any]) -
     storage.write_sealed_json(out / f"{name}.json", sidecar)
 
 
-def _array_path(directory: Path, shard: str, kind: str) -> Path:
+def _array_path(directory: Place, shard: str, kind: str) -> Place:
     return directory / f"{shard}.{kind}.npy"
 
 
-def is_finished(out: Path, name: str, fingerprint: dict[str, Any]) -> bool:
-    """Whether an earlier run left this shard whole. A damaged one counts as absent, to be computed again.
+def finished(out: Place, names: Sequence[str], fingerprint: dict[str, Any]) -> set[str]:
+    """Those of the shards that an earlier run left whole. A damaged one counts as absent, to be computed again.
 
     Raises:
       FingerprintError: the directory holds shards of another fingerprint; the message names the field that differs.
     """
-    path = out / f"{name}.json"
-    if not path.exists():
-        for other in out.glob("*-of-*.json"):  # shards of another fingerprint may have other names
-            try:
-                found = storage.read_sealed_json(other, "shard sidecar")["fingerprint"]
-            except CatdogError:  # damaged: it will be computed again
-                continue
-            _check_same(out, found, fingerprint)
-            break
-        return False
+    there = with_sidecar(out)
+    for name in sorted(there):  # of another fingerprint they may have other names
+        try:
+            _check_same(out, storage.read_sealed_json(out / f"{name}.json", "shard sidecar")["fingerprint"], fingerprint)
+        except (FingerprintError, UnreachableError):
+            raise
+        except CatdogError:  # damaged
+            continue
+        break
+    return {name for name in names if name in there and _is_whole(out, name, fingerprint)}
+
+
+def _is_whole(out: Place, name: str, fingerprint: dict[str, Any]) -> bool:
     try:
-        sidecar = storage.read_sealed_json(path, "shard sidecar")
+        sidecar = storage.read_sealed_json(out / f"{name}.json", "shard sidecar")
         _check_same(out, sidecar["fingerprint"], fingerprint)
-        return all(storage.sha256_of_file(_array_path(out, name, kind)) == sidecar["arrays"][kind]["sha256"] for kind in _KINDS)
-    except FingerprintError:
+        return all(_examined(_array_path(out, name, kind))[1] == sidecar["arrays"][kind]["sha256"] for kind in _KINDS)
+    except (FingerprintError, UnreachableError):
         raise
     except (CatdogError, KeyError, TypeError, OSError):
         return False
 
 
-def has_sidecar(out: Path, name: str) -> bool:
-    """Whether a process has finished this shard, going by its sidecar alone, which is written last."""
-    return (out / f"{name}.json").exists()
+def with_sidecar(out: Place) -> set[str]:
+    """The shards that some process has finished, going by their sidecars alone, which are written last."""
+    return {path.stem for path in out.glob("*-of-*.json")}
 
 
-def skipped(out: Path, name: str) -> list[dict[str, str]]:
+def skipped(out: Place, name: str) -> list[dict[str, str]]:
     """The unreadable photos of a finished shard: [{"id": …, "reason": …}]."""
     return storage.read_sealed_json(out / f"{name}.json", "shard sidecar")["skipped"]
 
 
-def _check_same(out: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+def _check_same(out: Place, found: dict[str, Any], expected: dict[str, Any]) -> None:
     for key in expected:
         if found.get(key) != expected[key]:
             raise FingerprintError(
@@ -136,7 +140,7 @@ def _check_same(out: Path, found: dict[str, Any], expected: dict[str, Any]) -> N
             )
 
 
-def write_manifest(out: Path, source: str, names: Sequence[str], fingerprint: dict[str, Any]) -> None:
+def write_manifest(out: Place, source: str, names: Sequence[str], fingerprint: dict[str, Any]) -> None:
     """Writes the manifest over finished shards, which makes the directory a feature cache."""
     splits: dict[str, Any] = {split: {"rows": 0, "skipped": [], "shards": []} for split in data.SPLITS}
     for name in names:
@@ -147,7 +151,7 @@ def write_manifest(out: Path, source: str, names: Sequence[str], fingerprint: di
         entry["shards"].append({"name": name, "rows": len(sidecar["ids"])})
     versions = {package: importlib.metadata.version(package) for package in ("jax", "numpy", "pillow")}
     if Path(source).exists():  # as seen from the cache, so that both can be found from anywhere
-        source = os.path.relpath(Path(source).resolve(), out.resolve())
+        source = seen_from(out, Path(source))
     manifest = {"format": FORMAT, "source": source, "fingerprint": fingerprint, "splits": splits, "made_with": versions}
     storage.write_sealed_json(out / "manifest.json", manifest)
 
@@ -166,11 +170,11 @@ class FeatureCache:
       manifest: the contents of manifest.json.
     """
 
-    path: Path
+    path: Place
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path) -> "FeatureCache":
+    def open(cls, path: Place) -> "FeatureCache":
         """Opens the cache in a directory.
 
         Raises:
@@ -190,8 +194,8 @@ class FeatureCache:
     @property
     def source(self) -> str:
         """The data set, as `data.load` takes it."""
-        source = os.path.normpath(self.path.resolve() / self.manifest["source"])
-        return source if Path(source).exists() else self.manifest["source"]
+        source = found_from(self.path, self.manifest["source"])
+        return str(source) if source.exists() else self.manifest["source"]
 
     @property
     def classes(self) -> tuple[str, str]:
@@ -281,16 +285,24 @@ class FeatureCache:
         path = _array_path(self.path, name, kind)
         expected = (sidecar or self.sidecar(name))["arrays"][kind]
         try:
-            size = path.stat().st_size
-            intact = size == expected["bytes"] and storage.sha256_of_file(path) == expected["sha256"]
+            size, digest, load = _examined(path)
         except OSError as error:
             raise CatdogError(f"{path}: expected a shard's {kind}, found: {error.strerror}. {_MEND}") from None
-        if not intact:
+        if (size, digest) != (expected["bytes"], expected["sha256"]):
             found = "other bytes" if size == expected["bytes"] else f"{size:,} bytes"
             raise CatdogError(
                 f"{path}: expected {expected['bytes']:,} bytes with sha256 {expected['sha256'][:12]}…, found {found}. {_MEND}"
             )
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return load()
+
+
+def _examined(path: Place) -> tuple[int, str, Callable[[], np.ndarray]]:
+    """A file's length in bytes, its SHA-256, and what loads the array: mapped into memory, where the file is on a disk."""
+    if isinstance(path, Path):
+        load = functools.partial(np.load, path, mmap_mode="r", allow_pickle=False)
+        return path.stat().st_size, storage.sha256_of_file(path), load
+    content = path.read_bytes()
+    return len(content), storage.sha256(content), lambda: np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def check_compatible(expected: dict[str, Any], found: dict[str, Any]) -> None:

@@ -6,9 +6,12 @@ Nothing heavy is imported here, so that `catdog --help` and `catdog predict` sta
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
+from tyro.constructors import PrimitiveConstructorSpec
+
+from catdog_jax.buckets import Place, place
 
 THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
 
@@ -18,6 +21,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+Cache = Annotated[  # a path or a bucket's URL
+    Place,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH|URL",
+        instance_from_str=lambda words: place(words[0]),
+        is_instance=lambda value: isinstance(value, Place),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 Pool = Literal["avg", "max", "avg+max", "none"]
 Preprocessing = Literal["torch", "caffe", "unit"]
 
@@ -42,8 +55,8 @@ class ExtractConfig:
     data: str = "demo"
     """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
     tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."""
-    out: Path = Path("features")
-    """The feature cache to write or to resume."""
+    out: Cache = Path("features")
+    """The feature cache to write or to resume: a folder, or a place in a bucket (s3://BUCKET/…, gs://…, az://…)."""
     data_dir: Path | None = None
     """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     weights: str = "auto"
@@ -125,7 +138,7 @@ PRESETS: dict[str, Recipe] = {
 class TrainConfig:
     """Train a head on cached features."""
 
-    features: Path = Path("features")
+    features: Cache = Path("features")
     """The feature cache of `catdog extract`."""
     out: Path = Path("run")
     """The run directory to write."""
@@ -168,7 +181,7 @@ class EvaluateConfig:
     """The run directory of `catdog train`."""
     split: Literal["train", "validation", "test"] = "test"
     """Which photos to judge; test is for final numbers, choices are made on validation."""
-    features: Path | None = None
+    features: Cache | None = None
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None
     """Photos to judge end to end, instead of cached features."""
@@ -270,7 +283,7 @@ class RunConfig:
     """The run directory."""
     data_dir: Path | None = None
     """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    features: Path | None = None
+    features: Cache | None = None
     """The feature cache to write or to resume; by default OUT/features. Several runs may share one."""
     pool: Pool | None = None
     """What is kept of the 7x7 cells; by default what the preset needs. A cache with `none` serves every preset."""
@@ -295,7 +308,7 @@ class AuditConfig:
     tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one."""
     data_dir: Path | None = None
     """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    features: Path | None = None
+    features: Cache | None = None
     """A feature cache of `catdog extract`, for suspicious labels and drift; photos are found in it by their bytes."""
     out: Path = Path("audit")
     """Where audit.html and audit.json go."""
@@ -315,7 +328,7 @@ class AuditConfig:
 class VerifyConfig:
     """Hash everything that was written anew, and name what is no longer as it was: feature caches, runs, weights, models."""
 
-    paths: Positional[tuple[Path, ...]]
+    paths: Positional[tuple[Cache, ...]]
     """Feature caches, run directories, and the .safetensors and .onnx files that `catdog` writes."""
 
 

@@ -16,6 +16,7 @@ import sklearn.metrics
 from rich.table import Table
 
 from catdog_jax import data, features, head, images, judging, report, storage, vgg16, weights
+from catdog_jax.buckets import Place, found_from
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
 from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD, EvaluateConfig
@@ -254,14 +255,14 @@ def _by_view(fitted: head.FittedHead, rows: np.ndarray) -> np.ndarray:
     return head.probabilities(fitted.params, rows.reshape(n * views, math.prod(cells))).reshape(n, views)
 
 
-def _trained_on(run: Path) -> Path:
+def _trained_on(run: Path) -> Place:
     path = run / "config.json"
     recorded = storage.read_json(path, "run configuration").get("features")
     if not isinstance(recorded, str):
         raise CatdogError(
             f"{path}: expected the path of the feature cache under 'features', found {recorded!r}. Give --features."
         )
-    return run / recorded
+    return found_from(run, recorded)
 
 
 def _extractor(config: EvaluateConfig, fitted: head.FittedHead, dataset: data.Dataset) -> features.Extractor:

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from rich.text import Text
 
-from catdog_jax import __version__, data, features, head, images, storage, triton, variants, vgg16, weights
+from catdog_jax import __version__, buckets, data, features, head, images, storage, triton, variants, vgg16, weights
 from catdog_jax.cache import FeatureCache, check_compatible
 from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
@@ -310,7 +310,7 @@ def _parity_dataset(config: ExportConfig) -> data.Dataset:
         return data.load(config.data)
     try:
         settings = storage.read_json(config.run / "config.json", "run's settings file")
-        return data.load(FeatureCache.open(config.run / settings["features"]).source)
+        return data.load(FeatureCache.open(buckets.found_from(config.run, settings["features"])).source)
     except (CatdogError, KeyError, TypeError) as error:
         message = f"The photos of the training are not at hand ({error}); comparing on the embedded drawings."
         console.print(Text(message), soft_wrap=True)

@@ -165,6 +165,7 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
     if any(value is not None and value < 1 for value in (config.shard_size, config.batch_size, config.workers)):
         raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
     index, count = shares.share(config)
+    config.out.exists()  # a bucket out of reach is told before the work begins
     dataset = exclusion.without(data.load(data.locate(config.data, config.data_dir)), config.exclude)
     pretrained = weights.load(config.weights, config.preprocessing)
     views = config.views.split(",")
@@ -173,7 +174,8 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
     shards = plan(dataset, config.shard_size)
     with shares.claim(config.out, index, count):
         _extract_share(config, dataset, extractor, prints, shards[index::count])
-        missing = [shard.name for shard in shards if not cache.has_sidecar(config.out, shard.name)]
+        there = cache.with_sidecar(config.out)
+        missing = [shard.name for shard in shards if shard.name not in there]
         if missing:
             shares.report_missing(missing, len(shards))
             return None
@@ -189,9 +191,10 @@ def _extract_share(
 ) -> None:
     """Computes and writes those of `shards` that are missing or damaged."""
     total = sum(len(shard.records) for shard in shards)
-    pending = [shard for shard in shards if not cache.is_finished(config.out, shard.name, prints)]
+    finished = cache.finished(config.out, [shard.name for shard in shards], prints)
+    pending = [shard for shard in shards if shard.name not in finished]
     remaining = sum(len(shard.records) for shard in pending)
-    skipped = {shard.name: cache.skipped(config.out, shard.name) for shard in shards if shard not in pending}
+    skipped = {name: cache.skipped(config.out, name) for name in finished}
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
         task = progress.add_task("extract", total=total, completed=total - remaining)
         commits = collections.deque[Future[None]]()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from catdog_jax.buckets import Bucket, Place
 from catdog_jax.config import ExtractConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
@@ -60,17 +61,18 @@ def _joined(where: str, index: int, count: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def claim(directory: Path, index: int = 0, count: int = 1) -> Iterator[None]:
+def claim(directory: Place, index: int = 0, count: int = 1) -> Iterator[None]:
     """Holds a directory, or share `index` of `count` of it, against every other process until the block ends.
 
     Shares exclude their like and the whole, not each other. A process that finds itself alone removes the temporary files
-    of the dead. Where the file system knows no locks a line says so and the work goes on.
+    of the dead. Where the file system knows no locks a line says so and the work goes on. A bucket has none, and needs none:
+    two processes on one share put the same bytes twice.
 
     Raises:
       CatdogError: another process holds it; the message names its process id and host. Or the directory cannot be written.
     """
-    if fcntl is None:
-        yield  # type: ignore[unreachable]
+    if isinstance(directory, Bucket) or fcntl is None:
+        yield
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)

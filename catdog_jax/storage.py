@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from catdog_jax.buckets import Bucket, Place
 from catdog_jax.errors import CatdogError
 
 CONTENTS = ".catdog.json"  # the list of a written folder's files and their hashes
@@ -43,10 +44,11 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """
     if not path.name:
         raise CatdogError(f"{path}: expected the name of a file, found a directory. Name a file in it.")
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = _beside(path, ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_temporaries_of_the_dead(path)
+        for left in _left_by_the_dead(path):
+            left.unlink(missing_ok=True)
         try:
             with open(temporary, "wb") as file:
                 yield file
@@ -67,7 +69,7 @@ def folder_writer(path: Path, option: str) -> Iterator[Path]:
 
     The files go into a hidden folder beside it; `CONTENTS` with each file's hash is written last and makes the folder one
     that a later run may replace. After an error nothing is left behind and an older `path` is untouched. Of a process that is
-    killed between the two renames, the older folder stays beside `path` under a hidden name.
+    killed between the two renames, the older folder stays beside `path` under a hidden name; the next run puts it back first.
 
     Args:
       path: the folder to write.
@@ -80,9 +82,11 @@ def folder_writer(path: Path, option: str) -> Iterator[Path]:
       CatdogError: `path` holds files that are not those of an earlier run, or the folder cannot be written.
     """
     path = path.absolute()
-    check_replaceable(path, option)
-    temporary, older = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    temporary, older = _beside(path, ".tmp"), _beside(path, ".old")
     try:
+        for left in _left_by_the_dead(path):
+            _put_back_or_remove(left, path)
+        check_replaceable(path, option)
         temporary.mkdir(parents=True)
         try:
             yield temporary
@@ -91,8 +95,8 @@ def folder_writer(path: Path, option: str) -> Iterator[Path]:
                 os.rename(path, older)
             os.rename(temporary, path)
         except BaseException:
-            if older.exists() and not path.exists():
-                os.rename(older, path)
+            if older.exists():
+                _put_back_or_remove(older, path)
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -133,13 +137,26 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def _remove_temporaries_of_the_dead(path: Path) -> None:
-    """Removes what writers of `path` on this machine left when they were killed."""
+def _put_back_or_remove(left: Path, path: Path) -> None:
+    if left.suffix == ".old" and not path.exists():
+        os.rename(left, path)
+    else:
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(path: Path, end: str) -> Path:
+    """A hidden name that tells which process of which machine writes `path`."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{end}")
+
+
+def _left_by_the_dead(path: Path) -> list[Path]:
+    """What writers of `path` on this machine left when they were killed."""
     start = f".{path.name}.{socket.gethostname()}."
-    for other in path.parent.glob(f"{glob.escape(start)}*.tmp"):
-        process = other.name.removeprefix(start).removesuffix(".tmp")
-        if process.isdigit() and not _is_alive(int(process)):
-            other.unlink(missing_ok=True)
+    return [
+        other
+        for other in path.parent.glob(f"{glob.escape(start)}*")
+        if (process := other.stem.removeprefix(start)).isdigit() and not _is_alive(int(process))
+    ]
 
 
 def _is_alive(process: int) -> bool:
@@ -178,13 +195,16 @@ def read_regular(path: Path, most: int) -> bytes | None:
     return None if data is None or len(data) > most else data
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` atomically; see `atomic_writer`."""
+def write_bytes(path: Place, data: bytes) -> None:
+    """Writes `data` to `path` atomically: a file as `atomic_writer` does, an object in one PUT."""
+    if isinstance(path, Bucket):
+        path.write_bytes(data)
+        return
     with atomic_writer(path) as file:
         file.write(data)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Place, value: Any) -> None:
     """Writes `value` as indented JSON, atomically. NaN and infinity are refused: they are not JSON.
 
     Raises:
@@ -197,41 +217,46 @@ def _encoded(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
+def read_json(path: Place, what: str) -> dict[str, Any]:
     """Reads a JSON object. `what` names the kind of file in the errors, for example "feature manifest".
 
     Raises:
       CatdogError: the file is missing, is not JSON, or is not an object.
     """
+    return _read_json(path, what)[1]
+
+
+def _read_json(path: Place, what: str) -> tuple[bytes, dict[str, Any]]:
     try:
-        value = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        data = path.read_bytes()
+        value = json.loads(data, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise CatdogError(f"{path}: expected a {what}, found no file. Check the path, or run the stage before.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CatdogError(f"{path}: expected a {what} in JSON, found: {error}. Run the stage that writes it again.") from None
     if not isinstance(value, dict):
         raise CatdogError(f"{path}: expected a {what} (a JSON object), found a {type(value).__name__}. Run its stage again.")
-    return value
+    return data, value
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name}, which is not JSON")
 
 
-def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+def write_sealed_json(path: Place, value: dict[str, Any]) -> None:
     """Writes a JSON object with the SHA-256 of itself as its last field, atomically; `read_sealed_json` checks it."""
     write_json(path, _sealed(value))
 
 
-def read_sealed_json(path: Path, what: str) -> dict[str, Any]:
+def read_sealed_json(path: Place, what: str) -> dict[str, Any]:
     """Reads what `write_sealed_json` wrote, without the seal.
 
     Raises:
       CatdogError: as `read_json`, or a byte of the file has changed.
     """
-    value = read_json(path, what)
+    data, value = _read_json(path, what)
     value.pop("sha256", None)
-    if path.read_bytes() != _encoded(_sealed(value)):
+    if data != _encoded(_sealed(value)):
         raise CatdogError(f"{path}: expected a {what} with the sha256 of its contents, found another: it is altered.")
     return value
 
@@ -245,7 +270,7 @@ def seal(data: bytes) -> bytes:
     return data.replace(UNSEALED.encode(), _SEAL + sha256(data).encode())
 
 
-def check_seal(path: Path) -> int:
+def check_seal(path: Place) -> int:
     """Checks a file that `seal` has sealed, and returns its length in bytes.
 
     Raises:

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import io
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import __version__, calibration, fitting, head, plots, storage, sweep
+from catdog_jax import __version__, buckets, calibration, fitting, head, plots, storage, sweep
 from catdog_jax.cache import FeatureCache
 from catdog_jax.calibration import Calibration
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
@@ -170,7 +169,7 @@ def _write(config: TrainConfig, result: sweep.Result, fitted: head.FittedHead) -
     path = config.out / "head.safetensors"
     settings = {
         "version": __version__,
-        "features": os.path.relpath(config.features.resolve(), config.out.resolve()),  # as seen from here
+        "features": buckets.seen_from(config.out, config.features),
         "seed": config.seed,
         "preset": config.preset,
         "recipe": dataclasses.asdict(result.recipe),
