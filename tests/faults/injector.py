@@ -1,7 +1,7 @@
 """A process that fails at a chosen step of writing: killed, or told that the disk is full or broken.
 
 Run as a program it imports the package once and forks a child for every fault, before JAX's backend starts. It patches the
-primitives that storage.py writes with; the package itself knows nothing of it.
+primitives that storage.py and the test's bucket write with; the package itself knows nothing of it.
 """
 
 import errno
@@ -14,29 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import object_store
+from blocks import stand_in
+from onnx import TensorProto, helper
 
-from catdog_jax import features, fitting, head, storage, sweep, train, vgg16, weights
+from catdog_jax import features, fitting, head, storage, sweep, train, triton
 from catdog_jax.config import PRESETS, ExtractConfig, TrainConfig
 from catdog_jax.errors import CatdogError
-
-
-class Blocks:
-    """Stands in for the network: means of 7x7 blocks of pixels."""
-
-    batch_size = 4
-    precision = "float32"
-
-    def __init__(self, *_):
-        pass
-
-    def dispatch(self, photos: np.ndarray) -> np.ndarray:
-        means = photos.reshape(-1, 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float32)
-        return vgg16.pool_cells(np.tile(means, 171)[..., :512], "avg")[:, None]
-
-
-def stand_in() -> None:
-    features.Extractor = Blocks
-    weights.load = lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in")
 
 
 class Steps:
@@ -69,8 +53,9 @@ class Steps:
     def patch(self) -> None:
         storage.open = self.open  # type: ignore[attr-defined]
         os.fsync = self.around("fsync", lambda _: None)  # the disk's part: only a power cut could tell, and it is slow
-        for name in ("replace", "unlink"):
+        for name in ("replace", "rename", "unlink"):
             setattr(os, name, self.around(name, getattr(os, name)))
+        object_store.Store.pipe_file = self.around("PUT", object_store.Store.pipe_file)
 
 
 class _File:
@@ -115,6 +100,11 @@ def extract(photos: Path, out: Path) -> None:
     features.extract(ExtractConfig(str(photos), out, shard_size=8, workers=1))
 
 
+def extract_into_a_bucket(photos: Path, out: Path) -> None:
+    stand_in()
+    features.extract(ExtractConfig(str(photos), object_store.bucket(out), shard_size=8, workers=1))
+
+
 def finish_training(_: Path, out: Path, seed: int = 1) -> None:
     rng = np.random.default_rng(seed)
     params = {"output": {"kernel": rng.normal(size=(512, 1)).astype(np.float32), "bias": np.zeros(1, np.float32)}}
@@ -128,7 +118,21 @@ def finish_export(_: Path, out: Path, seed: int = 1) -> None:
     storage.write_bytes(out / "model.onnx", np.random.default_rng(seed).bytes(100_000))
 
 
-JOBS = {"extract": extract, "train": finish_training, "export": finish_export}
+def write_triton(_: Path, out: Path, seed: int = 1) -> None:
+    pixels, result = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in ("pixels", "probability"))
+    graph = helper.make_graph([helper.make_node("Relu", ["pixels"], ["probability"])], f"seed {seed}", [pixels], [result])
+    model = helper.make_model(graph)
+    helper.set_model_props(model, {"classes": '["cats", "dogs"]'})
+    triton.write(out, model.SerializeToString(deterministic=True))
+
+
+JOBS = {
+    "extract": extract,
+    "extract into a bucket": extract_into_a_bucket,
+    "train": finish_training,
+    "export": finish_export,
+    "triton": write_triton,
+}
 
 
 def attempt(job: Callable[..., None], photos: Path, out: Path, strike_at: int | None, strike: str, report: Path) -> int:

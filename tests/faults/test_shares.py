@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from injector import Blocks
+from blocks import Blocks
 
 from catdog_jax import data, features, images, shares, weights
 from catdog_jax.config import ExtractConfig

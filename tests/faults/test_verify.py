@@ -15,7 +15,8 @@ from catdog_jax.config import ExtractConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import injector
+import blocks
+from test_commits import record
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ def written(small_photos, tmp_path_factory) -> Path:
     """A feature cache, a head, weights and a model, small ones, as the stages write them."""
     root = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "Extractor", injector.Blocks)
+        patch.setattr(features, "Extractor", blocks.Blocks)
         patch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
         features.extract(ExtractConfig(str(small_photos), root / "cache", shard_size=1, workers=1))
     rng = np.random.default_rng(0)
@@ -58,7 +59,9 @@ def test_the_published_files_are_whole():
     assert cli.main(["verify", str(ROOT / "artifacts" / "default"), str(ROOT / "artifacts" / "features")]) == 0
 
 
-def test_a_flipped_bit_is_found_wherever_it_is(written, tmp_path, capsys):
+def test_a_flipped_bit_is_found_wherever_it_is(written, tmp_path, capsys, request):
+    long = request.config.getoption("--long")
+    found = 0
     rng = np.random.default_rng(0)
     files = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file() and path.name[0] != ".")
     assert {path.suffix for path in files} == {".npy", ".json", ".safetensors", ".onnx"}
@@ -66,7 +69,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(written, tmp_path, capsys):
     shutil.copytree(written, copy)
     for name in files:
         whole = (copy / name).read_bytes()
-        places = {0, len(whole) - 1, *rng.integers(0, len(whole), 12).tolist()}
+        places = {0, len(whole) - 1, *rng.integers(0, len(whole), 200 if long else 12).tolist()}
         for place in sorted(places):
             flipped = bytearray(whole)
             flipped[place] ^= 1 << int(rng.integers(8))
@@ -74,9 +77,11 @@ def test_a_flipped_bit_is_found_wherever_it_is(written, tmp_path, capsys):
             assert cli.main(["verify", *paths(copy)]) == 1, (name, place)
             (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("altered: ")]
             assert str(copy / name) in line
+            found += 1
         (copy / name).write_bytes(whole)
     (copy / files[0]).unlink()
     assert cli.main(["verify", *paths(copy)]) == 1
+    record("bits flipped", {"files": len(files), "flipped": found, "found and named": found}, long)
 
 
 def test_what_cannot_be_verified_is_refused(tmp_path, capsys):
@@ -91,7 +96,7 @@ def test_what_cannot_be_verified_is_refused(tmp_path, capsys):
 
 
 def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "Extractor", injector.Blocks)
+    monkeypatch.setattr(features, "Extractor", blocks.Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     copy = tmp_path / "cache"
     shutil.copytree(written / "cache", copy)
