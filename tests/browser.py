@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the extra `dev` (selenium) is not installed")
+try:
+    from selenium import webdriver
+except ModuleNotFoundError:
+    webdriver = None
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run"),
@@ -26,6 +29,8 @@ def chromium() -> Iterator[Any]:
     """Starts Chromium under Chromedriver; skips where they are not installed."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
+    if webdriver is None:
+        pytest.skip("needs the package selenium: pip install 'catdog-jax[dev]'")
     if not browser or not driver:
         pytest.skip("needs Chromium and Chromedriver (Debian: chromium chromium-driver)")
     options = webdriver.ChromeOptions()

@@ -6,16 +6,16 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import browser
 import numpy as np
 import pytest
 from PIL import Image
 from test_predict import METADATA, probability_of_dogs, tiny_model
 
-pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
-browser = pytest.importorskip("browser", reason="the extra `dev` (selenium) is not installed")
-
 from catdog_jax import demo, heatmaps, images
-from catdog_jax.predict import Predictor, verdict  # noqa: E402
+from catdog_jax.predict import Predictor, verdict
+
+pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 PUBLISHED = Path(__file__).parents[1] / "artifacts" / "default" / "model-int8.onnx"
 LEAST = 0.8  # the tiny model does not decide below it
@@ -106,7 +106,8 @@ def test_nothing_is_asked_of_anyone_else(page: Any, published: str, photos: list
 
 def test_the_policy_forbids_what_a_stranger_might_inject(chromium: Any, published: str) -> None:
     chromium.get(published)
-    inject = "const s = document.createElement('script'); s.textContent = 'window.bad = 1'; document.body.append(s); return window.bad"
+    inject = """const script = document.createElement('script'); script.textContent = 'window.bad = 1';
+        document.body.append(script); return window.bad"""
     assert chromium.execute_script(inject) is None
     assert any("Content Security Policy" in message for message in browser.complaints(chromium))
 
@@ -210,7 +211,8 @@ def press(page: Any, key: str) -> None:
 
 
 def focused(page: Any) -> str:
-    shown = "return [document.activeElement.id, getComputedStyle(document.activeElement.closest('#drop') ?? document.activeElement).outlineStyle]"
+    shown = """const one = document.activeElement;
+        return [one.id, getComputedStyle(one.closest('#drop') ?? one).outlineStyle]"""
     name, outline = page.execute_script(shown)
     assert outline == "solid", f"the focus on {name} cannot be seen"
     return name
@@ -241,7 +243,8 @@ def test_texts_are_readable(page: Any, tiny: str, tmp_path: Path, scheme: str) -
     texts = """const ground = (one) => { const c = getComputedStyle(one).backgroundColor;
             return c === 'rgba(0, 0, 0, 0)' ? ground(one.parentElement) : c; };
         return [...document.querySelectorAll('body *')].filter((one) => one.checkVisibility() && [...one.childNodes].some(
-            (node) => node.nodeType === 3 && node.data.trim())).map((one) => [one.textContent, getComputedStyle(one).color, ground(one)])"""
+            (node) => node.nodeType === 3 && node.data.trim())).map(
+                (one) => [one.textContent, getComputedStyle(one).color, ground(one)])"""
     found = page.execute_script(texts)
     assert {"Clear", "Choose photos", "Unsure", "cats", "dogs", "Not judged", "128.png"} <= {text for text, *_ in found}
     for text, ink, ground in found:
