@@ -1,0 +1,31 @@
+// The model in this browser, behind the page: the same two names as of the backend that asks a server.
+
+export const privacy = "Photos do not leave this device.";
+
+const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+const waiting = new Map();
+let number = 0;
+
+worker.addEventListener("message", ({ data: { id, progress, answer, error } }) => {
+  const { resolve, reject, say } = waiting.get(id);
+  if (progress) {
+    say(progress);
+    return;
+  }
+  waiting.delete(id);
+  if (error) reject(Object.assign(new Error(error.message), { again: error.again }));
+  else resolve(answer);
+});
+worker.addEventListener("error", () => { // it could not even be loaded
+  for (const { reject } of waiting.values()) reject(new Error("This browser cannot run the model. Try a newer one."));
+  waiting.clear();
+});
+
+/** See the other backend.js; `again` is set where the model could not be fetched. */
+export function classify(file, say) {
+  return new Promise((resolve, reject) => {
+    number += 1;
+    waiting.set(number, { resolve, reject, say });
+    worker.postMessage({ id: number, file });
+  });
+}
