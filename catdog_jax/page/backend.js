@@ -4,14 +4,16 @@ export const privacy = "Photos are sent to this server, and forgotten with the a
 
 /**
  * @param {File} file
- * @param {function(string)} say takes what is being waited for, where that is worth a word.
+ * @param {function(string)} say takes what is being done.
  * @param {{max_bytes: ?number}} about what model.json says.
  * @returns {Promise<{classes: string[], probabilities: Object<string, number>, class: string, probability: number,
  *   heatmap: ?number[][]}>} the heat map is 7 x 7, each cell's share of the logit of the second class.
  * @throws {Error} with a message for the reader; its `again` says whether it is worth another try.
  */
 export async function classify(file, say, { max_bytes: most = Infinity }) {
-  if (file.size > most) throw new Error(`expected at most ${most.toLocaleString("en")} bytes, found ${file.size.toLocaleString("en")}`);
+  const grouped = (number) => number.toLocaleString("en");
+  if (file.size > most) throw new Error(`expected at most ${grouped(most)} bytes, found ${grouped(file.size)}`);
+  say("Judging");
   let response;
   try {
     response = await fetch("predict", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });

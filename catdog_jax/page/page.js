@@ -123,7 +123,6 @@ function paint(cells, sign, { naturalWidth: width, naturalHeight: height }) {
 async function judge(card) {
   try {
     const about = await model;
-    card.say("Judging");
     card.judged(await classify(card.file, (text) => card.say(text), about), about);
   } catch (error) {
     card.failed(error);

@@ -40,8 +40,8 @@ async function load(say) {
   const names = ["ort.wasm", "model.onnx"];
   const parts = names.map(() => ({ come: 0, total: 0 }));
   const told = () => {
-    const [come, total] = ["come", "total"].map((key) => parts.reduce((sum, part) => sum + part[key], 0) / MB);
-    say(parts.every((part) => part.total >= part.come) ? `Loading the model, ${come.toFixed()} of ${total.toFixed()} MB` : "Loading the model");
+    const [come, total] = ["come", "total"].map((key) => (parts.reduce((sum, part) => sum + part[key], 0) / MB).toFixed());
+    say(parts.every((part) => part.total) ? `Loading the model, ${come} of ${total} MB` : `Loading the model, ${come} MB`);
   };
   const [about, runtime, bytes] = await Promise.all([
     fetched("model.json").then((answer) => answer.json()),
