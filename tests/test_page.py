@@ -159,7 +159,7 @@ def test_a_verdict_of_low_confidence_is_shown_as_unsure(page: Any, tiny: str, tm
         "Rather cats. Below 80.0 % it does not decide.",
         *("Rather dogs. Below 80.0 % it does not decide.", ""),
     ]
-    assert page.find_element("id", "status").text == "4 photos: 1 cats, 2 unsure, 1 dogs"
+    assert page.find_element("id", "status").text == "4 photos: 1 cats, 1 dogs, 2 unsure"
     assert not page.find_element("id", "toggle").is_displayed(), "this model has no heat map to switch"
 
 
@@ -289,7 +289,7 @@ def test_a_server_that_goes_away_and_comes_back(chromium: Any, tiny: str, tmp_pa
     chromium.execute_script("window.real = window.fetch; window.fetch = () => Promise.reject(new TypeError('away'))")
     browser.choose(chromium, [grey(tmp_path, 160)])
     (card,) = browser.settled(chromium, 1)
-    assert (card["verdict"], card["remark"]) == (["Not judged"], "The server does not answer.")
+    assert (card["verdict"], card["remark"]) == (["Not judged"], "The server does not answer, or the file cannot be read.")
     chromium.execute_script("window.fetch = window.real")
     chromium.find_element("css selector", "figcaption button").click()
     browser.eventually(lambda: chromium.find_element("id", "status").text == "1 photo: 1 dogs", "a verdict")

@@ -80,8 +80,8 @@ def hosted(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[str]:
-    with hosted(folder) as address:
-        yield address
+    with hosted(folder.parent) as address:
+        yield f"{address}/{folder.name}"  # below the root, as project pages are
 
 
 # The folder
@@ -422,3 +422,32 @@ def test_a_model_that_cannot_be_fetched_is_worth_another_try(
         )
         chromium.get("about:blank")
     browser.complaints(chromium)
+
+
+def test_a_folder_that_lacks_its_program_says_so(chromium: Any, runtime: Path, drawings: list[Path], tmp_path: Path) -> None:
+    web.write(tmp_path / "site", tiny_model().SerializeToString(), runtime)
+    os.remove(tmp_path / "site" / "worker.js")
+    with hosted(tmp_path / "site") as address:
+        chromium.get(f"{address}/")
+        for count in (1, 2):
+            browser.choose(chromium, drawings[:1])
+            cards = browser.settled(chromium, count)
+            assert {card["remark"][:43] for card in cards} == {"The program behind this page cannot be load"}
+        chromium.get("about:blank")
+    browser.complaints(chromium)
+
+
+def test_a_page_opened_as_a_file_says_what_it_needs(chromium: Any, folder: Path) -> None:
+    chromium.get((folder / "index.html").as_uri())
+    browser.eventually(lambda: chromium.find_element("id", "privacy").is_displayed(), "a hint")
+    assert "a web server behind it" in chromium.find_element("id", "privacy").text
+    chromium.get("about:blank")
+    browser.complaints(chromium)
+
+
+def test_the_folders_own_policy_forbids_what_a_stranger_might_inject(chromium: Any, site: str) -> None:
+    chromium.get(f"{site}/")
+    inject = """const script = document.createElement('script'); script.textContent = 'window.bad = 1';
+        document.body.append(script); return window.bad"""
+    assert chromium.execute_script(inject) is None
+    assert any("Content Security Policy" in message for message in browser.complaints(chromium))

@@ -18,7 +18,7 @@ export async function classify(file, say, { max_bytes: most = Infinity }) {
   try {
     response = await fetch("predict", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
   } catch {
-    throw Object.assign(new Error("The server does not answer."), { again: true });
+    throw Object.assign(new Error("The server does not answer, or the file cannot be read."), { again: true });
   }
   const answer = await response.json().catch(() => ({}));
   if (!answer.predictions) {

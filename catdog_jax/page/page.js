@@ -8,6 +8,7 @@ const model = fetch("model.json").then((answer) => answer.json()).catch(() => ({
 const waiting = [];
 let running = 0;
 let cards = [];
+let names = []; // of the classes, once they are known
 
 function make(tag, className, text = "") {
   const element = document.createElement(tag);
@@ -67,8 +68,9 @@ class Card {
   }
 
   judged(answer, { abstain_below: least = 0 }) {
-    const { class: name, classes, probability, heatmap } = answer;
-    const second = name === classes[1];
+    const { class: name, probability, heatmap } = answer;
+    names = answer.classes;
+    const second = name === names[1];
     const unsure = probability < least;
     const state = unsure ? "unsure" : second ? "second" : "first";
     const remark = unsure ? `Rather ${name}. Below ${percent(least)} it does not decide.` : "";
@@ -130,12 +132,11 @@ async function judge(card) {
 }
 
 function summary() {
-  const counts = new Map();
-  for (const { outcome } of cards) if (outcome) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
-  const open = cards.filter(({ outcome }) => !outcome).length;
-  const parts = [...counts].map(([outcome, count]) => `${count} ${outcome}`);
+  const parts = [...names, "unsure", "not judged", "to go"].flatMap((word) => {
+    const count = cards.filter(({ outcome }) => (outcome || "to go") === word).length;
+    return count ? [`${count} ${word}`] : [];
+  });
   const total = `${cards.length} ${cards.length === 1 ? "photo" : "photos"}`;
-  if (open) parts.push(`${open} to go`);
   at("tray").hidden = !cards.length;
   at("status").textContent = cards.length ? `${total}: ${parts.join(", ")}` : "";
 }
@@ -170,6 +171,7 @@ function clear() {
 }
 
 at("privacy").textContent = privacy;
+at("privacy").className = "";
 at("files").addEventListener("change", (event) => { take(event.target.files); event.target.value = ""; });
 at("heat").addEventListener("change", (event) => at("results").classList.toggle("cold", !event.target.checked));
 at("clear").addEventListener("click", clear);
@@ -181,8 +183,9 @@ addEventListener("drop", (event) => {
   document.body.classList.remove("over");
   take(event.dataTransfer.files);
 });
-model.then(({ classes }) => {
-  if (!classes) return;
-  at("title").textContent = `${classes.join(" or ")}?`;
-  document.title = `catdog: ${classes.join(" or ")}?`;
+model.then(({ classes = [] }) => {
+  if (!classes.length) return;
+  names = classes;
+  at("title").textContent = `${names.join(" or ")}?`;
+  document.title = `catdog: ${at("title").textContent}`;
 });
