@@ -90,32 +90,37 @@ def _package(named: Path | None) -> Path:
     path = named or storage.cache_directory() / f"{PACKAGE}-{VERSION}.tgz"
     if named is None and not path.exists():
         _fetch(path)
+    else:
+        _check_integrity(path, "Name the file of that version with --web-runtime." if named else "Delete it and run again.")
+    return path
+
+
+def _check_integrity(path: Path, advice: str) -> None:
     try:
         with open(path, "rb") as file:
             found = "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
     except OSError as error:
-        raise CatdogError(f"{path}: expected {PACKAGE} {VERSION} as npm packs it, found: {error.strerror or error}.") from None
+        raise CatdogError(f"{path}: expected {PACKAGE} {VERSION}, found: {error.strerror}. {advice}") from None
     if found != INTEGRITY:
-        advice = "Name the file of that version with --web-runtime." if named else "Delete it and run again."
         raise CatdogError(f"{path}: expected {PACKAGE} {VERSION} with {INTEGRITY}, found {found}. {advice}")
-    return path
 
 
 def _fetch(path: Path) -> None:
-    """Lets npm fetch the package, from whatever registry it is set up for."""
+    """Lets npm fetch the package, from whatever registry it is set up for; it takes its name when its hash is right."""
     advice = f"Or name the file of the package, {path.name}, with --web-runtime."
     npm = shutil.which("npm")
     if npm is None:
         raise CatdogError(f"--web: expected npm to fetch {PACKAGE} {VERSION}, found none. Install Node.js. {advice}")
+    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--loglevel=error", "--ignore-scripts"]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".npm.") as folder:
-            command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--loglevel=error", "--ignore-scripts"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS)
             packed = Path(folder, path.name)
             if done.returncode or not packed.is_file():
                 reason = " ".join(done.stderr.replace("npm error", "").split())[:300] or f"status {done.returncode}"
                 raise CatdogError(f"npm pack {PACKAGE}@{VERSION}: expected a file, found: {reason}. {advice}")
+            _check_integrity(packed, f"It was removed; check npm's registry. {advice}")
             os.replace(packed, path)
     except subprocess.TimeoutExpired:
         raise CatdogError(f"npm pack {PACKAGE}@{VERSION}: expected a file within {_SECONDS} s, found none. {advice}") from None

@@ -1,17 +1,23 @@
 """A headless Chromium for the tests of the page, and what is asked of it again and again."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+
+from catdog_jax import web
+from catdog_jax.errors import CatdogError
 
 try:
     from selenium import webdriver
@@ -107,3 +113,37 @@ def events(page: Any, method: str) -> list[dict[str, Any]]:
     """The parameters of the events of one kind since it was last asked for any."""
     found = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     return [event["params"] for event in found if event["method"] == method]
+
+
+def runtime() -> Path:
+    """The npm package that the folder is made with."""
+    try:
+        return web._package(None)
+    except CatdogError as error:
+        if "npm" in str(error).split(":")[0] or "expected npm" in str(error):
+            pytest.skip(f"needs {web.PACKAGE} {web.VERSION}: {error}")
+        raise
+
+
+class Host(SimpleHTTPRequestHandler):
+    """A host that knows no media type but those that every host knows."""
+
+    extensions_map: ClassVar = {
+        ".html": "text/html",
+        ".js": "text/javascript",
+        ".css": "text/css",
+        "": "application/octet-stream",
+    }
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def hosted(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Host, directory=folder)) as host:
+        thread = threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{host.server_port}"
+        host.shutdown()
+        thread.join()
