@@ -222,6 +222,12 @@ class ExportConfig:
     """Write fp16 or int8 even where its accuracy is more than 0.3 points below fp32's."""
     triton: Path | None = None
     """Also write the model into this Triton model repository, as the model `catdog`."""
+    web: Path | None = None
+    """Also write a folder of static files that classifies in the browser, with no server behind it; int8 suits it best."""
+    web_runtime: Path | None = None
+    """The npm package onnxruntime-web as a file, for --web; by default npm fetches it, once."""
+    model: Path | None = None
+    """An exported model to put into --web or --triton as it is; no run is exported then."""
 
 
 @dataclass(frozen=True)

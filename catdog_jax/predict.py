@@ -9,7 +9,7 @@ import collections
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Predictor:
     Attributes:
       classes: the names of the two classes, in the order of the probabilities.
       metadata: what the file says of itself (`metadata_props`), as strings.
+      abstain_below: see the function of that name.
     """
 
     def __init__(self, path: Path, *, batch_size: int = 16, threads: int | None = None):
@@ -59,6 +60,7 @@ class Predictor:
         _check_signature(path, self._session)
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = _classes(path, self.metadata)
+        self.abstain_below: float = abstain_below(self.metadata)
         _check_recipe(path, self.metadata)
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
@@ -201,6 +203,15 @@ def verdict(classes: tuple[str, str], probabilities: np.ndarray) -> dict[str, An
     values = [float(np.format_float_scientific(value)) for value in probabilities]
     label = int(values[1] >= THRESHOLD)
     return {"class": classes[label], "probability": values[label], "probabilities": dict(zip(classes, values, strict=True))}
+
+
+def abstain_below(metadata: Mapping[str, str]) -> float:
+    """The probability of its class below which a verdict should count as unsure; 0 where the model's file does not say."""
+    try:
+        found = json.loads(metadata["head"])["abstain_below"]
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+    return float(found) if isinstance(found, float) and 0 <= found <= 1 else 0.0
 
 
 def _decode_ahead(photos: Iterable[Path], ahead: int) -> Iterator[tuple[Path, np.ndarray | images.ImageError]]:

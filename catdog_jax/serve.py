@@ -75,6 +75,7 @@ def application(predictor: Predictor, config: ServeConfig) -> Starlette:
     model = f"/v2/models/{protocol.MODEL}"
     routes = [
         *(Route(path, _asset(name)) for path, name in _PAGE.items()),
+        Route("/model.json", lambda _: JSONResponse(_about(predictor, config))),
         Route("/predict", service.predict, methods=["POST"]),
         *(Route(path, _ready) for path in ("/v2/health/live", "/v2/health/ready", f"{model}/ready")),
         Route("/v2", lambda _: JSONResponse({"name": "catdog_jax", "version": __version__, "extensions": []})),
@@ -212,6 +213,11 @@ class _Observed:
             await send(message)
 
         await self._app(scope, receive, observed if scope["type"] == "http" else send)
+
+
+def _about(predictor: Predictor, config: ServeConfig) -> dict[str, Any]:
+    """What the page wants to know before the first photo."""
+    return {"classes": predictor.classes, "abstain_below": predictor.abstain_below, "max_bytes": config.max_body}
 
 
 def _raised(found: Any) -> Any:

@@ -1,7 +1,7 @@
 """VGG16's thirteen convolutions: the layer table, the Flax module, and the preprocessing that its weights expect.
 
 Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014 (configuration D).
-The table drives everything else that must agree with it: weights.py, winograd.py and export.py.
+The table drives everything else that must agree with it: weights.py, winograd.py and graph.py.
 """
 
 from typing import Any, Literal, NamedTuple, cast

@@ -6,12 +6,14 @@ from a 6x6 tile of the input, transformed so that the convolution becomes 36 pro
 from direct convolution by float32 rounding (relative error about 4e-6), far below the float16 that features are kept in.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from catdog_jax.vgg16 import LAYERS, Params, max_pool
+from catdog_jax.vgg16 import LAYERS, Conv, Params, max_pool
 
 TILE = 4  # outputs per tile and axis
 _POINTS = TILE + 2  # inputs per tile and axis
@@ -43,17 +45,18 @@ def transform_kernel(kernel: np.ndarray) -> np.ndarray:
     return transformed.reshape(_POINTS**2, *kernel.shape[2:]).astype(np.float32)
 
 
-def forward(params: Params, x: jax.Array) -> jax.Array:
+def forward(params: Params, x: jax.Array, layers: Sequence[Conv] = LAYERS) -> jax.Array:
     """What `vgg16.VGG16` computes, from transformed kernels.
 
     Args:
       params: of `transform_kernels`.
       x: float32 [N, H, W, 3], normalised.
+      layers: the first ones of the network, as many as are wanted.
 
     Returns:
-      float32 [N, H // 32, W // 32, 512].
+      float32 [N, H // 32, W // 32, 512] of all layers.
     """
-    first, *rest = LAYERS
+    first, *rest = layers
     x = lax.conv_general_dilated(x, params[first.name]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     x = jax.nn.relu(x + params[first.name]["bias"].reshape(1, 1, 1, -1))
     for layer in rest:

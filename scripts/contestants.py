@@ -112,12 +112,12 @@ def forward_onnxruntime(settings: Settings) -> Measure:
     """The exported float32 graph in ONNX Runtime; the linear head on top costs nothing."""
     import onnxruntime
 
-    from catdog_jax import export, head, weights
+    from catdog_jax import graph, head, weights
 
     loaded = weights.load()
     output = {head.OUTPUT: {"kernel": np.zeros((512, 1), np.float32), "bias": np.zeros(1, np.float32)}}
     fitted = head.FittedHead("avg", output, CLASSES, {}, {})
-    model = export.build(loaded.params, loaded.mode, fitted, {}).SerializeToString()
+    model = graph.build(loaded.params, loaded.mode, fitted, {}).SerializeToString()
     session = onnxruntime.InferenceSession(model, providers=onnxruntime.get_available_providers()[:1])
     photos = _photos(BATCH)
 

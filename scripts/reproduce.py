@@ -3,20 +3,25 @@
     python scripts/reproduce.py --data dogs-vs-cats
 
 `dogs-vs-cats` holds {train,validation,test}/{cats,dogs}/*.jpg: 15,000, 2,000 and 2,000 photos of Kaggle's set, named by its
-numbers. The slow step is the first one, two views of 19,000 photos through the convolutions: minutes on a GPU, 50 minutes on
-2 fast cores. Every step leaves its files below --work (runs/reproduce) and is skipped when they are there; remove a folder to
-repeat its step. At the end artifacts/ is written from them; nothing there is a photo.
+numbers. The first step, two views of 19,000 photos through the convolutions, takes minutes on a GPU and 50 minutes on 2 fast
+cores; the sweep, the ablation and the robustness take about two hours there. Every step leaves its files below --work
+(runs/reproduce) and is skipped when they are there; remove a folder to repeat its step. At the end artifacts/ is written from
+them, but for the figures that are of a machine rather than of the photos (benchmarks/, faults.json); nothing there is a photo.
 """
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import ablate
 import numpy as np
+import robustness
 import tyro
 
-from catdog_jax import data, evaluate, export, features, train
+from catdog_jax import data, evaluate, export, features, head, report, storage, train
 from catdog_jax.cache import FeatureCache, Rows, write_manifest, write_shard
 from catdog_jax.cli import prepare_jax
 from catdog_jax.config import EvaluateConfig, ExportConfig, ExtractConfig, TrainConfig
@@ -24,6 +29,10 @@ from catdog_jax.console import console
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED_SOURCE = "Kaggle's Dogs vs Cats, 15,000/2,000/2,000 photos"  # of the features; the photos are not published
+PUBLISHED_REPORT = "report-without-photos.html"
+_FIGURES = ("history.csv", "metrics.json")
+Steps = dict[str, tuple[Path, Callable[[], object]]]
+"""A step's name -> the file that shows that it is done, and what does it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,10 @@ class ReproduceConfig:
 
     data: Path
     """The folder of the 19,000 photos."""
+    originals: Path | None = None
+    """Some of them at their original size, in a folder laid out alike, for the robustness."""
+    keras_weights: str | None = None
+    """Keras' weights as `catdog port` takes them (keras, or the path of a file), for rows of the ablation."""
     work: Path = ROOT / "runs" / "reproduce"
     """Where the steps leave their files."""
     artifacts: Path = ROOT / "artifacts"
@@ -41,35 +54,12 @@ class ReproduceConfig:
 def main(config: ReproduceConfig) -> None:
     """Does every step whose result is missing, then publishes."""
     prepare_jax()
-    steps: dict[str, tuple[Path, Callable[[], object]]] = {
-        "features of 19,000 photos, two views": (
-            config.work / "features" / "manifest.json",
-            lambda: features.extract(
-                ExtractConfig(str(config.data), config.work / "features", pool="none", views="original,mirror")
-            ),
-        ),
-        "published features": (
-            config.work / "published" / "manifest.json",
-            lambda: average(FeatureCache.open(config.work / "features"), config.work / "published"),
-        ),
-    }
+    steps = _features(config)
     for preset in ("default", "reference"):
-        run = config.work / preset
-        steps |= {
-            f"{preset}: train": (run / "head.safetensors", lambda run=run, preset=preset: _train(config, run, preset)),
-            f"{preset}: judge on validation": (
-                run / "metrics-validation.json",
-                lambda run=run: evaluate.evaluate(EvaluateConfig(run, "validation")),
-            ),
-            f"{preset}: judge on test": (run / "metrics.json", lambda run=run: evaluate.evaluate(EvaluateConfig(run))),
-        }
-    steps |= _retrained(config)
-    model = config.work / "default" / "model.onnx"
-    steps["default: export"] = (model, lambda: export.export(ExportConfig(model.parent, data=str(config.data))))
-    steps["default: export in 8 bits"] = (
-        model.with_name("model-int8.onnx"),
-        lambda: export.export(ExportConfig(model.parent, data=str(config.data), precision="int8", gate_photos=1000)),
-    )
+        steps |= _judged(config, preset, "features", preset)
+    steps |= _judged(config, "retrained", "published", "default")  # what anybody can do without the photos
+    steps |= _exported(config)
+    steps |= _studied(config)
     for name, (result, work) in steps.items():
         if result.exists():
             console.print(f"{name}: there already ({result})", style="dim", markup=False, soft_wrap=True)
@@ -79,20 +69,67 @@ def main(config: ReproduceConfig) -> None:
     publish(config)
 
 
-def _retrained(config: ReproduceConfig) -> dict[str, tuple[Path, Callable[[], object]]]:
-    """A head that anybody can train without the photos, from the published features alone; a test holds it to its figure."""
-    run, published = config.work / "retrained", config.work / "published"
+def _features(config: ReproduceConfig) -> Steps:
+    whole, published = config.work / "features", config.work / "published"
+    wanted = ExtractConfig(str(config.data), whole, pool="none", views="original,mirror")
     return {
-        "retrained: train on the published features": (
-            run / "head.safetensors",
-            lambda: train.train(TrainConfig(published, run)),
-        ),
-        "retrained: judge on test": (run / "metrics.json", lambda: evaluate.evaluate(EvaluateConfig(run))),
+        "features of 19,000 photos, two views": (whole / "manifest.json", lambda: features.extract(wanted)),
+        "published features": (published / "manifest.json", lambda: average(FeatureCache.open(whole), published)),
     }
 
 
-def _train(config: ReproduceConfig, run: Path, preset: str) -> object:
-    return train.train(TrainConfig(config.work / "features", run, "default" if preset == "default" else "reference"))
+def _judged(config: ReproduceConfig, name: str, cache: str, preset: Literal["default", "reference"]) -> Steps:
+    run = config.work / name
+    return {
+        f"{name}: train": (run / "head.safetensors", lambda: train.train(TrainConfig(config.work / cache, run, preset))),
+        f"{name}: judge on validation": (
+            run / "metrics-validation.json",
+            lambda: evaluate.evaluate(EvaluateConfig(run, "validation")),
+        ),
+        f"{name}: judge on test": (run / "metrics.json", lambda: evaluate.evaluate(EvaluateConfig(run))),
+        f"{name}: report without photos": (run / PUBLISHED_REPORT, lambda: report_without_photos(run)),
+    }
+
+
+def _exported(config: ReproduceConfig) -> Steps:
+    fp32 = ExportConfig(config.work / "default", data=str(config.data))
+    int8 = dataclasses.replace(fp32, precision="int8", gate_photos=1000)
+    return {
+        "default: export": (fp32.run / "model.onnx", lambda: export.export(fp32)),
+        "default: export in 8 bits": (fp32.run / "model-int8.onnx", lambda: export.export(int8)),
+    }
+
+
+def _studied(config: ReproduceConfig) -> Steps:
+    """The sweep, the ablation and the robustness; the pictures are written last, and the scripts go on where they were."""
+    whole, run = config.work / "features", config.work / "default"
+    swept = TrainConfig(whole, config.work / "sweep", sweep=48)
+    out = config.work / "ablation"
+    ablation = ablate.AblateConfig(whole, config.data, config.keras_weights, work=out, out=out)
+    spoiled = robustness.RobustnessConfig(
+        str(config.data), run / "model-int8.onnx", config.originals, run, photos=300, out=config.work / "robustness"
+    )
+    return {
+        "sweep of 48 heads": (swept.out / "head.safetensors", lambda: train.train(swept)),
+        "ablation": (out / "ablation.png", lambda: ablate.main(ablation)),
+        "robustness": (spoiled.out / "robustness.png", lambda: robustness.main(spoiled)),
+    }
+
+
+def report_without_photos(run: Path) -> None:
+    """The report of a run on the test split, without thumbnails and without the names of folders."""
+    config = EvaluateConfig(run)
+    fitted = head.load(run / "head.safetensors")
+    judged = evaluate.judge_cache(config, fitted)
+    page = report.render(
+        storage.read_json(run / "metrics.json", "metrics file of `catdog evaluate`"),
+        judged.labels,
+        judged.probabilities[:, 0],
+        history=evaluate.read_history(run / "history.csv"),
+        photos_note="Their licence keeps the photos from being shown.",
+        configuration={"Recipe of the head": fitted.recipe, "Fingerprint of the features": fitted.fingerprint},
+    )
+    storage.write_bytes(run / PUBLISHED_REPORT, page.encode())
 
 
 def average(source: FeatureCache, out: Path) -> None:
@@ -116,19 +153,17 @@ def average(source: FeatureCache, out: Path) -> None:
 def publish(config: ReproduceConfig) -> None:
     """Copies what may be published into artifacts/."""
     for preset, names in {
-        "default": (
-            "config.json",
-            "head.safetensors",
-            "history.csv",
-            "metrics.json",
-            "metrics-validation.json",
-            "model-int8.onnx",
-        ),
-        "reference": ("config.json", "history.csv", "metrics.json", "metrics-validation.json"),
-        "retrained": ("history.csv", "metrics.json"),
+        "default": (*_FIGURES, "config.json", "metrics-validation.json", "head.safetensors", "model-int8.onnx"),
+        "reference": (*_FIGURES, "config.json", "metrics-validation.json"),
+        "retrained": _FIGURES,
+        "sweep": ("sweep.csv", "sweep.png"),
+        "ablation": ("ablation.csv", "ablation.png"),
+        "robustness": ("robustness.csv", "robustness.png"),
     }.items():
         for name in names:
             _copy(config.work / preset / name, config.artifacts / preset / name)
+    for preset in ("default", "reference", "retrained"):
+        _copy(config.work / preset / PUBLISHED_REPORT, config.artifacts / preset / "report.html")
     for path in (config.work / "published").iterdir():
         _copy(path, config.artifacts / "features" / path.name)
     size = sum(path.stat().st_size for path in config.artifacts.rglob("*") if path.is_file())

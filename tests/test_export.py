@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
-from catdog_jax import __version__, cache, data, export, head, images, predict, vgg16, weights
+from catdog_jax import __version__, cache, data, export, graph, head, images, predict, vgg16, weights
 from catdog_jax.config import ExportConfig
 from catdog_jax.errors import CatdogError, UsageError
 
@@ -111,7 +111,7 @@ def test_preprocessing_in_the_graph_is_what_the_weights_were_trained_on(
         "caffe": rgb[..., ::-1] - [103.939, 116.779, 123.68],
         "unit": rgb / 255,
     }[mode]
-    run = part(export.build(params, mode, fitted_head("avg"), {}), "image", "normalised")
+    run = part(graph.build(params, mode, fitted_head("avg"), {}), "image", "normalised")
     (found,) = run.run(None, {"image": photos})
     np.testing.assert_allclose(found.transpose(0, 2, 3, 1), expected, rtol=1e-6, atol=1e-5)
 
@@ -121,7 +121,7 @@ def test_preprocessing_in_the_graph_is_what_the_weights_were_trained_on(
 def test_head_in_the_graph_is_the_head(params: vgg16.Params, pool: str, hidden: tuple[int, ...]) -> None:
     fitted = fitted_head(pool, hidden, feature_size=10 if "max" in pool else 1)
     cells = np.random.default_rng(2).gamma(0.5, 2, (3, 7, 7, 512)).astype(np.float32)
-    run = part(export.build(params, "torch", fitted, {}), CELLS, "probability")
+    run = part(graph.build(params, "torch", fitted, {}), CELLS, "probability")
     (found,) = run.run(None, {CELLS: cells.transpose(0, 3, 1, 2)})
     expected = sigmoid(reference_logit(fitted, cells))
     assert found.dtype == np.float32
@@ -133,7 +133,7 @@ def test_the_whole_graph_agrees_with_the_flax_module_in_any_batch(params: vgg16.
     fitted = fitted_head("avg", feature_size=100)
     cells = vgg16.VGG16().apply({"params": params}, vgg16.normalise(jnp.asarray(photos), "caffe"))
     logit = reference_logit(fitted, np.asarray(cells))
-    run = session(export.build(params, "caffe", fitted, {}))
+    run = session(graph.build(params, "caffe", fitted, {}))
     probability, heatmap = run.run(["probability", "heatmap"], {"image": photos})
     assert ((sigmoid(logit) > 0.01) & (sigmoid(logit) < 0.99)).all()
     np.testing.assert_allclose(probability[:, 1], sigmoid(logit), atol=1e-5)
@@ -145,14 +145,14 @@ def test_the_whole_graph_agrees_with_the_flax_module_in_any_batch(params: vgg16.
 def test_small_probabilities_of_the_first_class_keep_their_digits(params: vgg16.Params) -> None:
     fitted = fitted_head("avg")
     output = {"kernel": np.zeros((512, 1), np.float32), "bias": np.float32([12.0])}
-    run = part(export.build(params, "torch", replace(fitted, params={"output": output}), {}), CELLS, "probability")
+    run = part(graph.build(params, "torch", replace(fitted, params={"output": output}), {}), CELLS, "probability")
     (found,) = run.run(None, {CELLS: np.zeros((1, 512, 7, 7), np.float32)})
     assert found[0, 0] == pytest.approx(1 / (1 + np.exp(12.0)), rel=1e-5)  # 1 - 0.99999386 in float32 is 0.1 % off
 
 
 @pytest.mark.parametrize("pool", ["avg+max", "none"])
 def test_the_model_keeps_the_contract(params: vgg16.Params, pool: str) -> None:
-    model = export.build(params, "torch", fitted_head(pool, (8,)), METADATA)
+    model = graph.build(params, "torch", fitted_head(pool, (8,)), METADATA)
     onnx.checker.check_model(model, full_check=True)
     assert model.ir_version == 8
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
@@ -167,7 +167,7 @@ def test_the_model_keeps_the_contract(params: vgg16.Params, pool: str) -> None:
 
 def test_heat_map_of_a_linear_head_on_averages_adds_up_to_the_logit(params: vgg16.Params) -> None:
     fitted = fitted_head("avg")
-    model = export.build(params, "torch", fitted, METADATA)
+    model = graph.build(params, "torch", fitted, METADATA)
     assert session(model).get_modelmeta().custom_metadata_map["heatmap"] == "class activation map"
     cells = np.random.default_rng(3).gamma(0.5, 2, (3, 7, 7, 512)).astype(np.float32)
     (heatmap,) = part(model, CELLS, "heatmap").run(None, {CELLS: cells.transpose(0, 3, 1, 2)})
@@ -187,7 +187,7 @@ def test_heat_map_is_the_gradient_times_the_cells(params: vgg16.Params, pool: st
     pooled = (lambda x: x.reshape(len(x), -1)) if pool == "none" else (lambda x: vgg16.pool_cells(x, pool))
     slopes = jax.grad(lambda x: head.logits(fitted.params, pooled(x)).sum())(jnp.asarray(cells))
     expected = 49 * (np.asarray(slopes, np.float64) * cells).sum(axis=-1)
-    (found,) = part(export.build(params, "torch", fitted, {}), CELLS, "heatmap").run(None, {CELLS: cells.transpose(0, 3, 1, 2)})
+    (found,) = part(graph.build(params, "torch", fitted, {}), CELLS, "heatmap").run(None, {CELLS: cells.transpose(0, 3, 1, 2)})
     assert found.shape == (3, 7, 7)
     assert np.ptp(expected) > 1e-2
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
@@ -301,7 +301,7 @@ def test_export_writes_a_file_that_stands_alone(exported: Exported, folder: Path
 def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
     exported: Exported, run: Path, weights_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = export.build
+    build = graph.build
 
     def tampered(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metadata: dict[str, str]) -> onnx.ModelProto:
         output = fitted.params["output"]
@@ -309,7 +309,7 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
         return build(params, mode, replace(fitted, params=shifted), metadata)
 
     (run / "model.onnx").write_bytes(b"the model of yesterday")
-    monkeypatch.setattr(export, "build", tampered)
+    monkeypatch.setattr(graph, "build", tampered)
     monkeypatch.setattr(export, "_expected", lambda *_: exported.jax)
     message = r"model\.onnx: expected JAX's probabilities within 0\.0001 .* on 2 photos of .*, found a difference of 0\.0"
     with pytest.raises(CatdogError, match=message):

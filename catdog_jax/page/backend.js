@@ -1,22 +1,30 @@
-// The server behind the page. Another backend replaces this file; it exports the same one function.
+// The server behind the page. Another backend takes this file's place; it exports the same two names.
+
+export const privacy = "Photos are sent to this server, and forgotten with the answer.";
 
 /**
  * @param {File} file
+ * @param {function(string)} say takes what is being done.
+ * @param {{max_bytes: ?number}} about what model.json says.
  * @returns {Promise<{classes: string[], probabilities: Object<string, number>, class: string, probability: number,
  *   heatmap: ?number[][]}>} the heat map is 7 x 7, each cell's share of the logit of the second class.
- * @throws {Error} with a message for the reader.
+ * @throws {Error} with a message for the reader; its `again` says whether it is worth another try.
  */
-export async function classify(file) {
-  const form = new FormData();
-  form.append("file", file, file.name || "photo");
+export async function classify(file, say, { max_bytes: most = Infinity }) {
+  const grouped = (number) => number.toLocaleString("en");
+  if (file.size > most) throw new Error(`expected at most ${grouped(most)} bytes, found ${grouped(file.size)}`);
+  say("Judging");
   let response;
   try {
-    response = await fetch("predict", { method: "POST", body: form });
+    response = await fetch("predict", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
   } catch {
-    throw new Error("The server does not answer. Try again in a moment.");
+    throw Object.assign(new Error("The server does not answer, or the file cannot be read."), { again: true });
   }
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok && !answer.predictions) throw new Error(answer.error || `The server answered ${response.status}.`);
+  if (!answer.predictions) {
+    const again = [408, 429, 500, 502, 503, 504].includes(response.status);
+    throw Object.assign(new Error(answer.error || `The server answered ${response.status}.`), { again });
+  }
   const [prediction] = answer.predictions;
   if (prediction.error) throw new Error(prediction.error);
   return { classes: answer.classes, heatmap: null, ...prediction };

@@ -1,10 +1,14 @@
-import { classify } from "./backend.js";
+import { classify, privacy } from "./backend.js";
 
 const LEAST_SCALE = 12.25; // as in heatmaps.py, whose overlays look like these
+const HEAT_SIDE = 448; // pixels of a heat map's longer side
 const MAX_AT_ONCE = 2;
 const at = (id) => document.getElementById(id);
+const model = fetch("model.json").then((answer) => answer.json()).catch(() => ({})); // no names, but verdicts all the same
 const waiting = [];
 let running = 0;
+let cards = [];
+let names = []; // of the classes, once they are known
 
 function make(tag, className, text = "") {
   const element = document.createElement(tag);
@@ -13,75 +17,175 @@ function make(tag, className, text = "") {
   return element;
 }
 
-function paint(canvas, cells, sign) {
-  canvas.width = canvas.height = 7;
-  const context = canvas.getContext("2d");
-  const pixels = context.createImageData(7, 7);
+/** One photo on the page, in the states waiting, working, judged and failed. */
+class Card {
+  constructor(file) {
+    this.file = file;
+    this.outcome = ""; // how the summary counts it, once there is a verdict or none to be had
+    this.item = make("li", "");
+    this.photo = make("div", "photo");
+    this.image = make("img", "");
+    this.verdict = make("div", "verdict");
+    this.meter = make("div", "meter");
+    this.remark = make("div", "remark");
+    this.caption = make("figcaption", "");
+    const name = make("div", "name", file.name || "pasted photo");
+    name.title = name.textContent;
+    this.meter.append(make("i", ""));
+    this.caption.append(this.verdict, this.meter, this.remark, name);
+    const figure = make("figure", "");
+    figure.append(this.photo, this.caption);
+    this.item.append(figure);
+    this.show(name.textContent);
+  }
+
+  show(name) {
+    Object.assign(this.image, { alt: name, loading: "lazy", decoding: "async", src: URL.createObjectURL(this.file) });
+    this.shown = new Promise((resolve) => { this.image.onload = resolve; }); // once it is scrolled to
+    this.image.onerror = () => {
+      this.image.remove();
+      this.photo.dataset.missing = "No preview";
+    };
+    this.photo.append(this.image);
+    this.say("Waiting", "waiting");
+  }
+
+  /** What is being done. */
+  say(text, state = "") {
+    this.item.className = state;
+    this.item.setAttribute("aria-busy", "true");
+    this.verdict.textContent = text;
+    this.remark.textContent = "";
+    this.meter.hidden = false;
+  }
+
+  settle(outcome, state, texts, remark) {
+    this.outcome = outcome;
+    this.item.className = state;
+    this.item.removeAttribute("aria-busy");
+    this.verdict.replaceChildren(...texts.map((text, i) => make("span", i ? "share" : "", text)));
+    this.remark.textContent = remark;
+  }
+
+  judged(answer, { abstain_below: least = 0 }) {
+    const { class: name, probability, heatmap } = answer;
+    names = answer.classes;
+    const second = name === names[1];
+    const unsure = probability < least;
+    const state = unsure ? "unsure" : second ? "second" : "first";
+    const remark = unsure ? `Rather ${name}. Below ${percent(least)} it does not decide.` : "";
+    this.settle(unsure ? "unsure" : name, state, [unsure ? "Unsure" : name, percent(probability)], remark);
+    this.meter.firstChild.style.width = `${100 * probability}%`;
+    if (!heatmap) return;
+    at("toggle").hidden = false; // there is nothing to switch while no model has shown its evidence
+    this.shown.then(() => this.photo.append(paint(heatmap, second ? 1 : -1, this.image)));
+  }
+
+  failed(error) {
+    this.settle("not judged", "failed", ["Not judged"], error.message);
+    this.meter.hidden = true;
+    if (!error.again) return;
+    const retry = make("button", "", "Try again");
+    retry.addEventListener("click", () => {
+      retry.remove();
+      this.outcome = "";
+      this.say("Waiting", "waiting");
+      enqueue([this]);
+      at("files").focus();
+    });
+    this.caption.append(retry);
+  }
+}
+
+function percent(share) {
+  return share >= 0.9995 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`;
+}
+
+/** The heat map in the shape of the photo, so that the same `object-fit` puts it over the photo. */
+function paint(cells, sign, { naturalWidth: width, naturalHeight: height }) {
+  const small = new OffscreenCanvas(7, 7);
+  const pixels = new ImageData(7, 7);
   const top = Math.max(LEAST_SCALE, ...cells.flat().map(Math.abs));
   cells.flat().forEach((cell, i) => {
     const strength = Math.max(0, sign * cell) / top;
     pixels.data.set([255, Math.round(200 - 160 * strength), 0, Math.round(165 * strength)], 4 * i);
   });
-  context.putImageData(pixels, 0, 0);
+  small.getContext("2d").putImageData(pixels, 0, 0);
+  const canvas = make("canvas", "");
+  const scale = HEAT_SIDE / Math.max(width, height);
+  canvas.width = Math.max(1, Math.round(width * scale));
+  canvas.height = Math.max(1, Math.round(height * scale));
+  canvas.setAttribute("aria-hidden", "true");
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+  return canvas;
 }
 
-function add(file) {
-  const item = make("li", "");
-  const figure = make("figure", "");
-  const photo = make("div", "photo");
-  const caption = make("figcaption", "");
-  const image = make("img", "");
-  image.alt = file.name || "pasted photo";
-  image.src = URL.createObjectURL(file);
-  image.onload = () => URL.revokeObjectURL(image.src);
-  image.onerror = () => { URL.revokeObjectURL(image.src); photo.remove(); };
-  photo.append(image);
-  caption.append(make("span", "verdict", "Waiting …"), make("span", "name", file.name));
-  figure.append(photo, caption);
-  item.append(figure);
-  item.setAttribute("aria-busy", "true");
-  at("results").prepend(item);
-  waiting.push({ file, item, photo, verdict: caption.firstChild });
-}
-
-async function judge({ file, item, photo, verdict }) {
+async function judge(card) {
   try {
-    const answer = await classify(file);
-    verdict.textContent = `${answer.class}, ${(100 * answer.probability).toFixed(1)} %`;
-    if (answer.heatmap) {
-      at("toggle").hidden = false; // there is nothing to switch while no model has shown its evidence
-      const canvas = make("canvas", "");
-      canvas.setAttribute("aria-hidden", "true");
-      paint(canvas, answer.heatmap, answer.class === answer.classes[1] ? 1 : -1);
-      photo.append(canvas);
-    }
+    const about = await model;
+    card.judged(await classify(card.file, (text) => card.say(text), about), about);
   } catch (error) {
-    verdict.classList.add("error");
-    verdict.textContent = error.message;
+    card.failed(error);
   }
-  item.removeAttribute("aria-busy");
-  at("status").textContent = `${file.name || "Pasted photo"}: ${verdict.textContent}`;
+}
+
+function summary() {
+  const parts = [...names, "unsure", "not judged", "to go"].flatMap((word) => {
+    const count = cards.filter(({ outcome }) => (outcome || "to go") === word).length;
+    return count ? [`${count} ${word}`] : [];
+  });
+  const total = `${cards.length} ${cards.length === 1 ? "photo" : "photos"}`;
+  at("tray").hidden = !cards.length;
+  at("status").textContent = cards.length ? `${total}: ${parts.join(", ")}` : "";
 }
 
 function next() {
   while (running < MAX_AT_ONCE && waiting.length) {
     running += 1;
-    judge(waiting.shift()).finally(() => { running -= 1; next(); });
+    judge(waiting.shift()).finally(() => { running -= 1; summary(); next(); });
   }
 }
 
-function take(files) {
-  [...files].forEach(add);
+function enqueue(added) {
+  waiting.push(...added);
+  summary();
   next();
 }
 
+function take(files) {
+  const added = [...files].map((file) => new Card(file));
+  cards = [...added, ...cards];
+  at("results").prepend(...added.map((card) => card.item));
+  enqueue(added);
+}
+
+function clear() {
+  waiting.length = 0;
+  for (const card of cards) URL.revokeObjectURL(card.image.src);
+  cards = [];
+  at("results").replaceChildren();
+  summary();
+  at("files").focus();
+}
+
+at("privacy").textContent = privacy;
+at("privacy").className = "";
 at("files").addEventListener("change", (event) => { take(event.target.files); event.target.value = ""; });
 at("heat").addEventListener("change", (event) => at("results").classList.toggle("cold", !event.target.checked));
+at("clear").addEventListener("click", clear);
 addEventListener("paste", (event) => take(event.clipboardData.files));
-addEventListener("dragover", (event) => { event.preventDefault(); at("drop").classList.add("over"); });
-addEventListener("dragleave", () => at("drop").classList.remove("over"));
+addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
 addEventListener("drop", (event) => {
   event.preventDefault();
-  at("drop").classList.remove("over");
+  document.body.classList.remove("over");
   take(event.dataTransfer.files);
+});
+model.then(({ classes = [] }) => {
+  if (!classes.length) return;
+  names = classes;
+  at("title").textContent = `${names.join(" or ")}?`;
+  document.title = `catdog: ${at("title").textContent}`;
 });

@@ -16,7 +16,7 @@ from test_commits import record
 from test_predict import tiny_model
 from test_variants import network, photos
 
-from catdog_jax import export, head, screening, variants, vgg16
+from catdog_jax import graph, head, screening, variants, vgg16
 from catdog_jax.errors import CatdogError
 from catdog_jax.predict import Predictor
 
@@ -260,7 +260,7 @@ def test_every_export_passes(pool, hidden):
     params = {
         name: {"kernel": np.zeros(shape, np.float32), "bias": np.zeros(shape[3], np.float32)} for name, shape in shapes.items()
     }
-    model = export.build(params, "torch", fitted(pool, hidden), {}).SerializeToString()
+    model = graph.build(params, "torch", fitted(pool, hidden), {}).SerializeToString()
     start = time.perf_counter()
     screening.screen(model)
     assert time.perf_counter() - start < 0.05  # seconds, for 59 MB

@@ -1,0 +1,138 @@
+"""The folder of `catdog export --web`: what is in it, and what is refused."""
+
+import json
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+
+import browser
+import pytest
+from test_predict import METADATA, tiny_model
+
+from catdog_jax import export, web
+from catdog_jax.config import ExportConfig
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.predict import Predictor
+
+PUBLISHED = Path(__file__).parents[1] / "artifacts" / "default" / "model-int8.onnx"
+PAGE = Path(web.__file__).with_name("page")
+SAME = ("index.html", "page.css", "page.js")  # as the server's
+
+runtime = pytest.fixture(scope="module")(browser.runtime)
+
+
+@pytest.fixture(scope="module")
+def folder(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("web") / "site"
+    export.export(ExportConfig(model=PUBLISHED, web=site, web_runtime=runtime))
+    return site
+
+
+# The folder
+
+
+def test_the_page_is_the_servers_with_another_backend(folder: Path) -> None:
+    assert all((folder / name).read_bytes() == (PAGE / name).read_bytes() for name in SAME)
+    assert (folder / "backend.js").read_bytes() == (PAGE / "web" / "backend.js").read_bytes()
+    exported = [re.findall(r"^export (?:async )?\w+ (\w+)", (PAGE / at / "backend.js").read_text(), re.M) for at in ("", "web")]
+    assert exported[0] == exported[1] == ["privacy", "classify"]
+    assert (folder / "model.onnx").read_bytes() == PUBLISHED.read_bytes()
+    about = json.loads((folder / "model.json").read_text())
+    predictor = Predictor(PUBLISHED)
+    assert (about["classes"], about["abstain_below"]) == (list(predictor.classes), predictor.abstain_below)
+    assert about["abstain_below"] > 0.5
+    assert set(about["licences"]) == {"code", "weights", "runtime"}
+
+
+def test_no_file_of_the_page_names_another_host() -> None:
+    for file in PAGE.rglob("*.*"):
+        assert set(re.findall(r"https?://[^'\"\s]+", file.read_text())) <= {"http://www.w3.org/2000/svg"}, file
+
+
+def test_a_folder_of_an_earlier_run_is_replaced_and_one_of_other_origin_is_not(runtime: Path, tmp_path: Path) -> None:
+    model = tiny_model().SerializeToString()
+    web.write(tmp_path / "site", model, runtime)
+    web.check(tmp_path / "site", runtime)
+    web.write(tmp_path / "site", model, runtime)
+    (tmp_path / "site" / "index.html").write_text("mine")
+    for act in (lambda: web.check(tmp_path / "site", runtime), lambda: web.write(tmp_path / "site", model, runtime)):
+        with pytest.raises(
+            CatdogError, match=r"site: expected an empty folder .* found index\.html of other origin\. .* --web"
+        ):
+            act()
+    assert (tmp_path / "site" / "index.html").read_text() == "mine"
+
+
+def test_a_model_that_says_little_of_itself_is_taken() -> None:
+    assert web.about(tiny_model().SerializeToString())["abstain_below"] == 0
+    odd = tiny_model(metadata=METADATA | {"head": '{"abstain_below": "often"}'})
+    assert web.about(odd.SerializeToString())["abstain_below"] == 0
+
+
+def test_an_exported_model_needs_a_folder_and_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--model: expected a folder .* --web or --triton"):
+        export.export(ExportConfig(model=PUBLISHED))
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    with pytest.raises(CatdogError, match=r"no\.onnx: expected an ONNX model"):
+        export.export(ExportConfig(model=tmp_path / "no.onnx", triton=tmp_path / "models"))
+    export.export(ExportConfig(model=PUBLISHED, triton=tmp_path / "models"))
+    assert (tmp_path / "models" / "catdog" / "1" / "model.onnx").read_bytes() == PUBLISHED.read_bytes()
+
+
+# The runtime
+
+
+def npm(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
+    """A cache, and an npm that runs `code` in its place."""
+    monkeypatch.setenv("CATDOG_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+    (folder / "bin").mkdir()
+    script = folder / "bin" / "npm"
+    script.write_text(f"#!{sys.executable}\nimport sys\n{code}")
+    script.chmod(script.stat().st_mode | stat.S_IEXEC)
+    return folder / "cache"
+
+
+def test_without_npm_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = npm(tmp_path, monkeypatch, "")
+    os.remove(tmp_path / "bin" / "npm")
+    with pytest.raises(
+        CatdogError, match=r"^--web: expected npm .* found none\. Install Node\.js\. Or name .*\.tgz, with --web-r"
+    ):
+        web.check(tmp_path / "site")
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("sys.exit('npm error code ENOTFOUND\\nnpm error no such host')", "code ENOTFOUND no such host"),
+        ("sys.exit(7)", "status 7"),
+        ("", "status 0"),
+        (f"open('{web.PACKAGE}-{web.VERSION}.tgz', 'w').close(); sys.exit(1)", "status 1"),
+    ],
+)
+def test_what_npm_cannot_fetch_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, found: str) -> None:
+    cache = npm(tmp_path, monkeypatch, code)
+    with pytest.raises(CatdogError, match=rf"^npm pack {web.PACKAGE}@{web.VERSION}: expected a file, found: {found}\. Or name"):
+        web.check(tmp_path / "site")
+    assert list(cache.iterdir()) == []
+
+
+def test_another_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = npm(tmp_path, monkeypatch, f"open('{web.PACKAGE}-{web.VERSION}.tgz', 'w').write('not it')")
+    refused = r"\.tgz: expected onnxruntime-web .* with sha512-\S+, found sha512-\S+\. "
+    with pytest.raises(CatdogError, match=f"{refused}It was removed; check npm's registry"):
+        web.check(tmp_path / "site")
+    assert list(cache.iterdir()) == []
+    (cache / f"{web.PACKAGE}-{web.VERSION}.tgz").write_bytes(b"damaged since")
+    with pytest.raises(CatdogError, match=f"{refused}Delete it and run again"):
+        web.check(tmp_path / "site")
+    (tmp_path / "mine.tgz").write_bytes(b"not it either")
+    with pytest.raises(CatdogError, match=f"mine{refused}Name the file of that version with --web-runtime"):
+        web.check(tmp_path / "site", tmp_path / "mine.tgz")
+    with pytest.raises(CatdogError, match=r"none\.tgz: expected onnxruntime-web .*, found: No such file"):
+        web.check(tmp_path / "site", tmp_path / "none.tgz")
+    assert not (tmp_path / "site").exists()
