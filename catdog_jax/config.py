@@ -246,6 +246,8 @@ class ServeConfig:
     """Bytes a request at most."""
     max_files: int = 16
     """Photos a request at most."""
+    header_timeout: float = 10.0
+    """Seconds in which the headers of a request must arrive, and in which an answer must be taken."""
     body_timeout: float = 20.0
     """Seconds in which the body of a request must arrive."""
     request_timeout: float = 30.0

@@ -154,7 +154,8 @@ ORDER = (
     *("pickles", "checkpoints", "weights", "cache", "shares", "features", "head", "calibration"),
     *("fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train", "report", "heatmaps"),
     *("listing", "screening", "predict", "judging", "evaluate"),
-    *("protocol", "batcher", "serve", "triton", "variants", "export", "pipeline", "verify", "doctor", "cli", "__main__"),
+    *("protocol", "openapi", "batcher", "connection", "serve"),
+    *("triton", "variants", "export", "pipeline", "verify", "doctor", "cli", "__main__"),
 )
 
 
