@@ -55,7 +55,8 @@ def serve(config: ServeConfig) -> int:
     """
     _check_settings(config)
     model = find_model(config.model)
-    predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads)
+    # Decoders and clients need the cores too: where threads spin, a photo costs up to a third more of their time
+    predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads, spin=False)
     with _bound(config.host, config.port) as listener:
         host, port = listener.getsockname()[:2]
         console.print(f"serving {model} at http://{f'[{host}]' if ':' in host else host}:{port}/", soft_wrap=True)
