@@ -239,7 +239,7 @@ class ServeConfig:
     batch_size: int = 8
     """Photos that are computed at once at most."""
     batch_wait: float = 0.003
-    """Seconds that a batch waits for more photos."""
+    """Seconds that a batch waits for photos that are on their way."""
     queue: int = 32
     """Requests, and photos, that may wait at most; more get the status 503."""
     max_body: int = 2**24

@@ -20,6 +20,7 @@ def bounded(seconds: float) -> type[H11Protocol]:
 class _Connection(H11Protocol):
     seconds: float
     _timer: asyncio.TimerHandle | None = None
+    _deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -28,6 +29,10 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._deaf:
+            super().data_received(data)
 
     def on_response_complete(self) -> None:
         self._begin()  # first: a request that waits behind this one is taken up in there
@@ -58,9 +63,9 @@ class _Connection(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _too_late(self) -> None:
-        if self._idle() and self.conn.our_state is h11.IDLE and self.conn.trailing_data[0] and not self.transport.is_closing():
+        waiting = self.conn.our_state is h11.IDLE and not self.transport.is_closing()
+        if self._idle() and waiting and self.conn.trailing_data[0]:
             self._refuse(408, f"headers: expected all of them within {self.seconds:g} s, found a part.")
-            self._begin()  # for the client to take this
         elif self._idle() or self.flow.write_paused:
             self.transport.abort()  # where closing would wait until the client takes what is written
 
@@ -70,4 +75,9 @@ class _Connection(H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else an answer is on its way
             for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        if not self._idle() or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._deaf = True  # to what still comes: a system that closes on it takes the answer back
+        self.transport.write_eof()
+        self._begin()

@@ -141,7 +141,9 @@ class _Service:
             raise _busy(f"expected at most {self._config.queue} requests at once, found more. Try again in a moment.", _CLOSE)
         self._in_flight += 1
         try:
-            yield await self._body(request)
+            with self._batcher.coming():
+                body = await self._body(request)
+            yield body
         except Busy as error:
             raise _busy(str(error), {}) from None
         finally:
@@ -191,7 +193,8 @@ class _Service:
         return {**named, **verdict(self._predictor.classes, probabilities), **cells}
 
     async def _decoded(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
+        with self._batcher.coming():
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
     @contextlib.asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:

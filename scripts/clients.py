@@ -71,10 +71,15 @@ def tensor(pixels: np.ndarray, **changes: Any) -> bytes:
 
 
 class Client:
-    """A client that keeps its connection, as programs do, and opens another where the server closed it."""
+    """A client that keeps its connection, as programs do, and opens another where the server closed it.
+
+    Attributes:
+      again: requests that were sent again because the server closed an idle connection just then.
+    """
 
     def __init__(self, address: Address):
         self._address = address
+        self.again = 0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, data: bytes) -> Answer:
@@ -83,16 +88,18 @@ class Client:
         Raises:
           OSError: the server went away, or did not answer within `PATIENCE`.
         """
+        kept = self._streams is not None
         try:
             async with asyncio.timeout(PATIENCE):
-                if self._streams and self._streams[0].at_eof():  # the server does not keep idle connections
-                    self.close()
                 self._streams = self._streams or await asyncio.open_connection(*self._address)
                 self._streams[1].write(data)
                 return await self._answer(self._streams[0])
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            if not kept or not isinstance(error, ConnectionError):
+                raise
+        self.again += 1
+        return await self.ask(data)
 
     async def _answer(self, reader: asyncio.StreamReader) -> Answer:
         status, head, body = await read_answer(reader)

@@ -210,7 +210,8 @@ def main(config: LoadConfig, command: str) -> int:
         shown = throughput_table(rows)
     console.print(shown)
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
-    machine = {"processor": processor(), "cores": os.cpu_count(), "load average before": busy, "versions": versions}
+    load = {"before": busy, "after": os.getloadavg()[0]}  # above the cores, other work took a part of the machine
+    machine = {"processor": processor(), "cores": os.cpu_count(), "load average": load, "versions": versions}
     described = {
         "command": command,
         "machine": machine,

@@ -151,6 +151,7 @@ class Soak:
         self.outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         self.wrong: list[str] = []
         self.deviation = 0.0
+        self.again = 0
         self.resident: list[int | None] = []
 
     async def run(self, count: int, share: float, clients: int, progress: Progress, task: TaskID) -> None:
@@ -161,19 +162,20 @@ class Soak:
         async def client() -> None:
             connection = Client(self._server.address)
             for number in order:
+                kind = self._random.choice(self._kinds) if self._random.random() < share else None
                 try:
-                    await (self._harm() if self._random.random() < share else self._good(connection))
+                    await (self._harm(kind) if kind else self._good(connection))
                 except OSError as error:
-                    self._miss(f"{type(error).__name__} {error}")
+                    self._miss(f"{kind.name if kind else 'good'}: {type(error).__name__} {error}")
                 progress.advance(task)
                 if number in marks:
                     self.resident.append(memory(self._server, "VmRSS"))
             connection.close()
+            self.again += connection.again
 
         await asyncio.gather(*(client() for _ in range(clients)))
 
-    async def _harm(self) -> None:
-        kind = self._random.choice(self._kinds)
+    async def _harm(self, kind: Hostile) -> None:
         found = await attack(self._server.address, kind, self._random.choice(self._photos).data)
         self.outcomes[kind.name][str(found)] += 1
         if found != kind.due:
@@ -228,6 +230,7 @@ def soak(server: Server, photos: Sequence[Photo], count: int, share: float, clie
         "seconds": took,
         "outcomes": {name: dict(counts) for name, counts in sorted(found.outcomes.items())},
         "not as expected": {"count": len(wrong), "first": wrong[:9]},
+        "sent again on a new connection": found.again,
         "largest deviation of a probability": found.deviation,
         "resident MB": {"before": before, "on the way": found.resident, "peak": memory(server, "VmHWM")},
     }

@@ -204,15 +204,25 @@ def test_no_http(server):
 # A server that has much to do
 
 
+def test_a_lone_photo_waits_for_nobody(model):
+    with started(model, "--batch-wait", "60") as url:
+        for body, headers in (
+            (photo(140), {}),
+            (multipart(photo(1), photo(2)), {"content_type": "multipart/form-data; boundary=B"}),
+        ):
+            assert ask(f"{url}/predict", body, **headers)[0] == 200
+
+
 def test_a_full_queue_is_told_and_what_is_in_flight_is_answered_before_the_end(model):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        with started(model, "--queue", "2", "--max-files", "2", "--batch-wait", "3") as url:  # a batch is long in coming
-            waiting = [pool.submit(ask, f"{url}/predict", photo(grey)) for grey in (100, 160)]
-            while b"catdog_requests_in_flight 2" not in ask(f"{url}/metrics")[1]:
+        with started(model, "--queue", "3", "--batch-wait", "3") as url, connected(url) as slow:
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
+            waiting = [pool.submit(ask, f"{url}/predict", photo(grey)) for grey in (100, 160)]  # for the slow one's photo
+            while b"catdog_requests_in_flight 3" not in ask(f"{url}/metrics")[1]:
                 time.sleep(0.01)
             status, body, headers = ask(f"{url}/predict", photo(100))
             assert (status, headers["retry-after"]) == (503, "1")
-            assert json.loads(body)["error"].startswith("expected at most 2 requests at once, found more.")
+            assert json.loads(body)["error"].startswith("expected at most 3 requests at once, found more.")
             assert [ask(url + path)[0] for path in ("/v2/health/ready", "/v2/health/live")] == [200, 200]
             assert not any(one.done() for one in waiting)
         answers = [one.result() for one in waiting]
