@@ -1,7 +1,8 @@
 """A bounded micro-batcher: photos that wait at the same time are computed at once, on one worker thread."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -26,12 +27,22 @@ class Batcher:
           model: uint8 [N, 224, 224, 3] -> float32 [N, 2] and [N, 7, 7] or None. It is called by one thread only.
           size: photos a batch at most.
           queue: photos that may wait at most.
-          wait: seconds that a batch waits for more photos once it has one.
+          wait: seconds that a batch waits for those that are `coming`, once it has a photo.
         """
         self._model, self._size, self._wait = model, size, wait
         self._queue: asyncio.Queue[tuple[np.ndarray, asyncio.Future[Answer]]] = asyncio.Queue(queue)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task[None] | None = None
+        self._coming = 0
+
+    @contextlib.contextmanager
+    def coming(self) -> Iterator[None]:
+        """While a photo is on its way here; a batch does not wait where none is."""
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
 
     def start(self) -> None:
         """Begins to take photos from the queue."""
@@ -71,7 +82,7 @@ class Batcher:
         batch = [await self._queue.get()]
         try:
             async with asyncio.timeout(self._wait):
-                while len(batch) < self._size:
+                while len(batch) < self._size and (self._coming or not self._queue.empty()):
                     batch.append(await self._queue.get())
         except TimeoutError:
             pass

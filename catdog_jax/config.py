@@ -261,13 +261,15 @@ class ServeConfig:
     batch_size: int = 8
     """Photos that are computed at once at most."""
     batch_wait: float = 0.003
-    """Seconds that a batch waits for more photos."""
+    """Seconds that a batch waits for photos that are on their way."""
     queue: int = 32
     """Requests, and photos, that may wait at most; more get the status 503."""
     max_body: int = 2**24
     """Bytes a request at most."""
     max_files: int = 16
     """Photos a request at most."""
+    header_timeout: float = 10.0
+    """Seconds in which the headers of a request must arrive, and in which an answer must be taken."""
     body_timeout: float = 20.0
     """Seconds in which the body of a request must arrive."""
     request_timeout: float = 30.0

@@ -1,16 +1,20 @@
 """The Open Inference Protocol v2 in JSON: the one tensor that the model takes, checked, and the tensors that it answers."""
 
+import itertools
 import json
 import math
 from typing import Any
 
 import numpy as np
 
-from catdog_jax import images
+from catdog_jax import __version__, images
 from catdog_jax.errors import CatdogError
 
 MODEL = "catdog"
-INPUT = {"name": "image", "datatype": "UINT8", "shape": [-1, images.SIZE, images.SIZE, 3]}
+PATH = f"/v2/models/{MODEL}"
+HEALTH = ("/v2/health/live", "/v2/health/ready", f"{PATH}/ready")
+SERVER = {"name": "catdog_jax", "version": __version__, "extensions": []}
+INPUT: dict[str, Any] = {"name": "image", "datatype": "UINT8", "shape": [-1, images.SIZE, images.SIZE, 3]}
 OUTPUTS = {"probability": (2,), "heatmap": (7, 7)}
 
 
@@ -18,18 +22,20 @@ class ProtocolError(CatdogError):
     """A request that is not of the protocol, or not for this model. The message says what was expected and found."""
 
 
-def decode_request(body: bytes, max_photos: int) -> tuple[str | None, np.ndarray, list[str]]:
+def decode_request(body: bytes, max_photos: int, heatmaps: bool) -> tuple[str | None, np.ndarray, list[str]]:
     """Reads an inference request.
 
     Args:
       body: the JSON text.
       max_photos: photos a request may hold.
+      heatmaps: whether the model has heat maps.
 
     Returns:
       The request's id, uint8 [N, 224, 224, 3], and the names of the outputs that are asked for (all where none are named).
 
     Raises:
-      ProtocolError: it is not JSON, or the tensor's name, datatype, shape or data are not those of the model.
+      ProtocolError: it is not JSON, or the tensor's name, datatype, shape or data are not those of the model, or an output
+        is asked for that the model does not have, or one twice.
     """
     try:
         request = json.loads(body)
@@ -40,7 +46,7 @@ def decode_request(body: bytes, max_photos: int) -> tuple[str | None, np.ndarray
             photos = _tensor(tensor, max_photos)
         case _:
             raise ProtocolError("inputs: expected a list of one tensor named 'image', found something else.")
-    return _identity(request.get("id")), photos, _outputs(request.get("outputs"))
+    return _identity(request.get("id")), photos, _outputs(request.get("outputs"), _given(heatmaps))
 
 
 def encode_response(
@@ -57,11 +63,7 @@ def encode_response(
 
 def model_metadata(heatmaps: bool) -> dict[str, Any]:
     """What `/v2/models/catdog` answers."""
-    outputs = [
-        {"name": name, "datatype": "FP32", "shape": [-1, *shape]}
-        for name, shape in OUTPUTS.items()
-        if heatmaps or name != "heatmap"
-    ]
+    outputs = [{"name": name, "datatype": "FP32", "shape": [-1, *OUTPUTS[name]]} for name in _given(heatmaps)]
     return {"name": MODEL, "platform": "onnxruntime_onnx", "inputs": [INPUT], "outputs": outputs}
 
 
@@ -71,14 +73,16 @@ def _identity(found: Any) -> str | None:
     raise ProtocolError(f"id: expected a string, found {type(found).__name__}.")
 
 
-def _outputs(found: Any) -> list[str]:
-    if not found:
-        return list(OUTPUTS)
-    names = (
-        [output.get("name") if isinstance(output, dict) else None for output in found] if isinstance(found, list) else [None]
-    )
-    if not all(isinstance(name, str) and name in OUTPUTS for name in names):
-        raise ProtocolError(f"outputs: expected objects named {' or '.join(OUTPUTS)}, found {str(names)[:100]}.")
+def _given(heatmaps: bool) -> list[str]:
+    return [name for name in OUTPUTS if heatmaps or name != "heatmap"]
+
+
+def _outputs(found: Any, given: list[str]) -> list[str]:
+    if found is None or found == []:
+        return given
+    names = [one.get("name") if isinstance(one, dict) else None for one in found] if isinstance(found, list) else [None]
+    if not all(isinstance(name, str) and name in given for name in names) or len(set(names)) < len(names):
+        raise ProtocolError(f"outputs: expected objects named {' or '.join(given)}, each once, found {str(names[:9])[:100]}.")
     return [str(name) for name in names]
 
 
@@ -93,11 +97,22 @@ def _tensor(tensor: dict[str, Any], max_photos: int) -> np.ndarray:
             pass
         case _:
             raise ProtocolError(f"inputs[0].shape: expected {expected}, found {str(shape)[:100]}.")
-    try:
-        data = np.asarray(tensor.get("data"))
-    except (ValueError, OverflowError, RecursionError):
-        data = np.empty(0)
-    size = math.prod(shape)
-    if data.dtype.kind != "i" or data.size != size or data.min() < 0 or data.max() > 255:
+    data, size = _flat(tensor.get("data")), math.prod(shape)
+    if data is None or len(data) != size:
         raise ProtocolError(f"inputs[0].data: expected {size:,} whole numbers from 0 to 255, found other data.")
-    return data.astype(np.uint8).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _flat(data: Any) -> bytes | None:
+    """Whole numbers from 0 to 255, in a list or in evenly nested ones; None for anything else.
+
+    NumPy is not asked: of texts it would make an array with room for the longest in each place, which is a bomb.
+    """
+    while isinstance(data, list) and {*map(type, data)} == {list} and len({*map(len, data)}) == 1:
+        data = list(itertools.chain.from_iterable(data))
+    if not isinstance(data, list) or {*map(type, data)} != {int}:
+        return None
+    try:
+        return bytes(data)
+    except ValueError:
+        return None

@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from catdog_jax import __version__, images, protocol
+from catdog_jax import connection, images, openapi, protocol
 from catdog_jax.batcher import Batcher, Busy
 from catdog_jax.config import ServeConfig
 from catdog_jax.console import console
@@ -39,7 +39,8 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-_CLOSE = {"connection": "close"}  # the rest of the body is not waited for
+_CLOSE = {"connection": "close"}  # of an answer before the end of the body
+_LINGER = 2.0  # seconds that the rest of such a body is thrown away, because a system that closes on it takes the answer back
 
 
 def serve(config: ServeConfig) -> int:
@@ -54,14 +55,17 @@ def serve(config: ServeConfig) -> int:
     """
     _check_settings(config)
     model = find_model(config.model)
-    predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads)
+    # Decoders and clients need the cores too: where threads spin, a photo costs up to a third more of their time
+    predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads, spin=False)
     with _bound(config.host, config.port) as listener:
         host, port = listener.getsockname()[:2]
         console.print(f"serving {model} at http://{f'[{host}]' if ':' in host else host}:{port}/", soft_wrap=True)
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has drained
         settings = uvicorn.Config(
             application(predictor, config),
-            log_level="warning",
+            http=connection.bounded(config.header_timeout),
+            ws="none",
+            log_level="error",  # strangers cannot fill the log
             timeout_graceful_shutdown=int(config.body_timeout + config.request_timeout) + 1,
             server_header=False,
         )
@@ -72,15 +76,16 @@ def serve(config: ServeConfig) -> int:
 def application(predictor: Predictor, config: ServeConfig) -> Starlette:
     """The ASGI application of one model."""
     service = _Service(predictor, config)
-    model = f"/v2/models/{protocol.MODEL}"
+    described = openapi.document(config, predictor.classes, heatmaps=predictor.explains, assets=_PAGE)
     routes = [
         *(Route(path, _asset(name)) for path, name in _PAGE.items()),
         Route("/model.json", lambda _: JSONResponse(_about(predictor, config))),
         Route("/predict", service.predict, methods=["POST"]),
-        *(Route(path, _ready) for path in ("/v2/health/live", "/v2/health/ready", f"{model}/ready")),
-        Route("/v2", lambda _: JSONResponse({"name": "catdog_jax", "version": __version__, "extensions": []})),
-        Route(model, lambda _: JSONResponse(protocol.model_metadata(predictor.explains))),
-        Route(f"{model}/infer", service.infer, methods=["POST"]),
+        *(Route(path, _json({"ready": True})) for path in protocol.HEALTH),
+        Route("/v2", _json(protocol.SERVER)),
+        Route(protocol.PATH, _json(protocol.model_metadata(predictor.explains))),
+        Route(f"{protocol.PATH}/infer", service.infer, methods=["POST"]),
+        Route("/openapi.json", _json(described)),
         Route("/metrics", lambda _: PlainTextResponse(service.metrics())),
     ]
     handlers: dict[Any, Callable[[Request, Any], Response]] = {HTTPException: _on_http_error, Exception: _on_crash}
@@ -116,7 +121,8 @@ class _Service:
     async def infer(self, request: Request) -> Response:
         async with self._admitted(request) as body, self._in_time():
             try:
-                identity, photos, wanted = await self._decoded(protocol.decode_request, body, self._config.max_files)
+                limits = self._config.max_files, self._predictor.explains
+                identity, photos, wanted = await self._decoded(protocol.decode_request, body, *limits)
             except protocol.ProtocolError as error:
                 raise HTTPException(400, str(error)) from None
             answers = [_raised(a) for a in await asyncio.gather(*map(self._batcher, photos), return_exceptions=True)]
@@ -133,22 +139,27 @@ class _Service:
     async def _admitted(self, request: Request) -> AsyncIterator[bytes]:
         """The body of a request, if there is room for one more; this bounds the memory by queue × max_body."""
         if self._in_flight >= self._config.queue:
-            raise _busy(f"expected at most {self._config.queue} requests at once, found more. Try again in a moment.")
+            raise _busy(f"expected at most {self._config.queue} requests at once, found more. Try again in a moment.", _CLOSE)
         self._in_flight += 1
         try:
-            yield await self._body(request)
+            with self._batcher.coming():
+                body = await self._body(request)
+            yield body
         except Busy as error:
-            raise _busy(str(error)) from None
+            raise _busy(str(error), {}) from None
         finally:
             self._in_flight -= 1
 
     async def _body(self, request: Request) -> bytes:
         limit, body = self._config.max_body, bytearray()
+        too_large = HTTPException(413, f"body: expected at most {limit:,} bytes, found more.", _CLOSE)
+        if int(request.headers.get("content-length", 0)) > limit:
+            raise too_large
         try:
             async with asyncio.timeout(self._config.body_timeout):
                 async for chunk in request.stream():
                     if len(body) + len(chunk) > limit:
-                        raise HTTPException(413, f"body: expected at most {limit:,} bytes, found more.", _CLOSE)
+                        raise too_large
                     body += chunk
         except TimeoutError:
             message = f"body: expected all of it within {self._config.body_timeout:g} s, found {len(body):,} bytes."
@@ -183,7 +194,8 @@ class _Service:
         return {**named, **verdict(self._predictor.classes, probabilities), **cells}
 
     async def _decoded(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
+        with self._batcher.coming():
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
     @contextlib.asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
@@ -220,22 +232,40 @@ def _about(predictor: Predictor, config: ServeConfig) -> dict[str, Any]:
     return {"classes": predictor.classes, "abstain_below": predictor.abstain_below, "max_bytes": config.max_body}
 
 
+class _Early(JSONResponse):
+    """An answer before the end of the request's body."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def begin(message: Message) -> None:
+            await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+        await super().__call__(scope, receive, begin)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.body"})
+
+
 def _raised(found: Any) -> Any:
     if isinstance(found, BaseException):
         raise found
     return found
 
 
-def _busy(message: str) -> HTTPException:
-    return HTTPException(503, message, {"retry-after": "1", **_CLOSE})
+def _busy(message: str, headers: dict[str, str]) -> HTTPException:
+    return HTTPException(503, message, {"retry-after": "1", **headers})
 
 
 async def _stream(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
 
 
-async def _ready(_: Request) -> Response:
-    return JSONResponse({"ready": True})
+def _json(content: object) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        return JSONResponse(content)
+
+    return answer
 
 
 def _asset(name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -246,15 +276,17 @@ def _asset(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _on_http_error(request: Request, error: HTTPException) -> Response:
-    detail = error.detail
-    if error.status_code in (404, 405) and detail in ("Not Found", "Method Not Allowed"):
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{request.method} {request.url.path}: " + (
-            f"expected {allowed}."
-            if allowed
-            else f"expected a path of this server such as /predict or /v2/models/{protocol.MODEL}."
-        )
-    return JSONResponse({"error": detail}, error.status_code, error.headers)
+    detail, headers = error.detail, error.headers or {}
+    match error.status_code, detail, request.url.path.split("/"):
+        case 404, "Not Found", ["", "v2", "models", name, *_] if name != protocol.MODEL:
+            detail = f"model: expected {protocol.MODEL!r}, found {name[:100]!r}."
+        case 404, "Not Found", _:
+            known = f"/predict, {protocol.PATH} or what /openapi.json lists"
+            detail = f"{request.method} {request.url.path[:100]}: expected a path of this server: {known}."
+        case 405, "Method Not Allowed", _:
+            detail = f"{request.method} {request.url.path}: expected {headers.get('Allow', '')}."
+    kind = _Early if "connection" in headers else JSONResponse
+    return kind({"error": detail}, error.status_code, headers)
 
 
 def _on_crash(_: Request, __: Exception) -> Response:
@@ -275,7 +307,16 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _check_settings(config: ServeConfig) -> None:
-    for name in ("max_body", "max_files", "queue", "batch_size", "decoders", "body_timeout", "request_timeout"):
+    for name in (
+        "max_body",
+        "max_files",
+        "queue",
+        "batch_size",
+        "decoders",
+        "header_timeout",
+        "body_timeout",
+        "request_timeout",
+    ):
         if getattr(config, name) <= 0:
             raise UsageError(f"{name}: expected more than 0, found {getattr(config, name)}. Leave it out for the default.")
     if not 0 <= config.port < 2**16 or config.batch_wait < 0:

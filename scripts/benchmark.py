@@ -257,7 +257,7 @@ def machine() -> dict[str, Any]:
         [sys.executable, "-c", "import jax; print(jax.devices()[0].device_kind)"], capture_output=True, text=True, check=False
     ).stdout.strip()
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "device": device,
         "system": platform.platform(terse=True),
@@ -266,7 +266,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor, with its widest vectors."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

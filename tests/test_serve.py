@@ -1,57 +1,30 @@
 """The server on a tiny model, through a real socket."""
 
-import io
+import concurrent.futures
+import contextlib
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
+import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from serving import ask, multipart, photo, started
 from test_predict import probability_of_dogs, tiny_model
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 
-def photo(grey):
-    file = io.BytesIO()
-    Image.new("RGB", (30, 20), (grey,) * 3).save(file, "PNG")
-    return file.getvalue()
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("serve") / "model.onnx"
+    path.write_bytes(tiny_model().SerializeToString())
+    return path
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    model = tmp_path_factory.mktemp("serve") / "model.onnx"
-    model.write_bytes(tiny_model().SerializeToString())
-    command = [sys.executable, "-m", "catdog_jax", "serve", "--port", "0", "--max-body", "2000000", "--body-timeout", "1"]
-    environment = {**os.environ, "COLUMNS": "500"}
-    process = subprocess.Popen([*command, "--model", str(model)], stderr=subprocess.PIPE, text=True, env=environment)
-    line = process.stderr.readline()
-    assert "http://127.0.0.1:" in line, line
-    yield line.split()[-1].rstrip("/")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
-    process.stderr.close()
-
-
-def ask(url, body=None, **headers):
-    request = urllib.request.Request(url, body, {k.replace("_", "-"): v for k, v in headers.items()})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read(), answer.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(), error.headers
-
-
-def multipart(*files):
-    parts = [b'--B\r\nContent-Disposition: form-data; name="f"; filename="%d"\r\n\r\n%s\r\n' % f for f in enumerate(files)]
-    return b"".join([*parts, b"--B--\r\n"])
+def server(model):
+    with started(model, "--max-body", "2000000", "--body-timeout", "1", "--header-timeout", "1") as url:
+        yield url
 
 
 def test_a_raw_photo_gets_its_probability(server):
@@ -79,11 +52,20 @@ def test_tensors(server):
     status, body, _ = ask(url, json.dumps({"inputs": [tensor]}).encode())
     expected = probability_of_dogs(140)
     np.testing.assert_allclose(json.loads(body)["outputs"][0]["data"], [1 - expected, expected], atol=1e-5)
-    wrong = {"datatype": "FP32", "shape": [1, 3], "name": "x", "data": [256] * 150528}
-    for key, value in wrong.items():
-        status, body, _ = ask(url, json.dumps({"inputs": [{**tensor, key: value}]}).encode())
-        assert status == 400
-        assert f"inputs[0].{key}: expected" in json.loads(body)["error"]
+    nested = np.full((1, 224, 224, 3), 140).tolist()
+    assert json.loads(ask(url, json.dumps({"inputs": [{**tensor, "data": nested}]}).encode())[1]) == json.loads(body)
+    texts = ["x" * 10**6, *[""] * 2 * 10**5]  # an array of texts has room for the longest in each place: a terabyte
+    wrong = {"datatype": ["FP32"], "shape": [[1, 3], [True, 224, 224, 3]], "name": ["x"]}
+    wrong["data"] = [[256] * 150528, [1.5] * 150528, [True] * 150528, [[1]] * 75264 + [1] * 75264, [0] * 9, {}, texts]
+    for key, values in wrong.items():
+        for value in values:
+            status, body, _ = ask(url, json.dumps({"inputs": [{**tensor, key: value}]}).encode())
+            assert status == 400
+            assert f"inputs[0].{key}: expected" in json.loads(body)["error"]
+    for names in (["heatmap"], ["probability"] * 2, [None]):
+        outputs = [{"name": name} for name in names]
+        status, body, _ = ask(url, json.dumps({"inputs": [tensor], "outputs": outputs}).encode())
+        assert (status, json.loads(body)["error"].split(",")[0]) == (400, "outputs: expected objects named probability")
 
 
 @pytest.mark.parametrize(
@@ -105,11 +87,147 @@ def test_bad_requests(server, path, body, status):
     assert ask(f"{server}/v2/health/live")[0] == 200
 
 
-def test_a_slow_body_is_cut_off(server):
+def test_another_model_and_another_path_are_named(server):
+    for path, expected in {
+        "/v2/models/other/infer": "model: expected 'catdog', found 'other'.",
+        "/v2/models/other": "model: expected 'catdog', found 'other'.",
+        "/nothing": "GET /nothing: expected a path of this server: /predict, /v2/models/catdog or what /openapi.json lists.",
+    }.items():
+        status, body, _ = ask(server + path)
+        assert (status, json.loads(body)) == (404, {"error": expected})
+
+
+def test_who_sends_too_much_can_read_why(server):
+    status, answer, _ = ask(f"{server}/predict", bytes(50_000_000))  # all of it is sent before the answer is read
+    assert (status, json.loads(answer)["error"]) == (413, "body: expected at most 2,000,000 bytes, found more.")
+
+
+def test_chunks_without_an_end_are_cut_off(server):
+    with connected(server) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + bytes(2**16) + b"\r\n"
+        send_until_it_ends(client, chunk)
+
+
+# Clients that are slow
+
+
+def address(server):
     host, port = server.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    return host, int(port)
+
+
+def connected(server, seconds=10):
+    return socket.create_connection(address(server), timeout=seconds)
+
+
+def send_until_it_ends(client, data, pause=0.0):
+    """One that goes on fails the test: by a TimeoutError where the server reads no more."""
+    late = time.monotonic() + 20
+    with contextlib.suppress(ConnectionError):
+        while time.monotonic() < late:
+            client.sendall(data)
+            time.sleep(pause)
+        pytest.fail("the connection goes on")
+
+
+def received(client):
+    """All that comes until the connection ends."""
+    parts = []
+    try:
+        while part := client.recv(2**16):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def test_a_slow_body_is_cut_off(server):
+    with connected(server) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
         assert client.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_connections_without_a_request_are_closed_and_hinder_nobody(server):
+    clients = [connected(server) for _ in range(200)]
+    try:
+        for client in clients[::2]:
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert ask(f"{server}/v2/health/ready")[0] == 200
+        found = [received(client) for client in clients]
+    finally:
+        for client in clients:
+            client.close()
+    assert set(found[1::2]) == {b""}
+    for answer in found[::2]:
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert (
+            json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "headers: expected all of them within 1 s, found a part."
+        )
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "second"])
+def test_headers_that_trickle_are_cut_off(server, before):
+    with connected(server, 0.05) as client:
+        client.sendall(before + b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        answers, late = b"", time.monotonic() + 10
+        while b"HTTP/1.1 408" not in answers and time.monotonic() < late:
+            client.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
+                answers += client.recv(2**16)
+        assert b"HTTP/1.1 408" in answers
+        assert answers.startswith(b"HTTP/1.1 200" if before else b"HTTP/1.1 408")
+
+
+def test_the_rest_of_an_answered_request_may_not_trickle(server):
+    with connected(server, 0.05) as client:
+        client.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        send_until_it_ends(client, b"x", pause=0.05)
+
+
+def test_who_takes_no_answer_is_cut_off(server):
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(10)
+        client.connect(address(server))
+        send_until_it_ends(client, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+
+
+def test_no_http(server):
+    with connected(server) as client:
+        client.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        status, _, body = received(client).partition(b"\r\n\r\n")
+    assert status.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["error"].startswith("expected a request of HTTP/1.1, found:")
+
+
+# A server that has much to do
+
+
+def test_a_lone_photo_waits_for_nobody(model):
+    with started(model, "--batch-wait", "60") as url:
+        for body, headers in (
+            (photo(140), {}),
+            (multipart(photo(1), photo(2)), {"content_type": "multipart/form-data; boundary=B"}),
+        ):
+            assert ask(f"{url}/predict", body, **headers)[0] == 200
+
+
+def test_a_full_queue_is_told_and_what_is_in_flight_is_answered_before_the_end(model):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with started(model, "--queue", "3", "--batch-wait", "3") as url, connected(url) as slow:
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
+            waiting = [pool.submit(ask, f"{url}/predict", photo(grey)) for grey in (100, 160)]  # for the slow one's photo
+            while b"catdog_requests_in_flight 3" not in ask(f"{url}/metrics")[1]:
+                time.sleep(0.01)
+            status, body, headers = ask(f"{url}/predict", photo(100))
+            assert (status, headers["retry-after"]) == (503, "1")
+            assert json.loads(body)["error"].startswith("expected at most 3 requests at once, found more.")
+            assert [ask(url + path)[0] for path in ("/v2/health/ready", "/v2/health/live")] == [200, 200]
+            assert not any(one.done() for one in waiting)
+        answers = [one.result() for one in waiting]
+    assert [status for status, _, _ in answers] == [200, 200]
+    assert [json.loads(body)["predictions"][0]["class"] for _, body, _ in answers] == ["cats", "dogs"]
 
 
 def test_the_page_and_the_metrics(server):

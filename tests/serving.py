@@ -1,0 +1,51 @@
+"""A server as a process of its own, and what its tests say to it."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+from PIL import Image
+
+
+@contextlib.contextmanager
+def started(model, *options):
+    """A server of its own process; its address. At the end it is told to stop, and must have nothing to say."""
+    command = [sys.executable, "-m", "catdog_jax", "serve", "--port", "0", "--model", str(model), *options]
+    environment = {**os.environ, "COLUMNS": "500"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    line = process.stderr.readline()
+    assert "http://127.0.0.1:" in line, line
+    try:
+        yield line.split()[-1].rstrip("/")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(url, body=None, **headers):
+    request = urllib.request.Request(url, body, {k.replace("_", "-"): v for k, v in headers.items()})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
+def multipart(*files):
+    parts = [b'--B\r\nContent-Disposition: form-data; name="f"; filename="%d"\r\n\r\n%s\r\n' % f for f in enumerate(files)]
+    return b"".join([*parts, b"--B--\r\n"])
+
+
+def photo(grey):
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20), (grey,) * 3).save(file, "PNG")
+    return file.getvalue()
