@@ -41,6 +41,7 @@ def document(config: ServeConfig, classes: tuple[str, str], *, heatmaps: bool, a
         **{path: _get("Whether the server answers", "application/json", _object(ready)) for path in protocol.HEALTH},
         "/v2": _get("The server's name and version", "application/json", _ref("Server")),
         "/metrics": _get("Requests counted, for Prometheus", "text/plain", _TEXT),
+        "/model.json": _get("What the page wants to know", "application/json", _ref("About")),
         "/openapi.json": _get("This document", "application/json", {"type": "object"}),
         **{path: _get("A file of the page", "*/*", {}) for path in assets},
     }
@@ -95,7 +96,9 @@ def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool
     }
     rows = {"type": "array", "minItems": 1, "maxItems": config.max_files}
     names = {"classes": {"const": [*classes]}}
+    about = {**names, "abstain_below": probability, "max_bytes": {"const": config.max_body}}
     return {
+        "About": _object(about),
         "Verdict": _object(verdict, {"name": _TEXT}),
         "Failure": _object({"error": _TEXT}, {"name": _TEXT}),
         "Predictions": _object(
