@@ -211,6 +211,8 @@ class ExportConfig:
     """Where the VGG16 weights come from; they must be those that the features were made with."""
     data: str | None = None
     """Photos for the parity check; by default those that the head was trained on, else the embedded drawings."""
+    views: Literal["original", "original,mirror"] = "original"
+    """What a photo is judged by: itself, or the mean of it and its mirror image (better probabilities, for twice the time)."""
     parity_photos: int = 32
     """How many photos the exported file and JAX must agree on."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"

@@ -57,10 +57,11 @@ def export(config: ExportConfig) -> Path:
     loaded = _matching_weights(config, fitted)
     source, photos = _parity_photos(config)
     parity = {"photos": len(photos), "tolerance": TOLERANCE}
-    metadata = {**_metadata(config.run, fitted, loaded), "parity": json.dumps(parity), "seal": storage.UNSEALED}
-    model = graph.build(loaded.params, loaded.mode, fitted, metadata).SerializeToString(deterministic=True)
+    metadata = {**_metadata(config, fitted, loaded), "parity": json.dumps(parity), "seal": storage.UNSEALED}
+    mirror = "mirror" in config.views
+    model = graph.build(loaded.params, loaded.mode, fitted, metadata, mirror).SerializeToString(deterministic=True)
     onnx.checker.check_model(model, full_check=True)
-    difference = _check_parity(out, model, _expected(loaded, fitted, photos), photos, source)
+    difference = _check_parity(out, model, _expected(loaded, fitted, photos, mirror), photos, source)
     told = f"agrees with JAX on {len(photos)} photos of {source}: max |Δprobability| {difference:.1e}, decisions identical"
     if config.precision != "fp32":
         model, told = _variant(config, out, model, fitted.classes)
@@ -138,19 +139,24 @@ def _matching_weights(config: ExportConfig, fitted: head.FittedHead) -> weights.
     return loaded
 
 
-def _metadata(run: Path, fitted: head.FittedHead, loaded: weights.Weights) -> dict[str, str]:
+def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Weights) -> dict[str, str]:
+    views = config.views.split(",")
     values = {
         "classes": fitted.classes,
+        "views": views,
         "recipe": images.RECIPE,
         "features": fitted.fingerprint,
         "head": fitted.recipe,
         "licences": LICENCES,
     }
-    metrics = run / "metrics.json"
+    metrics = config.run / "metrics.json"
     if metrics.exists():
         measured = storage.read_json(metrics, "metrics file of `catdog evaluate`")
         if measured.get("own_features") and measured.get("head_sha256") == head.digest(fitted.params):
-            values["test_metrics"] = {name: measured.get(name) for name in ("n", "metrics", "confusion")}  # no photo's name
+            judged = measured if len(views) == 1 else measured.get("views_averaged")
+            if judged is not None:
+                figures = {name: judged.get(name) for name in ("metrics", "confusion")}  # no photo's name
+                values["test_metrics"] = {"n": measured.get("n"), **figures}
     strings = {
         "version": __version__,
         "preprocessing": loaded.mode,
@@ -193,11 +199,12 @@ def _readable(records: Iterable[data.Record]) -> Iterable[np.ndarray]:
             continue
 
 
-def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray) -> np.ndarray:
+def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray, mirror: bool) -> np.ndarray:
     """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
     extract = features.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
+    views = [photos, photos[:, :, ::-1]] if mirror else [photos]
     with jax.default_matmul_precision("highest"):  # or GPUs round to TF32 and TPUs to bfloat16
-        return head.probabilities(fitted.params, extract(photos))
+        return np.mean([head.probabilities(fitted.params, extract(view)) for view in views], axis=0)
 
 
 def _check_parity(out: Path, model: bytes, expected: np.ndarray, photos: np.ndarray, source: str) -> float:

@@ -31,7 +31,9 @@ class _Graph:
         return name
 
 
-def build(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metadata: dict[str, str]) -> onnx.ModelProto:
+def build(
+    params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metadata: dict[str, str], mirror: bool = False
+) -> onnx.ModelProto:
     """Builds the model: opset 17, IR 8, everything inside, any batch.
 
     Its input is `image`, uint8 [N, 224, 224, 3], RGB. Its outputs are `probability`, float32 [N, 2] in the order of the
@@ -42,11 +44,16 @@ def build(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metad
       mode: the preprocessing that goes into the graph.
       fitted: the head.
       metadata: becomes `metadata_props`, along with the kind of the heat map.
+      mirror: whether a photo's probabilities and heat map are the means of its own and of its mirror image's.
     """
     graph = _Graph()
-    cells = _backbone(graph, params, _normalise(graph, mode))
-    _probability(graph, _dense(graph, fitted, _pool(graph, fitted.pool, cells)))
-    _heat_map(graph, fitted, cells)
+    cells = _backbone(graph, params, _normalise(graph, mode, _with_mirror_images(graph) if mirror else "image"))
+    ending = "_of_views" if mirror else ""
+    _probability(graph, _dense(graph, fitted, _pool(graph, fitted.pool, cells)), f"probability{ending}")
+    _heat_map(graph, fitted, cells, f"heatmap{ending}")
+    if mirror:
+        _mean_of_views(graph, "probability", (2,))
+        _mean_of_views(graph, "heatmap", (vgg16.GRID, vgg16.GRID))
     outputs = [
         helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 2]),
         helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", vgg16.GRID, vgg16.GRID]),
@@ -71,13 +78,34 @@ def heat_map_kind(fitted: head.FittedHead) -> str:
     (Zhou et al., "Learning Deep Features for Discriminative Localization", 2016), and the constant is the head's bias. For
     any other it is a "linearised head": which units of its ReLU layers are on is taken as this photo has it, and so is which
     cell gives a channel its maximum. The head is then linear, its logit the same, and no gradient is needed; the constant
-    differs from photo to photo.
+    differs from photo to photo. A model of both views gives the mean of their maps, of which this is not true.
     """
     return "class activation map" if fitted.pool == "avg" and list(fitted.params) == [head.OUTPUT] else "linearised head"
 
 
-def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str) -> str:
-    """[N, 1, columns] slopes of the logit, times [N, columns, 49] what each cell gives to each column.
+def _with_mirror_images(graph: _Graph) -> str:
+    """[2 N, 224, 224, 3]: the photos, then their mirror images."""
+    mirrored = graph.node("Gather", ["image", graph.constant("leftwards", np.arange(images.SIZE)[::-1])], "mirrored", axis=2)
+    return graph.node("Concat", ["image", mirrored], "views", axis=0)
+
+
+def _mean_of_views(graph: _Graph, name: str, shape: tuple[int, ...]) -> str:
+    """[2 N, …] of both views -> [N, …]; a map is mirrored back first."""
+    sizes = graph.constant(f"{name}_by_view_shape", np.array([2, -1, *shape]))
+    by_view = graph.node("Reshape", [f"{name}_of_views", sizes], f"{name}_by_view")
+    if len(shape) == 2:
+        own, mirrored = (
+            graph.node("Gather", [by_view, graph.constant(f"view_{i}", np.array([i]))], f"{name}_of_view_{i}", axis=0)
+            for i in (0, 1)
+        )
+        leftwards = graph.constant(f"{name}_leftwards", np.arange(shape[1])[::-1])
+        mirrored_back = graph.node("Gather", [mirrored, leftwards], f"{name}_mirrored_back", axis=3)
+        by_view = graph.node("Concat", [own, mirrored_back], f"{name}_alike", axis=0)
+    return graph.node("ReduceMean", [by_view], name, axes=[0], keepdims=0)
+
+
+def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> str:
+    """The tensor `end`: [N, 1, columns] slopes of the logit, times [N, columns, 49] what each cell gives to each column.
 
     The slopes are the product of the kernels from the output back to the input, without the units that are off.
     """
@@ -93,7 +121,7 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str) -> str:
         shape = graph.constant("cells_shape", np.array([-1, vgg16.GRID, vgg16.GRID, vgg16.CHANNELS]))
         by_channel = graph.node("Reshape", [at_cells, shape], "contributions_of_channels")
         total = graph.node("ReduceSum", [by_channel, graph.constant("channels_last", np.array([3]))], "shares", keepdims=0)
-        return graph.node("Mul", [total, graph.constant("count", np.array(vgg16.GRID**2, np.float32))], "heatmap")
+        return graph.node("Mul", [total, graph.constant("count", np.array(vgg16.GRID**2, np.float32))], end)
     parts = {"avg": [cells], "max": [_at_maximum(graph, cells)]}
     parts["avg+max"] = [*parts["avg"], *parts["max"]] if fitted.pool == "avg+max" else []
     given = graph.node("Concat", parts[fitted.pool], "given", axis=1)
@@ -101,7 +129,7 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str) -> str:
     given = graph.node("Reshape", [given, flat], "given_by_cells")
     if len(fitted.params) > 1:  # they differ from photo to photo
         slopes = graph.node("Unsqueeze", [slopes, graph.constant("row_axis", np.array([1]))], "slopes")
-    return graph.node("Reshape", [graph.node("MatMul", [slopes, given], "contributions"), grid], "heatmap")
+    return graph.node("Reshape", [graph.node("MatMul", [slopes, given], "contributions"), grid], end)
 
 
 def _at_maximum(graph: _Graph, cells: str) -> str:
@@ -112,10 +140,10 @@ def _at_maximum(graph: _Graph, cells: str) -> str:
     return graph.node("Div", [graph.node("Mul", [cells, reached], "tops"), times], "maxima")
 
 
-def _normalise(graph: _Graph, mode: vgg16.Mode) -> str:
+def _normalise(graph: _Graph, mode: vgg16.Mode, photos: str) -> str:
     """`vgg16.normalise`, to NCHW. It is not folded into the first convolution, whose zero padding follows it."""
     order = np.array(vgg16.CHANNEL_ORDER[mode])
-    x = graph.node("Gather", ["image", graph.constant("channel_order", order)], "channels", axis=3)
+    x = graph.node("Gather", [photos, graph.constant("channel_order", order)], "channels", axis=3)
     x = graph.node("Cast", [x], "pixels", to=TensorProto.FLOAT)
     x = graph.node("Sub", [x, graph.constant("mean", np.array(vgg16.MEAN[mode], np.float32))], "centred")
     x = graph.node("Div", [x, graph.constant("std", np.array(vgg16.STD[mode], np.float32))], "scaled")
@@ -151,11 +179,11 @@ def _dense(graph: _Graph, fitted: head.FittedHead, x: str) -> str:
     return x
 
 
-def _probability(graph: _Graph, logit: str) -> str:
-    """[sigmoid(-logit), sigmoid(logit)], written softmax([-logit / 2, logit / 2]).
+def _probability(graph: _Graph, logit: str, end: str) -> str:
+    """The tensor `end`: [sigmoid(-logit), sigmoid(logit)], written softmax([-logit / 2, logit / 2]).
 
     That keeps the digits of small probabilities, which 1 - sigmoid(logit) loses, and ONNX Runtime's approximate Sigmoid too.
     """
     both = graph.node("Concat", [graph.node("Neg", [logit], "negated"), logit], "both", axis=1)
     halved = graph.node("Mul", [both, graph.constant("half", np.array(0.5, np.float32))], "halved")
-    return graph.node("Softmax", [halved], "probability", axis=1)
+    return graph.node("Softmax", [halved], end, axis=1)

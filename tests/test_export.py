@@ -142,6 +142,16 @@ def test_the_whole_graph_agrees_with_the_flax_module_in_any_batch(params: vgg16.
     np.testing.assert_allclose(alone, probability[1:], atol=1e-6)
 
 
+def test_both_views_are_averaged(params: vgg16.Params, photos: np.ndarray) -> None:
+    fitted = fitted_head("avg+max", (8,), feature_size=100)
+    alone = session(graph.build(params, "torch", fitted, {}))
+    own, mirrored = (alone.run(["probability", "heatmap"], {"image": view}) for view in (photos, photos[:, :, ::-1]))
+    found = session(graph.build(params, "torch", fitted, {}, mirror=True)).run(["probability", "heatmap"], {"image": photos})
+    assert np.abs(own[0] - mirrored[0]).max() > 1e-4
+    np.testing.assert_allclose(found[0], (own[0] + mirrored[0]) / 2, atol=1e-6)
+    np.testing.assert_allclose(found[1], (own[1] + mirrored[1][:, :, ::-1]) / 2, atol=1e-4 * np.abs(own[1]).max())
+
+
 def test_small_probabilities_of_the_first_class_keep_their_digits(params: vgg16.Params) -> None:
     fitted = fitted_head("avg")
     output = {"kernel": np.zeros((512, 1), np.float32), "bias": np.float32([12.0])}
@@ -303,10 +313,10 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
 ) -> None:
     build = graph.build
 
-    def tampered(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, metadata: dict[str, str]) -> onnx.ModelProto:
+    def tampered(params: vgg16.Params, mode: vgg16.Mode, fitted: head.FittedHead, *rest: Any) -> onnx.ModelProto:
         output = fitted.params["output"]
         shifted = {**fitted.params, "output": {**output, "bias": output["bias"] + np.float32(0.1)}}
-        return build(params, mode, replace(fitted, params=shifted), metadata)
+        return build(params, mode, replace(fitted, params=shifted), *rest)
 
     (run / "model.onnx").write_bytes(b"the model of yesterday")
     monkeypatch.setattr(graph, "build", tampered)
@@ -370,9 +380,24 @@ def test_figures_of_other_photos_or_heads_stay_out_of_the_file(
     fitted, loaded = head.load(run / "head.safetensors"), weights.load(str(weights_file), "caffe")
     own = {"n": 9, "own_features": True, "head_sha256": head.digest(fitted.params)}
     (run / "metrics.json").write_text(json.dumps(own))
-    assert "test_metrics" in export._metadata(run, fitted, loaded)
+    config = ExportConfig(run)
+    assert "test_metrics" in export._metadata(config, fitted, loaded)
     (run / "metrics.json").write_text(json.dumps(own | other))
-    assert "test_metrics" not in export._metadata(run, fitted, loaded)
+    assert "test_metrics" not in export._metadata(config, fitted, loaded)
+
+
+def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(run: Path, weights_file: Path, folder: Path) -> None:
+    averaged = {"views": 2, "metrics": {"accuracy": {"value": 0.75}}}
+    metrics = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "confusion": [], "views_averaged": averaged}
+    metrics |= {"own_features": True, "head_sha256": head.digest(head.load(run / "head.safetensors").params)}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    wanted = replace(settings(run, weights_file, folder), views="original,mirror")
+    said = predict.Predictor(export.export(wanted)).metadata
+    assert json.loads(said["views"]) == ["original", "mirror"]
+    assert json.loads(said["test_metrics"])["metrics"] == averaged["metrics"]
+    (run / "metrics.json").write_text(json.dumps({**metrics, "views_averaged": None}))
+    loaded = weights.load(str(weights_file), "caffe")
+    assert "test_metrics" not in export._metadata(wanted, head.load(run / "head.safetensors"), loaded)
 
 
 def test_one_photo_proves_nothing() -> None:
