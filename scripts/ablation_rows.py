@@ -139,7 +139,7 @@ def _of_the_subset() -> list[Variant]:
         changed("336 pixels", size=336),
         changed("block 4 beside block 5", cells="block4"),
         changed("reference", recipe=FEW_REFERENCE),
-        changed("reference, pixels / 255", recipe=FEW_REFERENCE, preprocessing="unit"),
+        changed("reference, pixels / 255", baseline="few photos, reference", recipe=FEW_REFERENCE, preprocessing="unit"),
     ]
 
 
