@@ -118,7 +118,7 @@ class Recipe:
 
 
 PRESETS: dict[str, Recipe] = {
-    "default": Recipe(),  # the lowest validation log loss of artifacts/selection.csv
+    "default": Recipe(),  # the lowest validation log loss of artifacts/sweep/sweep.csv
     "reference": Recipe(
         pool="none",
         hidden=(256,),

@@ -1,5 +1,6 @@
 """What artifacts/ publishes: it can be read, it says what the model card says, and retraining on it reaches its figure."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import sklearn.metrics
 
 from catdog_jax import head, train
 from catdog_jax.cache import FeatureCache
-from catdog_jax.config import TrainConfig
+from catdog_jax.config import PRESETS, TrainConfig
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 MAX_BYTES = 45_000_000
@@ -36,6 +37,17 @@ def test_the_published_head_is_the_one_that_was_judged():
     metrics = json.loads((ARTIFACTS / "default" / "metrics.json").read_text())
     assert metrics["head_sha256"] == head.digest(fitted.params)
     assert published("default")["accuracy"] > 0.98
+
+
+def test_the_default_preset_is_the_best_head_of_the_sweep():
+    with open(ARTIFACTS / "sweep" / "sweep.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 48
+    best = min(rows, key=lambda row: float(row["validation_log_loss"]))
+    default = PRESETS["default"]
+    assert (best["pool"], best["hidden"]) == (default.pool, "x".join(map(str, default.hidden)))
+    for name in ("dropout", "l2", "learning_rate", "decay_rate", "label_smoothing"):
+        assert float(best[name]) == getattr(default, name)
 
 
 def test_features_and_head_are_of_the_same_weights():
