@@ -127,7 +127,8 @@ def predict(config: PredictConfig) -> int:
         discard_stdout()
         return BROKEN_PIPE
     found = "".join(f"{counts[name]:,} {printable(name)}, " for name in predictor.classes)
-    console.print(Text(f"{len(photos):,} photos: {found}{counts[None]:,} unreadable"), soft_wrap=True)
+    where = "" if config.heatmap is None else f"; heat maps in {config.heatmap}"
+    console.print(Text(f"{len(photos):,} photos: {found}{counts[None]:,} unreadable{where}"), soft_wrap=True)
     return 1 if counts[None] else 0
 
 

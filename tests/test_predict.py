@@ -434,7 +434,9 @@ def test_heat_maps_are_written_beside_the_verdicts(folder, tmp_path, capsys):
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     out = tmp_path / "heat"
     assert predict(PredictConfig((folder,), tmp_path / "model.onnx", "jsonl", batch_size=2, heatmap=out)) == 1
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    printed = capsys.readouterr()
+    assert f"unreadable; heat maps in {out}" in printed.err
+    rows = [json.loads(line) for line in printed.out.splitlines()]
     assert [row.get("heatmap") for row in rows if "error" not in row] == [
         str(out / f"{Path(row['path']).stem}.png") for row in rows if "error" not in row
     ]
