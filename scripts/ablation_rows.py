@@ -61,7 +61,7 @@ class Variant:
       preprocessing: how pixels are normalised; None for the cache's own.
       keras: whether the convolutions have Keras' weights instead of torchvision's.
       nearest: whether photos are resized by the nearest pixel instead of bicubic interpolation.
-      subset: whether it trains on the subset.
+      subset: whether it trains on the first photos of each split alone.
       size: of the square that photos are squashed to; another than 224 makes more cells, which are pooled alike.
       cells: what is made of the cells where it is none of the tool's poolings: "gem" (generalised mean, p = 3: Radenović et
         al., 2019), "quadrants" (the average of all and of each quarter), or "block4" (the recipe's pooling of block 5, and
@@ -146,11 +146,13 @@ def _of_the_subset() -> list[Variant]:
 def _of_keras() -> list[Variant]:
     few = Variant("Keras' weights", "few photos", DEFAULT, False, "caffe", keras=True, subset=True)
     reference = dataclasses.replace(few, name="Keras' weights, reference", recipe=FEW_REFERENCE)
+    whole = Variant("Keras' weights, reference, pixels / 255, all photos", "reference", REFERENCE, False, "unit", keras=True)
     return [
         few,
         dataclasses.replace(few, name=f"{few.name}, pixels / 255", baseline=few.name, preprocessing="unit"),
         reference,
         dataclasses.replace(reference, name=f"{reference.name}, pixels / 255", baseline=reference.name, preprocessing="unit"),
+        whole,
     ]
 
 
@@ -159,7 +161,7 @@ def load(variant: Variant, config: AblateConfig) -> tuple[Loaders, Loaders, list
     if variant.size != images.SIZE or variant.cells == "block4":
         training, validation, test = _computed(variant, config)
         return training, validation, [test]
-    cache = _subset(variant, config) if variant.subset else FeatureCache.open(config.features)
+    cache = _extracted(variant, config) if variant.subset or variant.keras else FeatureCache.open(config.features)
     training, validation = (_loaders(cache, split, variant, 0) for split in ("train", "validation"))
     return training, validation, [_loaders(cache, "test", variant, view) for view in range(1 + variant.both_views)]
 
@@ -204,11 +206,14 @@ def _pooled(x: np.ndarray, cells: str) -> np.ndarray:
     return np.concatenate([part.mean(axis=(1, 2)) for part in parts], axis=1)
 
 
-def _subset(variant: Variant, config: AblateConfig) -> FeatureCache:
-    """The features of the first photos of each split, with the pixels that a variant wants."""
+def _extracted(variant: Variant, config: AblateConfig) -> FeatureCache:
+    """The features of all photos, or of the first ones of each split, with the weights and the pixels that a variant wants."""
     resize = "nearest" if variant.nearest else "bicubic"
-    folder, _ = _placed(config, variant.nearest)
-    out = config.work / f"features-{resize}-{'keras-' if variant.keras else ''}{variant.preprocessing}"
+    folder = _placed(config, variant.nearest)[0] if variant.subset else config.data
+    out = (
+        config.work
+        / f"features-{resize if variant.subset else 'all'}-{'keras-' if variant.keras else ''}{variant.preprocessing}"
+    )
     source = config.keras_weights if variant.keras and config.keras_weights else "auto"
     wanted = ExtractConfig(str(folder), out, weights=source, preprocessing=variant.preprocessing, pool="none")
     found = features.extract(wanted)
@@ -233,7 +238,7 @@ def _placed(config: AblateConfig, nearest: bool) -> tuple[Path, dict[str, list[d
 
 
 def _computed(variant: Variant, config: AblateConfig) -> list[Loaders]:
-    """What `_loaders` gives for each split, of the same photos as `_subset`, where no cache of 7x7 cells holds it."""
+    """What `_loaders` gives for each split, of the same photos as `_extracted`, where no cache of 7x7 cells holds it."""
     pretrained = weights.load("auto", variant.preprocessing)
     extractor = _both_blocks(pretrained) if variant.cells else features.Extractor(pretrained, variant.recipe.pool)
     found: list[Loaders] = []
