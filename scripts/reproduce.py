@@ -3,10 +3,10 @@
     python scripts/reproduce.py --data dogs-vs-cats
 
 `dogs-vs-cats` holds {train,validation,test}/{cats,dogs}/*.jpg: 15,000, 2,000 and 2,000 photos of Kaggle's set, named by its
-numbers. The first step, two views of 19,000 photos through the convolutions, takes some 50 minutes on 2 fast cores, the sweep 7;
-the ablation, which computes other features too, takes longest. Every step leaves its files below --work (runs/reproduce) and is
-skipped when they are there; remove a folder to repeat its step. At the end artifacts/ is written from them, but for the figures
-that are of a machine rather than of the photos (benchmarks/, faults.json); nothing there is a photo.
+numbers. The first step, two views of 19,000 photos through the convolutions, takes some 50 minutes on 2 fast cores, the sweep
+7; the ablation, which computes other features too, takes longest. Every step leaves its files below --work (runs/reproduce) and
+is skipped when they are there; remove a folder to repeat its step. At the end artifacts/ is written from them, but for the
+figures that are of a machine rather than of the photos (benchmarks/, faults.json); nothing there is a photo.
 """
 
 import dataclasses
