@@ -20,7 +20,7 @@ from catdog_jax import data, storage
 from catdog_jax.buckets import Place, UnreachableError, found_from, seen_from
 from catdog_jax.config import Pool
 from catdog_jax.errors import CatdogError
-from catdog_jax.records import LeftOut
+from catdog_jax.records import LeftOut, is_class_name
 from catdog_jax.vgg16 import CHANNELS, GRID, columns, pool_cells
 
 FORMAT = 1
@@ -183,12 +183,18 @@ class FeatureCache:
         """Opens the cache in a directory.
 
         Raises:
-          CatdogError: there is no manifest (the extraction has not finished), or it is altered or of another format.
+          CatdogError: there is no manifest (the extraction has not finished), it is altered or of another format, or the name
+            of a class is no text.
         """
         file = path / "manifest.json"
         manifest = storage.read_sealed_json(file, "feature manifest (of a finished `catdog extract`)")
         if manifest.get("format") != FORMAT:
             raise CatdogError(f"{file}: expected format {FORMAT}, found {manifest.get('format')!r}. Extract again.")
+        if odd := [name for name in manifest.get("fingerprint", {}).get("classes", ()) if not is_class_name(name)]:
+            raise CatdogError(
+                f"{file}: expected classes named in UTF-8 without control characters, found {odd[0]!r}. Rename the folder and "
+                f"extract again."
+            )
         return cls(path, manifest)
 
     @property

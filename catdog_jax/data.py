@@ -99,7 +99,8 @@ def load_to_judge(source: str, split: str, trained_on: Collection[str | None] = 
         records = dataset.split(split)
         how = ", by their hashes, because the model was trained on this folder" if dataset.by_hash else ""
         which = f"the {split} split of {source}{how}"
-    advice = f"Found {', '.join(one for one in SPLITS if dataset.split(one))}. Choose with --split, or check the folder names."
+    found = "; ".join(filter(None, (", ".join(one for one in SPLITS if dataset.split(one)), folders.told(dataset.left_out))))
+    advice = f"Found {found}. Choose with --split, or check the folder names."
     judged = collect(source, source, dataset.classes, records, advice, (split,))
     notes = (*dataset.notes, f"judged: {which}")
     return dataclasses.replace(judged, by_hash=dataset.by_hash, notes=notes, left_out=dataset.left_out)

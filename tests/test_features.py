@@ -244,6 +244,12 @@ def test_an_altered_or_missing_manifest_is_an_error(photos, tmp_path, stand_in):
         FeatureCache.open(tmp_path / "cache")
 
 
+def test_a_cache_whose_class_names_are_no_text_is_refused(tmp_path):
+    cache.write_manifest(tmp_path, "photos", [], {"classes": ["cats", "h\udc81nde"]})
+    with pytest.raises(CatdogError, match=r"expected classes named in UTF-8 .*h\\udc81nde.*Rename the folder"):
+        FeatureCache.open(tmp_path)
+
+
 def test_a_cache_says_which_pooling_it_cannot_give(photos, tmp_path, stand_in):
     found = features.extract(config(photos, tmp_path))
     with pytest.raises(CatdogError, match=r"features that give pool 'none', found 'avg'\. Extract again with --pool none"):
