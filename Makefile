@@ -23,7 +23,7 @@ help:  ## Show this list
 env: $(STAMP)  ## Create .venv and install the package and the tested versions of what it needs
 
 run: env  ## From photos to a deployable model; by default the embedded demo, into runs/demo
-	$(BIN)/catdog run $(if $(findstring --out,$(ARGS)),,--out runs/demo) $(ARGS)
+	$(BIN)/catdog run $(if $(findstring --data,$(ARGS)),,--data demo) $(if $(findstring --out,$(ARGS)),,--out runs/demo) $(ARGS)
 
 test: lint types  ## Check style and types, then run all tests; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, storage, survey
+from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, folders, storage, survey
 from catdog_jax.buckets import Place
 from catdog_jax.config import AuditConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, printable
 from catdog_jax.data import Dataset
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.findings import Drift, Findings, Suspicion
@@ -40,7 +40,7 @@ def audit(config: AuditConfig) -> int:
     """
     if config.seed < 0 or (config.workers is not None and config.workers < 1):
         raise UsageError(f"--seed and --workers: expected 0 and 1 or more, found {config.seed} and {config.workers}.")
-    dataset = exclusion.without(data.load(data.locate(config.data, config.data_dir)), config.exclude)
+    dataset = exclusion.without(data.load(data.locate(config.data, config.data_dir), ()), config.exclude)
     found = inspect(dataset, config.features, config.workers, config.seed)
     page = config.out / "audit.html"
     shown = audit_page.render(found, audit_page.thumbnails(dataset, audit_page.shown(found)))
@@ -70,9 +70,13 @@ def inspect(dataset: Dataset, features: Place | None = None, workers: int | None
     """
     looks = survey.survey(dataset, workers)
     of = findings.photos(dataset)
-    found = Findings(dataset.source, dataset.classes, findings.counts(dataset), findings.faulty(of, looks), ())
+    faulty = findings.faulty(of, looks)
+    found = Findings(dataset.source, dataset.classes, findings.counts(dataset), faulty, (), left_out=dataset.left_out)
+    notes = [*dataset.notes, *filter(None, [folders.told(dataset.left_out)])]
+    notes += [f"No photos of {name!r} in the {split} split: `catdog extract` needs some." for split, name in found.lacking]
     if features is None:
-        return dataclasses.replace(found, copies=findings.copies(of, looks, duplicates.find(looks)), notes=(_WITHOUT,))
+        copies = findings.copies(of, looks, duplicates.find(looks))
+        return dataclasses.replace(found, copies=copies, notes=(*notes, _WITHOUT))
     from catdog_jax import suspects  # brings JAX, which nothing else here needs
     from catdog_jax.cache import FeatureCache
 
@@ -83,7 +87,6 @@ def inspect(dataset: Dataset, features: Place | None = None, workers: int | None
         )
     groups = duplicates.find(looks, rows)
     found = dataclasses.replace(found, copies=findings.copies(of, looks, groups), judged=len(rows))
-    notes = []
     if missing := len(of) - len(rows):
         notes.append(f"{missing:,} of {len(of):,} photos have no features: their labels were not judged.")
     judged = suspects.judge_labels(dataset, rows, groups, seed)
@@ -153,4 +156,4 @@ def _report(found: Findings) -> None:
                 Text(f"  {'opposite labels' if group.opposite else 'across splits'}: {names}", "yellow"), soft_wrap=True
             )
     for note in found.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(printable(note), markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import functools
 import importlib.metadata
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from catdog_jax import data, storage
 from catdog_jax.buckets import Place, UnreachableError, found_from, seen_from
 from catdog_jax.config import Pool
 from catdog_jax.errors import CatdogError
+from catdog_jax.records import LeftOut, is_class_name
 from catdog_jax.vgg16 import CHANNELS, GRID, columns, pool_cells
 
 FORMAT = 1
@@ -140,7 +141,9 @@ def _check_same(out: Place, found: dict[str, Any], expected: dict[str, Any]) -> 
             )
 
 
-def write_manifest(out: Place, source: str, names: Sequence[str], fingerprint: dict[str, Any]) -> None:
+def write_manifest(
+    out: Place, source: str, names: Sequence[str], fingerprint: dict[str, Any], left_out: Sequence[LeftOut] = ()
+) -> None:
     """Writes the manifest over finished shards, which makes the directory a feature cache."""
     splits: dict[str, Any] = {split: {"rows": 0, "skipped": [], "shards": []} for split in data.SPLITS}
     for name in names:
@@ -153,6 +156,8 @@ def write_manifest(out: Place, source: str, names: Sequence[str], fingerprint: d
     if Path(source).exists():  # as seen from the cache, so that both can be found from anywhere
         source = seen_from(out, Path(source))
     manifest = {"format": FORMAT, "source": source, "fingerprint": fingerprint, "splits": splits, "made_with": versions}
+    if left_out:
+        manifest["left_out"] = [asdict(one) for one in left_out]
     storage.write_sealed_json(out / "manifest.json", manifest)
 
 
@@ -178,12 +183,18 @@ class FeatureCache:
         """Opens the cache in a directory.
 
         Raises:
-          CatdogError: there is no manifest (the extraction has not finished), or it is altered or of another format.
+          CatdogError: there is no manifest (the extraction has not finished), it is altered or of another format, or the name
+            of a class is no text.
         """
         file = path / "manifest.json"
         manifest = storage.read_sealed_json(file, "feature manifest (of a finished `catdog extract`)")
         if manifest.get("format") != FORMAT:
             raise CatdogError(f"{file}: expected format {FORMAT}, found {manifest.get('format')!r}. Extract again.")
+        if odd := [name for name in manifest.get("fingerprint", {}).get("classes", ()) if not is_class_name(name)]:
+            raise CatdogError(
+                f"{file}: expected classes named in UTF-8 without control characters, found {odd[0]!r}. Rename the folder and "
+                f"extract again."
+            )
         return cls(path, manifest)
 
     @property

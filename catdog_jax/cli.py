@@ -39,7 +39,7 @@ STAGES = {
 }
 _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployable ONNX file. Version {__version__}.
 
-`catdog run` does everything, on drawn photos unless --data names a folder; the other stages do one part each, on the files of
+`catdog run --data FOLDER` does everything, and --data demo on drawn photos; the other stages do one part each, on the files of
 the stage before. `catdog STAGE --help` lists a stage's options."""
 _MAX_CPU_DEVICES = 16  # each keeps the weights, 0.2 GB
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

@@ -52,8 +52,8 @@ class PortConfig:
 class ExtractConfig:
     """Run the photos through the frozen convolutions once and keep the features as .npy shards."""
 
-    data: str = "demo"
-    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
+    data: str | None = None
+    """Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
     tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."""
     out: Cache = Path("features")
     """The feature cache to write or to resume: a folder, or a place in a bucket (s3://BUCKET/…, gs://…, az://…)."""
@@ -184,7 +184,7 @@ class EvaluateConfig:
     features: Cache | None = None
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None
-    """Photos to judge end to end, instead of cached features."""
+    """Photos to judge end to end, instead of cached features: those of PATH/SPLIT/CLASS/*, or all of PATH/CLASS/*."""
     model: tuple[Path, ...] = ()
     """Exported models to judge side by side on the photos of --data, instead of a run: no JAX, only the files."""
     data_dir: Path | None = None
@@ -286,8 +286,8 @@ class ServeConfig:
 class RunConfig:
     """The whole way from photos to a deployable model: extract, train, evaluate, export, predict."""
 
-    data: str = "demo"
-    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
+    data: str | None = None
+    """Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
     tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."""
     out: Path = Path("run")
     """The run directory."""
@@ -313,8 +313,8 @@ class RunConfig:
 class AuditConfig:
     """Look at a data set before training: broken files, copies (across splits too), suspicious labels, drift."""
 
-    data: str = "demo"
-    """A folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
+    data: str | None = None
+    """Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
     tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one."""
     data_dir: Path | None = None
     """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
@@ -323,7 +323,8 @@ class AuditConfig:
     out: Path = Path("audit")
     """Where audit.html and audit.json go."""
     strict: bool = False
-    """End with status 3 where something was found: a faulty file, copies, a suspicious label or a drift."""
+    """End with status 3 where something was found: a faulty file, copies, a suspicious label, a drift, or a picture that no
+    stage takes."""
     write_exclude: Path | None = None
     """Write what should be left out into this file, for `catdog extract` and `catdog run`."""
     exclude: Path | None = None

@@ -40,6 +40,7 @@ class Judged:
       labels: [N], 0 or 1.
       probabilities: float64 [N, V], of class 1; view 0 is the photo itself.
       skipped: the photos that have none: {"id", "reason"}.
+      which: which photos of the data set these are, where they were judged from their bytes.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Judged:
     labels: np.ndarray
     probabilities: np.ndarray
     skipped: list[dict[str, str]]
+    which: str = ""
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _page(config: EvaluateConfig, fitted: head.FittedHead, judged: Judged, result: dict[str, Any]) -> str:
-    photos, note = _thumbnails(judged.source, config.split, [one["id"] for one in result["worst"]])
+    photos, note = _thumbnails(judged.source, [one["id"] for one in result["worst"]])
     return report.render(
         result,
         judged.labels,
@@ -102,7 +104,7 @@ def _page(config: EvaluateConfig, fitted: head.FittedHead, judged: Judged, resul
         photos=photos,
         photos_note=note,
         configuration={
-            "Evaluation": dataclasses.asdict(config) | {"photos": judged.source},
+            "Evaluation": dataclasses.asdict(config) | {"photos": judged.which or judged.source},
             "Recipe of the head": fitted.recipe,
             "Fingerprint of the features": fitted.fingerprint,
         },
@@ -140,7 +142,8 @@ def judge_photos(source: str, config: EvaluateConfig, fitted: head.FittedHead) -
     Raises:
       CatdogError: the weights are not the head's, the classes differ, or a photo has neither a row nor a reason.
     """
-    dataset = data.load(source)
+    dataset = data.load_to_judge(source, config.split, (fitted.fingerprint.get("inputs_sha256"),))
+    data.tell(dataset)
     extractor = _extractor(config, fitted, dataset)
     shards = [shard for shard in features.plan(dataset, _SHARD) if split_of(shard.name) == config.split]
     photos = sum(len(shard.records) for shard in shards)
@@ -155,7 +158,7 @@ def judge_photos(source: str, config: EvaluateConfig, fitted: head.FittedHead) -
             if rows.features:
                 probabilities.append(_by_view(fitted, np.concatenate(rows.features)))
     left_out = [item for items in skipped.values() for item in items]
-    judged = Judged(dataset.source, ids, np.array(labels, np.int8), np.concatenate(probabilities), left_out)
+    judged = Judged(dataset.source, ids, np.array(labels, np.int8), np.concatenate(probabilities), left_out, dataset.notes[-1])
     check_rows(judged, photos - len(left_out), f"{config.split} photos that can be decoded")
     return judged
 
@@ -190,6 +193,8 @@ def summarise(judged: Judged, classes: Sequence[str], config: EvaluateConfig) ->
         "worst": worst(judged.ids, labels, probabilities, classes),
         "skipped": judged.skipped,
     }
+    if judged.which:
+        result["photos"] = judged.which
     if (views := judged.probabilities.shape[1]) > 1:
         averaged = with_intervals(labels, judged.probabilities.mean(axis=1), config.bootstrap, config.seed)
         result["views_averaged"] = {"views": views, "metrics": averaged}
@@ -279,10 +284,10 @@ def _extractor(config: EvaluateConfig, fitted: head.FittedHead, dataset: data.Da
     return features.Extractor(pretrained, fitted.pool)
 
 
-def _thumbnails(source: str, split: str, ids: Sequence[str]) -> tuple[dict[str, bytes], str]:
+def _thumbnails(source: str, ids: Sequence[str]) -> tuple[dict[str, bytes], str]:
     """Thumbnails by id, and a sentence that says why some are missing."""
     try:
-        records = {record.id: record for record in data.load(source).split(split) if record.id in set(ids)}
+        records = {record.id: record for record in data.load(source, ()).records if record.id in set(ids)}
     except CatdogError as error:
         return {}, f"The photos cannot be shown: {error}"
     photos, unreadable = {}, [f"{one}: it is not in {source} any more" for one in ids if one not in records]

@@ -4,8 +4,10 @@
     train/cats/cat.1.jpg
 
 Empty lines and lines that begin with # say nothing. An id that such a line could not hold is in double quotes, as JSON.
+UTF-8; what editors and shells of Windows make of it (a byte-order mark, UTF-16, CRLF) is read too.
 """
 
+import codecs
 import dataclasses
 import json
 from collections.abc import Iterable
@@ -14,6 +16,8 @@ from pathlib import Path
 from catdog_jax import storage
 from catdog_jax.data import Dataset
 from catdog_jax.errors import CatdogError
+
+_MARKED = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def line(name: str) -> str:
@@ -39,9 +43,10 @@ def read(path: Path) -> set[str]:
       CatdogError: it cannot be read, or a line in quotes is no JSON string; the message names the line.
     """
     try:
-        text = path.read_bytes().decode()
+        content = path.read_bytes()
+        text = content.decode(next((name for mark, name in _MARKED.items() if content.startswith(mark)), "utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        found = error.strerror if isinstance(error, OSError) else "other bytes than UTF-8"
+        found = error.strerror if isinstance(error, OSError) else "other bytes than UTF-8 or UTF-16"
         raise CatdogError(
             f"{path}: expected a list of photos to exclude, found: {found}. Write one with `catdog audit --write-exclude`."
         ) from None

@@ -24,6 +24,7 @@ LICENCES = {
     "weights": "VGG16: BSD-3-Clause from torchvision; CC BY 4.0 (Simonyan and Zisserman, University of Oxford) from Keras",
 }
 _PARITY_BATCH = 8  # bounds the memory of the check
+_NEEDED: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("validation",), "int8": ("train", "validation")}  # splits
 _ALONE = 2  # photos that are also checked in a batch of one
 
 
@@ -181,14 +182,15 @@ def _parity_photos(config: ExportConfig) -> tuple[str, np.ndarray]:
 
 def _parity_dataset(config: ExportConfig) -> data.Dataset:
     if config.data is not None:
-        return data.load(config.data)
+        return data.load(config.data, _NEEDED[config.precision])
     try:
         settings = storage.read_json(config.run / "config.json", "run's settings file")
-        return data.load(FeatureCache.open(buckets.found_from(config.run, settings["features"])).source)
+        source = FeatureCache.open(buckets.found_from(config.run, settings["features"])).source
+        return data.load(source, _NEEDED[config.precision])
     except (CatdogError, KeyError, TypeError) as error:
         message = f"The photos of the training are not at hand ({error}); comparing on the embedded drawings."
         console.print(Text(message), soft_wrap=True)
-        return data.load("demo")
+        return data.load("demo", _NEEDED[config.precision])
 
 
 def _readable(records: Iterable[data.Record]) -> Iterable[np.ndarray]:

@@ -26,6 +26,8 @@ from catdog_jax.data import Dataset, Record
 from catdog_jax.errors import CatdogError, UsageError
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
+FORGIVEN = 3  # unreadable photos of a split, however small it is
+_DECODED_FIRST = 4096  # photos at most that are all decoded, in some seconds, before the network computes for minutes
 _IN_FLIGHT = 2  # batches dispatched before the first is waited for, so that the device never waits for the host
 _VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {"original": lambda x: x, "mirror": lambda x: x[:, :, ::-1]}
 
@@ -134,7 +136,6 @@ def plan(dataset: Dataset, shard_size: int) -> list[Shard]:
 
 def fingerprint(config: ExtractConfig, dataset: Dataset, pretrained: weights.Weights, precision: str) -> dict[str, Any]:
     """Everything that decides the bytes of a cache. The convolution algorithm does not: it rounds far below float16."""
-    inputs = [[record.id, record.label, record.split, record.size] for record in dataset.records]
     return {
         "weights_sha256": pretrained.sha256,
         "preprocessing": pretrained.mode,
@@ -146,8 +147,8 @@ def fingerprint(config: ExtractConfig, dataset: Dataset, pretrained: weights.Wei
         "precision": precision,
         "shard_size": config.shard_size,
         "classes": list(dataset.classes),
-        "inputs": len(inputs),
-        "inputs_sha256": storage.sha256_of_json(inputs),
+        "inputs": len(dataset.records),
+        "inputs_sha256": dataset.inputs_sha256,
     }
 
 
@@ -158,8 +159,8 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
       The finished cache; None where this process has finished its share and others have not.
 
     Raises:
-      CatdogError: no usable data or weights; the directory holds features of another fingerprint (the field is named); more
-        than 5 % of a split cannot be decoded; a file cannot be written.
+      CatdogError: no usable data or weights; the directory holds features of another fingerprint (the field is named); too
+        many photos cannot be decoded, see `check_readable`; a file cannot be written.
       UsageError: an option is out of its range.
     """
     if any(value is not None and value < 1 for value in (config.shard_size, config.batch_size, config.workers)):
@@ -167,6 +168,7 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
     index, count = shares.share(config)
     config.out.exists()  # a bucket out of reach is told before the work begins
     dataset = exclusion.without(data.load(data.locate(config.data, config.data_dir)), config.exclude)
+    data.tell(dataset)
     pretrained = weights.load(config.weights, config.preprocessing)
     views = config.views.split(",")
     extractor = Extractor(pretrained, config.pool, views, config.precision, config.conv, config.batch_size)
@@ -180,7 +182,7 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
             shares.report_missing(missing, len(shards))
             return None
         check_readable(dataset, {shard.name: cache.skipped(config.out, shard.name) for shard in shards})
-        cache.write_manifest(config.out, dataset.source, [shard.name for shard in shards], prints)
+        cache.write_manifest(config.out, dataset.source, [shard.name for shard in shards], prints, dataset.left_out)
     finished = FeatureCache.open(config.out)
     _report(finished)
     return finished
@@ -195,6 +197,8 @@ def _extract_share(
     pending = [shard for shard in shards if shard.name not in finished]
     remaining = sum(len(shard.records) for shard in pending)
     skipped = {name: cache.skipped(config.out, name) for name in finished}
+    if remaining <= _DECODED_FIRST:
+        check_readable(dataset, skipped | _unreadable(pending, config.workers))
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
         task = progress.add_task("extract", total=total, completed=total - remaining)
         commits = collections.deque[Future[None]]()
@@ -228,6 +232,11 @@ class _Photo:
     pixels: np.ndarray | None
     reason: str = ""
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """How a shard lists it where it has no pixels."""
+        return {"id": self.record.id, "reason": self.reason}
+
 
 def _decode(record: Record) -> _Photo:
     digest = ""
@@ -237,6 +246,17 @@ def _decode(record: Record) -> _Photo:
         return _Photo(record, digest, images.decode(encoded))
     except images.ImageError as error:
         return _Photo(record, digest, None, str(error))
+
+
+def _unreadable(shards: Sequence[Shard], workers: int | None) -> dict[str, list[dict[str, str]]]:
+    """The photos of each shard that cannot be decoded, found without the network."""
+    found: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
+    names = (shard.name for shard in shards for _ in shard.records)
+    photos = map_ahead(_decode, (record for shard in shards for record in shard.records), workers, _IN_FLIGHT)
+    for name, photo in zip(names, photos, strict=True):
+        if photo.pixels is None:
+            found[name].append(photo.skipped)
+    return found
 
 
 @dataclass(frozen=True)
@@ -300,7 +320,7 @@ def _dispatch(shards: Sequence[Shard], photos: Iterator[_Photo], extractor: Extr
                 photo = next(photos)
                 taken += 1
                 if photo.pixels is None:
-                    rows.skipped.append({"id": photo.record.id, "reason": photo.reason})
+                    rows.skipped.append(photo.skipped)
                 else:
                     pixels.append(photo.pixels)
                     rows.ids.append(photo.record.id)
@@ -312,21 +332,41 @@ def _dispatch(shards: Sequence[Shard], photos: Iterator[_Photo], extractor: Extr
 
 
 def check_readable(dataset: Dataset, skipped: Mapping[str, Sequence[dict[str, str]]]) -> None:
-    """Checks that no split has lost more than 5 % of its photos.
+    """Checks that no split has lost a class, nor more than 5 % of its photos where these are more than three.
 
     Args:
       dataset: the photos.
       skipped: the unreadable ones of each shard so far.
 
     Raises:
-      CatdogError: naming the split and its first unreadable photos.
+      CatdogError: naming the split, the class and its first unreadable photos, and a way out.
     """
-    for split in data.SPLITS:
-        items = [item for name, items in skipped.items() if cache.split_of(name) == split for item in items]
-        total = len(dataset.split(split))
-        if len(items) > MAX_SKIPPED_SHARE * total:
-            first = "; ".join(f"{item['id']!r}: {item['reason']}" for item in items[:3])
+    lost: dict[str, dict[str, str]] = {split: {} for split in data.SPLITS}
+    for shard, items in skipped.items():
+        lost[cache.split_of(shard)] |= {item["id"]: item["reason"] for item in items}
+    for split, reasons in lost.items():
+        if reasons:
+            _check_split(dataset, split, reasons)
+
+
+def _check_split(dataset: Dataset, split: str, lost: Mapping[str, str]) -> None:
+    records = dataset.split(split)
+    for label, name in enumerate(dataset.classes):
+        of_class = [record.id for record in records if record.label == label]
+        if of_class and lost.keys() >= set(of_class):
             raise CatdogError(
-                f"{split} split: expected at most {MAX_SKIPPED_SHARE:.0%} of {total} photos to be unreadable, found "
-                f"{len(items)}, for example {first}. Mend or remove them, then start with a new --out."
+                f"{split} split: expected photos of {name!r} that can be read, found none: {_first(lost, of_class)}. "
+                f"Replace them or add others, then start with a new --out; `catdog audit` lists all that is wrong."
             )
+    if len(lost) > max(MAX_SKIPPED_SHARE * len(records), FORGIVEN):
+        raise CatdogError(
+            f"{split} split: expected at most {MAX_SKIPPED_SHARE:.0%} of {len(records):,} photos to be unreadable, found "
+            f"{len(lost):,}: {_first(lost, list(lost))}. Replace them, or leave them out: `catdog audit --data "
+            f"{dataset.source} --write-exclude exclude.txt`, then start with --exclude exclude.txt and a new --out."
+        )
+
+
+def _first(reasons: Mapping[str, str], names: Sequence[str]) -> str:
+    """The first few of the unreadable photos with their reasons."""
+    listed = "; ".join(f"{name!r}: {reasons[name]}" for name in names[:3])
+    return listed + (f"; and {len(names) - 3:,} more" if len(names) > 3 else "")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from catdog_jax import exclusion
 from catdog_jax.data import SPLITS, Dataset
 from catdog_jax.duplicates import Group
+from catdog_jax.records import LeftOut
 from catdog_jax.survey import LOST, Look
 
 USELESS = (*LOST, "tiny", "uniform")  # faults for which a photo should be left out; the others are for eyes to judge
@@ -88,7 +89,8 @@ class Findings:
       accuracy: the share of them that heads give which have not seen the photo.
       suspicions: the labels to look at, the most suspicious first: all suspects, and some more.
       drift: by split; without features none.
-      notes: what was not looked at, and why.
+      notes: how the folders were understood; what was not looked at, and why.
+      left_out: what the folders hold and is not taken.
     """
 
     source: str
@@ -101,6 +103,7 @@ class Findings:
     suspicions: tuple[Suspicion, ...] = ()
     drift: tuple[Drift, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def suspects(self) -> int:
@@ -112,9 +115,15 @@ class Findings:
         """The splits that are certainly not like the training photos."""
         return [one for one in self.drift if one.low > DRIFTED]
 
+    @property
+    def lacking(self) -> list[tuple[str, str]]:
+        """The splits and classes, in pairs, of which there is no photo."""
+        return [(split, name) for split, by_class in self.counts.items() for name, count in by_class.items() if not count]
+
     def anything(self) -> bool:
         """Whether something was found that somebody should look at."""
-        return bool(self.faulty or self.copies or self.suspects or self.drifted)
+        pictures = any(one.pictures for one in self.left_out)
+        return bool(self.faulty or self.copies or self.suspects or self.drifted or pictures or self.lacking)
 
 
 def photos(dataset: Dataset) -> list[Photo]:

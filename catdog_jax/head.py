@@ -15,6 +15,7 @@ from flax import linen as nn
 from catdog_jax import storage
 from catdog_jax.config import Pool
 from catdog_jax.errors import CatdogError
+from catdog_jax.records import is_class_name
 from catdog_jax.vgg16 import Params, columns
 
 FORMAT = 1
@@ -168,6 +169,8 @@ def load(path: Path) -> FittedHead:
         params = {name: {part: tensors.pop(f"{name}/{part}") for part in ("kernel", "bias")} for name in described["layers"]}
         _check(params, described, tensors)
         classes = (str(described["classes"][0]), str(described["classes"][1]))
+        if not all(map(is_class_name, classes)):
+            raise ValueError(f"classes {classes}, expected names in UTF-8 without control characters")
         return FittedHead(described["pool"], params, classes, described["fingerprint"], described["recipe"])
     except FileNotFoundError:
         raise CatdogError(f"{path}: expected a trained head, found no file. Run `catdog train` first.") from None

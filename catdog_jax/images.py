@@ -23,7 +23,10 @@ from catdog_jax.errors import CatdogError
 
 SIZE = 224
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+SUFFIXES = {  # of files that folders are searched for -> what they should hold
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    **{".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"},
+}
 MAX_PIXELS = 2**26  # decoded, 256 MiB of RGB, as Pillow pads it; below the size at which it refuses by itself
 MAX_BYTES = 2**28
 MAX_SCANS = 100  # of a JPEG; a progressive one has some ten
@@ -40,6 +43,12 @@ _TRANSPOSE = {  # EXIF tag 0x0112 (Exif 2.32, table 4) -> what turns the stored 
     8: Image.Transpose.ROTATE_90,
 }
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # of files that are meant to be photos
+_PICTURE = re.compile(  # how pictures begin, also of formats that are not taken: TIFF and raw files, HEIC, AVIF, JPEG XL, 2000
+    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|\xff\x0a|\0\0\0\x0c(?:JXL|jP) "
+    rb"|....ftyp(?:hei|hev|mif|msf|avi|crx)",
+    re.DOTALL,
+)
+_CAMERA = {"MPO": "JPEG"}  # a JPEG with further JPEGs behind it; the first is the photo
 _BAND = 2**22  # pixels that are composited at once
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not a stuffed zero, nor a restart
 _REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # in the form of `warnings.filters`
@@ -85,6 +94,17 @@ def read_photo(path: Path) -> bytes:
     return data
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like a picture of any format, taken here or not; False also where it cannot be read."""
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            return _PICTURE.match(file.read(16)) is not None
+    except OSError:
+        return False
+
+
 class Photo(NamedTuple):
     """A decoded photo at its own size.
 
@@ -126,7 +146,8 @@ def load(data: bytes) -> Photo:
     with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_size(image.size)
         image.load()
-        return Photo(to_rgb(_upright(image)), image.format or "")
+        found = image.format or ""
+        return Photo(to_rgb(_upright(image)), _CAMERA.get(found, found))
 
 
 @contextlib.contextmanager

@@ -24,11 +24,12 @@ _BATCH = 8  # photos; the models take turns with each batch, so that all of them
 
 
 def judge_models(config: EvaluateConfig) -> dict[str, Any]:
-    """Judges exported models on a split of --data, prints a table and writes models.json.
+    """Judges exported models on photos of --data (see `data.load_to_judge`), prints a table and writes models.json.
 
     Returns:
-      The contents of models.json: "split", "n", and "models": for each its file's name and bytes, its precision, the metrics
-      with their intervals, photos a second (inference alone), and on how many photos it decides otherwise than the first.
+      The contents of models.json: "split", "photos" (which these are), "n", and "models": for each its file's name and bytes,
+      its precision, the metrics with their intervals, photos a second (inference alone), and on how many photos it decides
+      otherwise than the first.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be read.
@@ -36,8 +37,10 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     """
     if config.data is None or config.features is not None:
         raise UsageError("--model: expected --data, and no --features: exported models judge photos. Name some with --data.")
-    dataset = data.load(data.locate(config.data, config.data_dir))
     predictors = [Predictor(path, batch_size=_BATCH) for path in config.model]
+    trained_on = {predictor.fingerprint.get("inputs_sha256") for predictor in predictors}
+    dataset = data.load_to_judge(data.locate(config.data, config.data_dir), config.split, trained_on)
+    data.tell(dataset)
     for path, predictor in zip(config.model, predictors, strict=True):
         if predictor.classes != dataset.classes:
             raise CatdogError(f"{path}: expected a model of {dataset.classes}, found {predictor.classes}. Check --data.")
@@ -55,7 +58,7 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
         }
         for path, predictor, row, took in zip(config.model, predictors, rows, seconds, strict=True)
     ]
-    result = {"split": config.split, "n": len(labels), "models": models}
+    result = {"split": config.split, "photos": dataset.notes[-1], "n": len(labels), "models": models}
     out = (config.out or config.run) / "models.json"
     storage.write_json(out, result)
     console.print(table(result))

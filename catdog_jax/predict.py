@@ -17,11 +17,12 @@ import numpy as np
 import onnxruntime as ort
 from rich.text import Text
 
-from catdog_jax import ahead, data, heatmaps, images, screening, storage
+from catdog_jax import ahead, folders, heatmaps, images, screening, storage
 from catdog_jax.config import THRESHOLD, PredictConfig
 from catdog_jax.console import console, printable, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.listing import Row, discard_stdout, rendered, write
+from catdog_jax.records import is_class_name
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
 _OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
@@ -37,6 +38,7 @@ class Predictor:
     Attributes:
       classes: the names of the two classes, in the order of the probabilities.
       metadata: what the file says of itself (`metadata_props`), as strings.
+      fingerprint: of the features that its head was trained on; empty where the file does not say.
       abstain_below: see the function of that name.
     """
 
@@ -61,6 +63,7 @@ class Predictor:
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = _classes(path, self.metadata)
         self.abstain_below: float = abstain_below(self.metadata)
+        self.fingerprint: dict[str, Any] = _fingerprint(self.metadata)
         _check_recipe(path, self.metadata)
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
@@ -150,16 +153,21 @@ def find_model(named: Path | None) -> Path:
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are given, whatever their names; folders replaced by the photos below them.
+    """Files as they are given, whatever their names; folders replaced by the photos below them; what is left out is told.
 
     Raises:
       CatdogError: that makes no photo at all.
     """
     paths = list(paths)
-    photos = [photo for path in paths for photo in (data.photos_below(path) if os.path.isdir(path) else [path])]
+    walk = folders.Walk()
+    photos = [photo for path in paths for photo in (walk.photos(path) if os.path.isdir(path) else [path])]
+    others = folders.told(walk.left_out.values())
     if not photos:
         where = ", ".join(map(str, paths))
-        raise CatdogError(f"{where}: expected photos ({', '.join(images.SUFFIXES)}), found none. Check the path.")
+        found = f"none ({others})" if others else "none"
+        raise CatdogError(f"{where}: expected photos ({', '.join(images.SUFFIXES)}), found {found}. Check the path.")
+    if others:
+        console.print(Text(printable(others)), soft_wrap=True)
     return photos
 
 
@@ -281,10 +289,18 @@ def _metadata_json(path: Path, metadata: dict[str, str], key: str) -> Any:
 
 def _classes(path: Path, metadata: dict[str, str]) -> tuple[str, str]:
     match _metadata_json(path, metadata, "classes"):
-        case [str(first), str(second)] if first != second:
+        case [str(first), str(second)] if first != second and is_class_name(first) and is_class_name(second):
             return first, second
         case found:
             raise _not_a_model(path, f"{found!r} instead of the names of two classes", "Run `catdog export` again.")
+
+
+def _fingerprint(metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        found = json.loads(metadata["features"])
+    except (KeyError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _check_recipe(path: Path, metadata: dict[str, str]) -> None:

@@ -31,7 +31,6 @@ KINDS = {
     "uniform": "nearly nothing but one grey",
 }
 LOST = ("unreadable", "truncated")  # the faults that leave no picture
-_SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}
 _AHEAD = 64  # photos that wait, looked at, for their turn
 
 
@@ -103,7 +102,7 @@ def _lost(reason: str) -> str:
 
 def _faults(name: str, found: str, size: tuple[int, int], grey: np.ndarray) -> Iterator[Fault]:
     suffix = PurePosixPath(name).suffix
-    expected = _SUFFIXES.get(suffix.lower(), found)
+    expected = images.SUFFIXES.get(suffix.lower(), found)
     if expected != found:
         yield Fault("extension", f"named {suffix}, found {found}")
     short, long = sorted(size)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from catdog_jax import images, tfds_prepare
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.records import SPLITS, Dataset, Record, collect
+from catdog_jax.records import SPLITS, Dataset, Record, collect, is_class_name
 
 PREFIX = "tfds:"
 _SOURCE = re.compile(
@@ -42,8 +42,12 @@ def locate(source: str, directory: Path) -> str:
     return f"{source.split('@')[0]}@{directory}"
 
 
-def load(source: str) -> Dataset:
+def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     """Loads a TFDS data set, and prepares `cats_vs_dogs` first where it is missing.
+
+    Args:
+      source: as above.
+      needed: the splits that are used, in which each class must have photos.
 
     Raises:
       UsageError: the extra `tfds` is not installed, or the source is not written as above.
@@ -79,7 +83,7 @@ def load(source: str) -> Dataset:
                 f"{builder.info.file_format.value}. Name another --data-dir, or prepare it anew as array_record."
             ) from None
         records = _records(stored, keys, names, classes, parts, where)
-    return collect(source, where, classes, records, "Name splits that have some: tfds:NAME:TRAIN/VALIDATION/TEST.")
+    return collect(source, where, classes, records, "Name splits that have some: tfds:NAME:TRAIN/VALIDATION/TEST.", needed)
 
 
 @contextlib.contextmanager
@@ -133,6 +137,10 @@ def _describe(tfds: Any, features: Any, supervised: Any, where: str) -> tuple[_K
     if len(names) != 2:
         some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise CatdogError(f"{where}: expected a label of two classes, found {len(names)}: {some}. Choose another data set.")
+    if odd := [name for name in names if not is_class_name(name)]:
+        raise CatdogError(
+            f"{where}: expected classes named in UTF-8 without control characters, found {odd[0]!r}. Choose another data set."
+        )
     texts = (key for key in _FILENAMES if key in features and isinstance(features[key], tfds.features.Text))
     first, second = sorted(names)
     return _Keys(images_of[0], labels[0], next(texts, None)), (first, second), names

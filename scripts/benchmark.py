@@ -32,7 +32,7 @@ from contestants import CONTESTS
 from rich.table import Table
 from tyro.conf import Positional
 
-from catdog_jax import data, demo, storage
+from catdog_jax import data, demo, folders, storage
 from catdog_jax.cli import prepare_jax
 from catdog_jax.console import console, progress_bar
 
@@ -238,7 +238,7 @@ def _bytes(usage: resource.struct_rusage) -> int:
 def _files(config: BenchmarkConfig, count: int) -> list[Path]:
     """So many image files of the data set; from the beginning again where it has fewer."""
     root = demo.draw_once() if config.data == "demo" else Path(config.data)
-    files = [path.resolve() for path in data.photos_below(root)]
+    files = [path.resolve() for path in folders.Walk().photos(root)]
     return [files[i % len(files)] for i in range(count)]
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from catdog_jax import data, demo, images, protocol
+from catdog_jax import demo, folders, images, protocol
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.predict import Predictor
 
@@ -194,7 +194,7 @@ def load_photos(source: str, count: int, predictor: Predictor) -> list[Photo]:
       CatdogError: there are none, or one does not decode.
     """
     root = demo.draw_once() if source == "demo" else Path(source)
-    files = data.photos_below(root)
+    files = folders.Walk().photos(root)
     if not files:
         raise UsageError(f"--data: {root}: expected photos below it, found none.")
     contents = [path.read_bytes() for path in files[:: max(1, len(files) // count)][:count]]

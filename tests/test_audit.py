@@ -1,15 +1,18 @@
 """The audit of drawn pictures with planted faults: recall of each kind, the page, the exit status, the list of photos."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 from planted_faults import plant, recall
 
-from catdog_jax import audit_page, cache, cli, data, demo, exclusion, findings, storage
+from catdog_jax import audit, audit_page, cache, cli, data, demo, exclusion, findings, storage
 from catdog_jax.duplicates import Group
 from catdog_jax.findings import Faulty, Findings, Photo, Suspicion
 from catdog_jax.survey import Look
@@ -75,6 +78,49 @@ def test_planted_faults_are_found_and_the_list_settles_them(source, tmp_path, ca
     assert not {one["photo"]["id"] for one in again["suspicions"]} & set(planted["swapped"])
 
 
+def test_what_no_stage_takes_is_found(source, tmp_path, capsys):
+    shutil.copytree(source, tmp_path / "photos")
+    command = ["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]
+    (tmp_path / "photos" / "train" / "cats" / "notes.txt").write_text("text")
+    assert cli.main(command) == 0
+    assert "left out: 1 .txt\n" in capsys.readouterr().err
+    (tmp_path / "photos" / "train" / "cats" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    assert cli.main(command) == 3
+    line = "left out: 1 .heic, 1 .txt; 1 of them look like pictures, for example 'train/cats/phone.heic'"
+    assert line in capsys.readouterr().err
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert {one["kind"]: one["pictures"] for one in found["left_out"]} == {".heic": 1, ".txt": 0}
+    assert line in Tags((tmp_path / "audit" / "audit.html").read_text()).text
+
+
+def test_names_that_are_not_utf8_pass_through(source, tmp_path, capsys):
+    shutil.copytree(source, tmp_path / "photos")
+    folder = tmp_path / "photos" / "train" / "cats"
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"no photo")
+    (folder / os.fsdecode(b"caf\xe9.h\xe9ic")).write_bytes(b"\0\0\0\x18ftypheic")
+    assert cli.main(["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]) == 3
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert found["faulty"][0]["photo"]["id"] == "train/cats/caf\udce9.jpg"
+    assert found["left_out"][0]["kind"] == ".h\udce9ic"
+    assert r"left out: 1 .h\udce9ic; 1 of them look like pictures" in capsys.readouterr().err
+    assert r"caf\udce9.jpg" in (tmp_path / "audit" / "audit.html").read_text()
+
+
+def test_a_data_set_that_lacks_a_split_is_looked_at_all_the_same(source, tmp_path, capsys):
+    shutil.copytree(source / "test", tmp_path / "photos" / "train")
+    assert cli.main(["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]) == 3
+    assert "No photos of 'cats' in the validation split: `catdog extract` needs some." in capsys.readouterr().err
+
+
+def test_a_cameras_jpeg_of_several_pictures_is_no_fault(source, tmp_path):
+    demo.draw_dataset(tmp_path / "photos", seed=3, counts={"train": 1, "validation": 1, "test": 1})
+    path = tmp_path / "photos" / "train" / "cats" / "cat.000.jpg"
+    with Image.open(path) as image:
+        image.save(path.with_name("mpo.tmp"), "MPO", save_all=True, append_images=[image.rotate(180)])
+    os.replace(path.with_name("mpo.tmp"), path)
+    assert not audit.inspect(data.load(str(tmp_path / "photos"))).faulty
+
+
 def test_without_features_neither_jax_is_imported_nor_a_label_judged(source, tmp_path):
     code = "import sys\nfrom catdog_jax import cli\n"
     code += f"status = cli.main(['audit', '--data', {str(source)!r}, '--out', {str(tmp_path)!r}, '--strict'])\n"
@@ -90,7 +136,7 @@ def test_features_of_other_photos_are_an_error(source, tmp_path, capsys):
     command = ["audit", "--data", str(source), "--features", str(tmp_path / "features"), "--out", str(tmp_path / "audit")]
     assert cli.main(command) == 1
     assert "expected features of photos of" in capsys.readouterr().err
-    assert cli.main(["audit", "--workers", "0"]) == 2
+    assert cli.main(["audit", "--data", "demo", "--workers", "0"]) == 2
     assert "--seed and --workers: expected" in capsys.readouterr().err
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,9 @@ def test_wrong_usage_is_exit_status_2(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
+        (["run"], 2, "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings."),
+        (["extract"], 2, "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings."),
+        (["audit"], 2, "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings."),
         (["extract", "--data", "nowhere"], 1, "nowhere: expected a folder of photos, found nothing. Check --data."),
         (["train", "--features", "nowhere"], 1, "manifest.json: expected a feature manifest"),
         (["train", "--dropout", "1"], 2, "--dropout: expected 0 to 0.999, found 1.0."),
@@ -81,6 +85,17 @@ def test_bad_input_is_one_line_without_a_traceback(arguments, status, message, c
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [("", "run --data demo --out runs/demo"), ("--data photos --out runs/photos", "run --data photos --out runs/photos")],
+)
+def test_make_run_takes_the_drawings_unless_it_is_told_otherwise(arguments, command):
+    told = ["make", "--no-print-directory", "-n", "run", "VENV=.venv", f"ARGS={arguments}"]
+    shown = subprocess.run(told, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+    assert " ".join(shown.splitlines()[-1].split()) == f".venv/bin/catdog {command}"
 
 
 def test_what_a_stage_returns_is_no_exit_status(monkeypatch):
@@ -152,7 +167,7 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 ORDER = (
     *("errors", "buckets", "storage", "console", "config", "downloads", "images", "animals", "scenes", "demo"),
-    *("records", "tfds_prepare", "tfds_source", "data"),
+    *("records", "folders", "tfds_prepare", "tfds_source", "data"),
     *("exclusion", "ahead", "survey", "duplicates", "findings", "vgg16", "winograd"),
     *("pickles", "checkpoints", "weights", "cache", "shares", "features", "head", "calibration"),
     *("fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train", "report", "heatmaps"),

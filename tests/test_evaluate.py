@@ -137,6 +137,25 @@ def test_end_to_end_agrees_with_the_cache(run: Path):
     assert "views_averaged" not in found
 
 
+def test_photos_of_a_folder_without_splits_are_all_judged(run: Path, no_page, capsys):
+    for name, first in (("cats", 10), ("dogs", 150)):
+        for i in range(40):
+            draw(run.parent / "new" / name / f"{i}.png", first + i)
+    found = evaluate.evaluate(settings(run, data=str(run.parent / "new")))
+    assert (found["n"], found["split"]) == (80, "test")
+    assert found["photos"].startswith(f"judged: all photos of {run.parent / 'new'}, which has no folders of splits")
+    assert found["photos"] in capsys.readouterr().err
+    assert "photos" not in evaluate.evaluate(settings(run))
+
+
+def test_a_folder_of_the_test_split_alone_is_enough(run: Path, no_page):
+    whole = evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+    (run.parent / "only").mkdir()
+    (run.parent / "photos" / "test").rename(run.parent / "only" / "test")
+    alone = evaluate.evaluate(settings(run, data=str(run.parent / "only")))
+    assert (alone["n"], alone["metrics"]) == (24, whole["metrics"])
+
+
 def test_another_split_has_files_of_its_own(run: Path):
     (run / "metrics.json").write_text("of the test split")
     evaluate.evaluate(settings(run, split="validation"))

@@ -51,7 +51,8 @@ def test_any_name_survives_the_file(tmp_path):
     ("content", "message"),
     [
         (b'ok.jpg\n"half', "exclude.txt, line 2: expected an id in JSON's quotes"),
-        (b"\xff\xfe", "expected a list of photos to exclude, found: other bytes than UTF-8"),
+        (b"caf\xe9.jpg\n", "expected a list of photos to exclude, found: other bytes than UTF-8 or UTF-16"),
+        (b"\xff\xfex", "expected a list of photos to exclude, found: other bytes than UTF-8 or UTF-16"),
         (b"train/cats/9.jpg\n", "found 1 that are not in it, for example 'train/cats/9.jpg'"),
         (None, "expected a list of photos to exclude, found: No such file"),
     ],
@@ -63,6 +64,14 @@ def test_a_wrong_list_is_an_error_that_says_so(tmp_path, photos, content, messag
     with pytest.raises(CatdogError) as error:
         exclusion.without(data.load(str(photos)), path)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_list_that_was_written_on_windows_is_read(tmp_path, encoding, end):
+    path = tmp_path / "exclude.txt"
+    path.write_bytes(end.join(["train/cats/ünï.jpg", "# not/this.jpg", '"a\\nb.jpg"', ""]).encode(encoding))
+    assert exclusion.read(path) == {"train/cats/ünï.jpg", "a\nb.jpg"}
 
 
 def test_a_class_that_would_be_gone_is_an_error(tmp_path, photos):

@@ -428,7 +428,9 @@ def test_by_default_the_photos_are_those_of_the_training(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load = data.load
-    monkeypatch.setattr(data, "load", lambda source: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source))
+    monkeypatch.setattr(
+        data, "load", lambda source, _: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source)
+    )
     assert export._parity_dataset(ExportConfig(run=tmp_path)).classes == ("cats", "dogs")
     message = "The photos of the training are not at hand"
     assert message in capsys.readouterr().err

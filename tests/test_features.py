@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catdog_jax import cache, console, data, features, head, images, storage, vgg16, weights
+from catdog_jax import cache, cli, console, data, features, head, images, storage, vgg16, weights
 from catdog_jax.cache import FeatureCache
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
@@ -116,15 +117,66 @@ def test_a_bad_photo_is_listed_and_never_replaced(photos, tmp_path, stand_in, ca
     assert found.load("train", "avg").shape == (41, 1, 512)
 
 
-def test_too_many_bad_photos_are_an_error_that_names_some(photos, tmp_path, stand_in):
-    for i in range(3):
+@pytest.mark.parametrize("first", [4096, 0])
+def test_too_many_bad_photos_are_an_error_that_names_some(photos, tmp_path, stand_in, monkeypatch, first):
+    """Of a small data set before the network computes anything; of a large one as soon as shards show it."""
+    monkeypatch.setattr(features, "_DECODED_FIRST", first)
+    for i in range(4):
         (photos / "train" / "dogs" / f"{i}.png").write_text("<html>")
     for _ in range(2):  # and when the same command runs again, over the shards that it finished
-        with pytest.raises(
-            CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable.*train/dogs/.*HTML"
-        ):
+        with pytest.raises(CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable") as error:
             features.extract(config(photos, tmp_path))
+        assert re.search("found 4: 'train/dogs/.*HTML.*; and 1 more. .*exclude exclude.txt and a new --out", str(error.value))
     assert not (tmp_path / "cache" / "manifest.json").exists()
+    assert bool(list((tmp_path / "cache").glob("*.npy"))) == (not first)
+
+
+def test_the_advice_about_bad_photos_can_be_followed(photos, tmp_path, stand_in, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in photos.rglob("*.png"):  # large enough for an audit
+        with Image.open(path) as image:
+            image.resize((90, 60), Image.Resampling.NEAREST).save(path)
+    for i in range(4):
+        (photos / "train" / "dogs" / f"{i}.png").write_text("<html>")
+    with pytest.raises(CatdogError) as error:
+        features.extract(config(photos, tmp_path))
+    command = re.search("`catdog (audit .*?)`", str(error.value))[1].split()
+    assert cli.main(command) == 0
+    found = features.extract(config(photos, tmp_path, exclude=Path("exclude.txt"), out=tmp_path / "new"))
+    assert found.rows("train") == 38
+    assert not found.skipped("train")
+
+
+def test_a_bad_photo_of_a_small_split_is_left_out(photos, tmp_path, stand_in):
+    """One of 10 is over 5 %, but one photo is no reason to stop."""
+    (photos / "test" / "dogs" / "0.png").write_text("<html>")
+    found = features.extract(config(photos, tmp_path))
+    assert found.rows("test") == 9
+    assert [item["id"] for item in found.skipped("test")] == ["test/dogs/0.png"]
+
+
+@pytest.mark.parametrize("first", [4096, 0])
+def test_a_split_that_lost_a_class_is_an_error_that_names_its_files(photos, tmp_path, stand_in, monkeypatch, first):
+    monkeypatch.setattr(features, "_DECODED_FIRST", first)
+    for path in list((photos / "test" / "dogs").iterdir())[1:]:
+        path.unlink()
+    (only,) = (photos / "test" / "dogs").iterdir()
+    only.write_bytes(b"")
+    with pytest.raises(CatdogError, match=r"test split: expected photos of 'dogs' that can be read, found none: ") as error:
+        features.extract(config(photos, tmp_path))
+    assert f"'test/dogs/{only.name}': expected a photo, found an empty file. Replace" in str(error.value)
+    assert bool(list((tmp_path / "cache").glob("*.npy"))) == (not first)
+
+
+def test_the_manifest_lists_what_is_left_out(photos, tmp_path, stand_in, capsys):
+    before = features.extract(config(photos, tmp_path)).manifest
+    assert "left_out" not in before
+    (photos / "train" / "cats" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    after = features.extract(config(photos, tmp_path))  # the same cache: what is not taken is no input
+    left_out = [{"kind": ".heic", "count": 1, "pictures": 1, "example": "train/cats/phone.heic"}]
+    assert after.manifest["left_out"] == left_out
+    assert {**after.manifest, "left_out": 0, "sha256": 0} == {**before, "left_out": 0, "sha256": 0}
+    assert "left out: 1 .heic; 1 of them look like pictures, for example 'train/cats/phone.heic'" in capsys.readouterr().err
 
 
 def test_a_shard_without_a_readable_photo_is_kept_empty(photos, tmp_path, stand_in):
@@ -190,6 +242,12 @@ def test_an_altered_or_missing_manifest_is_an_error(photos, tmp_path, stand_in):
     manifest.unlink()
     with pytest.raises(CatdogError, match=r"expected a feature manifest \(of a finished `catdog extract`\), found no file"):
         FeatureCache.open(tmp_path / "cache")
+
+
+def test_a_cache_whose_class_names_are_no_text_is_refused(tmp_path):
+    cache.write_manifest(tmp_path, "photos", [], {"classes": ["cats", "h\udc81nde"]})
+    with pytest.raises(CatdogError, match=r"expected classes named in UTF-8 .*h\\udc81nde.*Rename the folder"):
+        FeatureCache.open(tmp_path)
 
 
 def test_a_cache_says_which_pooling_it_cannot_give(photos, tmp_path, stand_in):

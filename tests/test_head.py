@@ -116,6 +116,13 @@ def test_a_foreign_file_is_an_error(tmp_path, content):
         head.load(path)
 
 
+@pytest.mark.parametrize("name", ["h\udc81nde", "two\nlines"])
+def test_classes_that_are_no_text_are_refused(tmp_path, name):
+    head.save(tmp_path / "head.safetensors", dataclasses.replace(fitted(), classes=("cats", name)))
+    with pytest.raises(CatdogError, match="expected names in UTF-8 without control characters"):
+        head.load(tmp_path / "head.safetensors")
+
+
 def test_a_missing_head_says_what_to_run(tmp_path):
     with pytest.raises(CatdogError, match=r"expected a trained head, found no file\. Run `catdog train` first"):
         head.load(tmp_path / "head.safetensors")

@@ -1,6 +1,7 @@
 """The decode gate against pixels that are known by other means."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -208,6 +209,31 @@ def test_read_photo_names_what_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(images.ImageError):
         images.read_photo(tmp_path / "loop")
+
+
+def test_a_cameras_jpeg_of_several_pictures_is_a_jpeg_of_the_first():
+    first, second = (Image.new("RGB", (80, 60), colour) for colour in ("red", "blue"))
+    file, alone = io.BytesIO(), io.BytesIO()
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    first.save(alone, "JPEG")
+    with Image.open(io.BytesIO(file.getvalue())) as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+    assert images.load(file.getvalue()).format == "JPEG"
+    np.testing.assert_array_equal(images.decode(file.getvalue()), images.decode(alone.getvalue()))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000"])
+def test_a_picture_is_known_by_its_first_bytes(tmp_path, form):
+    if form not in Image.registered_extensions().values() or form not in Image.SAVE:
+        pytest.skip(f"Pillow without {form}")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x", form)
+    assert images.is_picture(tmp_path / "x")
+
+
+def test_what_is_no_picture_is_none(tmp_path):
+    (tmp_path / "text").write_text("BM, II*, RIFF and ftypheic")
+    os.mkfifo(tmp_path / "pipe")
+    assert not any(images.is_picture(tmp_path / name) for name in ("text", "pipe", "absent", "."))
 
 
 def test_real_photos_have_the_expected_statistics(shared_photos):

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import f1_score, log_loss
 from test_predict import probability_of_dogs, save_grey, tiny_model
 
-from catdog_jax import cli
+from catdog_jax import cli, data
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.judging import judge_models
@@ -52,6 +52,45 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert sure["metrics"]["log_loss"]["value"] != pytest.approx(calm["metrics"]["log_loss"]["value"])
     assert (sure["bytes"], calm["decides_otherwise"]) == (models[0].stat().st_size, 0)
     assert sure["photos_per_second"] > 0
+
+
+def test_all_photos_of_a_folder_without_splits_are_judged(models, tmp_path, capsys):
+    for name, first in (("cats", 90), ("dogs", 130)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(40):
+            save_grey(tmp_path / "photos" / name / f"{i}.png", first + i)
+    (tmp_path / "photos" / "dogs" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    arguments = ["--data", str(tmp_path / "photos"), "--out", str(tmp_path)]
+    assert cli.main(["evaluate", "--model", str(models[0]), *arguments]) == 0
+    shown = capsys.readouterr().err
+    result = json.loads((tmp_path / "models.json").read_text())
+    assert result["n"] == 80
+    assert result["photos"] == f"judged: all photos of {tmp_path / 'photos'}, which has no folders of splits; " + (
+        "a model may have been trained on some of them"
+    )
+    assert result["photos"] in shown
+    assert "left out: 1 .heic" in shown
+
+
+def test_a_folder_of_the_test_split_alone_is_enough(photos, models, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "test").symlink_to(photos / "test")
+    config = EvaluateConfig(model=models, data=str(tmp_path / "photos"), out=tmp_path)
+    assert judge_models(config)["n"] == 8
+
+
+def test_what_a_model_was_trained_on_is_kept_apart_by_its_hash(tmp_path):
+    for name, first in (("cats", 90), ("dogs", 130)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(100):
+            save_grey(tmp_path / "photos" / name / f"{i}.png", (first + i) % 256)
+    trained_on = data.load(str(tmp_path / "photos"))
+    metadata = {one.key: one.value for one in tiny_model().metadata_props}
+    metadata["features"] = json.dumps({"inputs_sha256": trained_on.inputs_sha256})
+    (tmp_path / "own.onnx").write_bytes(tiny_model(metadata=metadata).SerializeToString())
+    result = judge_models(EvaluateConfig(model=(tmp_path / "own.onnx",), data=str(tmp_path / "photos"), out=tmp_path))
+    assert result["n"] == len(trained_on.split("test")) < 50
+    assert "by their hashes, because the model was trained on this folder" in result["photos"]
 
 
 def test_models_need_photos(models):

@@ -157,6 +157,8 @@ CONTRACTS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "no recipe": (lambda: tiny_model(metadata={"classes": '["a", "b"]'}), "found no 'recipe' in its metadata"),
     "no JSON": (lambda: tiny_model(metadata=METADATA | {"classes": "a, b"}), "found 'a, b' as 'classes'"),
     "one class": (lambda: tiny_model(metadata=METADATA | {"classes": '["a"]'}), "found ['a'] instead of the names of two"),
+    "no text": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "\\udc81"]'}), "instead of the names of two"),
+    "two lines": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "b\\nc"]'}), "instead of the names of two"),
     "same class": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "a"]'}), "found ['a', 'a'] instead of the names"),
     "a newer recipe": (
         lambda: tiny_model(metadata=METADATA | {"recipe": json.dumps(images.RECIPE | {"version": 99})}),
@@ -197,18 +199,24 @@ def test_external_data_are_never_read(tmp_path: Path, monkeypatch: pytest.Monkey
 # The photos
 
 
-def test_folders_are_searched_recursively_and_named_files_are_tried_whatever_their_name(tmp_path: Path) -> None:
+def test_folders_are_searched_recursively_and_named_files_are_tried_whatever_their_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("b/two.PNG", "b/c/three.webp", "one.jpg", "notes.txt", ".hidden.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     odd = tmp_path / "notes.txt"
     found = [path.relative_to(tmp_path).as_posix() for path in find_photos([odd, tmp_path])]
     assert found == ["notes.txt", "b/c/three.webp", "b/two.PNG", "one.jpg"]
+    assert capsys.readouterr().err == "left out: 1 .txt, 1 hidden\n"
 
 
 def test_no_photos_at_all_are_an_error(model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CatdogError, match=r"empty: expected photos \(\.jpg.*\), found none"):
+        predict(PredictConfig((tmp_path / "empty",), model))
+    (tmp_path / "empty" / "1.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(CatdogError, match=r"found none \(left out: 1 \.heic; 1 of them look like pictures"):
         predict(PredictConfig((tmp_path / "empty",), model))
     with pytest.raises(UsageError, match="paths: expected photos or folders, found none"):
         predict(PredictConfig((), model))

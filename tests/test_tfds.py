@@ -275,6 +275,10 @@ def test_the_default_splits(tmp_path, splits, sizes):
     [
         ("tfds:pets_and_stones", "tfds:pets_and_stones: expected the name of a TFDS data set, found none of that name"),
         ("tfds:three", r"tfds:three: expected a label of two classes, found 3: ant, bee, cow\. Choose another"),
+        (
+            "tfds:bell",
+            r"tfds:bell: expected classes named in UTF-8 without control characters, found 'a\\x07'\. Choose another",
+        ),
         ("tfds:mnist", r"tfds:mnist: expected a prepared data set in .*mnist/3\.0\.1, found nothing\. Prepare it with TFDS"),
         ("tfds:pets:train/test/dev", "expected a part of train, found 'test'"),
         ("tfds:pets:train[:80%]/train[70%:90%]/train[90%:]", r"that train and validation share train\[28:32\]"),
@@ -284,6 +288,7 @@ def test_the_default_splits(tmp_path, splits, sizes):
 def test_bad_data_is_named(tmp_path, source, message):
     write(tmp_path)
     write(tmp_path, "three", ("ant", "bee", "cow"))
+    write(tmp_path, "bell", ("a\x07", "b"))
     with pytest.raises(CatdogError, match=message):
         load(tmp_path, source)
 
