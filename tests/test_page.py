@@ -13,7 +13,8 @@ from PIL import Image
 from test_predict import METADATA, probability_of_dogs, tiny_model
 
 from catdog_jax import demo, heatmaps, images
-from catdog_jax.predict import Predictor, verdict
+from catdog_jax.decision import UNKNOWN
+from catdog_jax.predict import Predictor
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
@@ -83,11 +84,11 @@ def test_verdicts_are_those_of_the_server_and_of_python(page: Any, published: st
             continue
         with urllib.request.urlopen(request) as answer:
             (server,) = json.load(answer)["predictions"]
-        python = verdict(predictor.classes, predictor(images.decode(path.read_bytes())[None])[0])
-        sure = server["probability"] >= predictor.abstain_below
-        assert card["verdict"] == [server["class"] if sure else "Unsure", browser.percent(server["probability"])]
-        assert server["class"] == python["class"]
-        assert server["probability"] == pytest.approx(python["probability"], abs=1e-3)
+        python = predictor.rule.decide(predictor(images.decode(path.read_bytes())[None])[0])
+        shown = server["class"] if server["sure"] else "Unsure"
+        assert (card["verdict"], card["remark"]) == ([shown, browser.percent(server["probability"])], server["why"])
+        assert (server["class"], server["sure"], server["why"]) == (python.name, python.sure, python.why)
+        assert server["probability"] == pytest.approx(python.probability, abs=1e-3)
     counts = page.find_element("id", "status").text
     assert counts.startswith("5 photos: ")
     assert "1 not judged" in counts
@@ -156,11 +157,21 @@ def test_a_verdict_of_low_confidence_is_shown_as_unsure(page: Any, tiny: str, tm
     ]
     assert [card["remark"] for card in cards] == [
         "",
-        "Rather cats. Below 80.0 % it does not decide.",
-        *("Rather dogs. Below 80.0 % it does not decide.", ""),
+        "Rather cats. Below 80.0 % this model does not decide.",
+        *("Rather dogs. Below 80.0 % this model does not decide.", ""),
     ]
     assert page.find_element("id", "status").text == "4 photos: 1 cats, 1 dogs, 2 unsure"
     assert not page.find_element("id", "toggle").is_displayed(), "this model has no heat map to switch"
+
+
+def test_a_model_that_does_not_know_when_it_is_sure_says_so(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(tiny_model().SerializeToString())
+    with browser.served(tmp_path / "model.onnx") as address:
+        page.get(address)
+        browser.choose(page, [grey(tmp_path, 130)])
+        (card,) = browser.settled(page, 1)
+        page.get("about:blank")
+    assert (card["state"], card["verdict"][0], card["remark"]) == ("second", "dogs", UNKNOWN)
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import browser
 import pytest
-from test_predict import METADATA, tiny_model
+from test_predict import tiny_model
 
 from catdog_jax import export, web
 from catdog_jax.config import ExportConfig
@@ -18,7 +18,7 @@ from catdog_jax.predict import Predictor
 
 PUBLISHED = Path(__file__).parents[1] / "artifacts" / "default" / "model-int8.onnx"
 PAGE = Path(web.__file__).with_name("page")
-SAME = ("index.html", "page.css", "page.js")  # as the server's
+SAME = ("index.html", "page.css", "page.js", "orientation.js")  # as the server's
 
 runtime = pytest.fixture(scope="module")(browser.runtime)
 
@@ -41,8 +41,8 @@ def test_the_page_is_the_servers_with_another_backend(folder: Path) -> None:
     assert (folder / "model.onnx").read_bytes() == PUBLISHED.read_bytes()
     about = json.loads((folder / "model.json").read_text())
     predictor = Predictor(PUBLISHED)
-    assert (about["classes"], about["abstain_below"]) == (list(predictor.classes), predictor.abstain_below)
-    assert about["abstain_below"] > 0.5
+    assert (about["classes"], about["decision"]) == (list(predictor.classes), predictor.rule.settings())
+    assert about["decision"]["abstain_below"] > 0.5
     assert set(about["licences"]) == {"code", "weights", "runtime"}
 
 
@@ -66,9 +66,7 @@ def test_a_folder_of_an_earlier_run_is_replaced_and_one_of_other_origin_is_not(r
 
 
 def test_a_model_that_says_little_of_itself_is_taken() -> None:
-    assert web.about(tiny_model().SerializeToString())["abstain_below"] == 0
-    odd = tiny_model(metadata=METADATA | {"head": '{"abstain_below": "often"}'})
-    assert web.about(odd.SerializeToString())["abstain_below"] == 0
+    assert web.about(tiny_model().SerializeToString())["decision"] == {"threshold": 0.5, "abstain_below": None}
 
 
 def test_an_exported_model_needs_a_folder_and_must_be_one(tmp_path: Path) -> None:
