@@ -174,6 +174,34 @@ def test_a_model_that_does_not_know_when_it_is_sure_says_so(page: Any, tmp_path:
     assert (card["state"], card["verdict"][0], card["remark"]) == ("second", "dogs", UNKNOWN)
 
 
+@pytest.mark.parametrize(
+    ("exif", "upright"), [(None, True), (6, True), (1, False)], ids=["XMP alone", "EXIF alike", "EXIF against it"]
+)
+def test_the_preview_lies_as_the_pixels_that_are_judged(
+    page: Any, tiny: str, tmp_path: Path, exif: int | None, upright: bool
+) -> None:
+    """Browsers follow EXIF alone, Python XMP too where EXIF does not say."""
+    picture = Image.new("RGB", (90, 60), "white")
+    picture.paste("black", (0, 0, 45, 60))  # the left, which is the top once it is turned
+    stored = Image.Exif()
+    if exif:
+        stored[0x0112] = exif
+    picture.save(tmp_path / "photo.jpg", exif=stored, xmp=b'<rdf:Description tiff:Orientation="6"/>')
+    page.get(tiny)
+    browser.choose(page, [tmp_path / "photo.jpg"])
+    browser.settled(page, 1)
+    drawn = """const image = document.querySelector('.photo img'), {naturalWidth: width, naturalHeight: height} = image;
+        if (!image.complete || !width) return null;
+        const context = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true});
+        context.drawImage(image, 0, 0);
+        const grey = (x, y) => context.getImageData(x, y, 1, 1).data[0];
+        return [width, height, grey(5, 5), grey(width - 5, 5), grey(5, height - 5)]"""
+    width, height, *greys = browser.eventually(lambda: page.execute_script(drawn), "a preview")
+    judged = np.asarray(images.load((tmp_path / "photo.jpg").read_bytes()).image, int)[..., 0]
+    assert judged.shape == (height, width) == ((90, 60) if upright else (60, 90))
+    np.testing.assert_allclose(greys, [judged[5, 5], judged[5, -5], judged[-5, 5]], atol=3)
+
+
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_photos_are_dropped_and_pasted(page: Any, tiny: str, tmp_path: Path, kind: str) -> None:
     page.get(tiny)

@@ -102,7 +102,9 @@ def test_probabilities_are_the_models_in_any_number_of_batches(model: Path) -> N
         found = predictor(photos)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-        assert predictor(photos[:0]).shape == (0, 2)
+        for none in (predictor(photos[:0]), predictor.explain(photos[:0])[0]):
+            assert (none.shape, none.dtype) == ((0, 2), np.float32)
+        assert predictor.explain(photos[:0])[1] is None  # this model has no heat map
 
 
 def test_classes_and_metadata_come_from_the_file(tmp_path: Path) -> None:
