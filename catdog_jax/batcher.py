@@ -1,4 +1,4 @@
-"""A bounded micro-batcher: photos that wait at the same time are computed at once, on one worker thread."""
+"""A micro-batcher: photos that wait at the same time are computed at once, on one worker thread; `Places` bound them."""
 
 import asyncio
 import contextlib
@@ -14,23 +14,58 @@ Answer = tuple[np.ndarray, np.ndarray | None]
 
 
 class Busy(CatdogError):
-    """The queue is full."""
+    """There is no place for all photos of a request."""
+
+
+class Places:
+    """Room for so many photos at once: a request takes a place for each of its photos, all of them or none.
+
+    Attributes:
+      total: the places.
+      taken: those that are not free.
+      requests: those that hold places.
+    """
+
+    def __init__(self, total: int):
+        """Makes free places."""
+        self.total, self.taken, self.requests = total, 0, 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """A request's places, until its end: one, and as many as it turns out to have photos once it calls what it is given.
+
+        Raises:
+          Busy: fewer are free; the call raises it too.
+        """
+        own = 0
+
+        def take(photos: int) -> None:
+            nonlocal own
+            if (more := photos - own) > (free := self.total - self.taken):
+                raise Busy(f"expected {more} free of {self.total} places for photos, found {free}. Try again in a moment.")
+            self.taken, own = self.taken + more, photos
+
+        take(1)
+        self.requests += 1
+        try:
+            yield take
+        finally:
+            self.taken, self.requests = self.taken - own, self.requests - 1
 
 
 class Batcher:
     """Computes photos in batches: `await batcher(photo)` between `start` and `stop`, all on one event loop."""
 
-    def __init__(self, model: Callable[[np.ndarray], Answer], *, size: int, queue: int, wait: float):
+    def __init__(self, model: Callable[[np.ndarray], Answer], *, size: int, wait: float):
         """Makes a batcher.
 
         Args:
           model: uint8 [N, 224, 224, 3] -> float32 [N, 2] and [N, 7, 7] or None. It is called by one thread only.
           size: photos a batch at most.
-          queue: photos that may wait at most.
           wait: seconds that a batch waits for those that are `coming`, once it has a photo.
         """
         self._model, self._size, self._wait = model, size, wait
-        self._queue: asyncio.Queue[tuple[np.ndarray, asyncio.Future[Answer]]] = asyncio.Queue(queue)
+        self._queue: asyncio.Queue[tuple[np.ndarray, asyncio.Future[Answer]]] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task[None] | None = None
         self._coming = 0
@@ -61,14 +96,10 @@ class Batcher:
         """The answer for one photo, uint8 [224, 224, 3].
 
         Raises:
-          Busy: as many photos wait as may wait.
           CatdogError: the model has no answer for this photo.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait((photo, future))
-        except asyncio.QueueFull:
-            raise Busy(f"expected at most {self._queue.maxsize} waiting photos, found more. Try again in a moment.") from None
+        self._queue.put_nowait((photo, future))
         return await future
 
     async def _run(self) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
+from catdog_jax.config import THRESHOLD
 from catdog_jax.head import OUTPUT
 from catdog_jax.vgg16 import Params
 
@@ -69,6 +70,6 @@ def abstention(labels: np.ndarray, probabilities: np.ndarray, abstain_below: flo
       The confidence to abstain below, the coverage (the share of photos that are judged) and their accuracy (0 where none is).
     """
     judged = np.maximum(probabilities, 1 - probabilities) >= abstain_below
-    right = (probabilities >= 0.5) == (np.asarray(labels) > 0.5)
+    right = (probabilities >= THRESHOLD) == (np.asarray(labels) > 0.5)
     accuracy = float(right[judged].mean()) if judged.any() else 0.0
     return {"abstain_below": abstain_below, "coverage": float(judged.mean()), "accuracy": accuracy}

@@ -265,7 +265,7 @@ class ServeConfig:
     batch_wait: float = 0.003
     """Seconds that a batch waits for photos that are on their way."""
     queue: int = 32
-    """Requests, and photos, that may wait at most; more get the status 503."""
+    """Photos that are in work at once at most, of all requests together. A request is taken whole or refused with 503."""
     max_body: int = 2**24
     """Bytes a request at most."""
     max_files: int = 16

@@ -11,7 +11,22 @@ import onnx
 import onnxruntime as ort
 from rich.text import Text
 
-from catdog_jax import __version__, buckets, data, features, graph, head, images, storage, triton, variants, vgg16, web, weights
+from catdog_jax import (
+    __version__,
+    buckets,
+    data,
+    decision,
+    features,
+    graph,
+    head,
+    images,
+    storage,
+    triton,
+    variants,
+    vgg16,
+    web,
+    weights,
+)
 from catdog_jax.cache import FeatureCache, check_compatible
 from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
@@ -148,6 +163,7 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
         "recipe": images.RECIPE,
         "features": fitted.fingerprint,
         "head": fitted.recipe,
+        "decision": decision.read(fitted.classes, {"head": json.dumps(fitted.recipe)}).settings(),
         "licences": LICENCES,
     }
     metrics = config.run / "metrics.json"

@@ -125,7 +125,7 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
     parts = {"avg": [cells], "max": [_at_maximum(graph, cells)]}
     parts["avg+max"] = [*parts["avg"], *parts["max"]] if fitted.pool == "avg+max" else []
     given = graph.node("Concat", parts[fitted.pool], "given", axis=1)
-    flat = graph.constant("columns_by_cells", np.array([0, 0, -1]))
+    flat = graph.constant("columns_by_cells", np.array([0, 0, vgg16.GRID**2]))  # -1 would not be told of a batch of none
     given = graph.node("Reshape", [given, flat], "given_by_cells")
     if len(fitted.params) > 1:  # they differ from photo to photo
         slopes = graph.node("Unsqueeze", [slopes, graph.constant("row_axis", np.array([1]))], "slopes")

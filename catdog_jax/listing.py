@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catdog_jax.console import printable
+from catdog_jax.decision import said
 from catdog_jax.errors import CatdogError
 
 Row = dict[str, Any]  # see `predict.predictions`
@@ -26,7 +27,7 @@ def rendered(form: str, classes: tuple[str, str], batches: Iterable[list[Row]]) 
     Args:
       form: "table", "jsonl" or "csv".
       classes: the names of the two classes.
-      batches: rows with path, class, probability and probabilities, or with path and error.
+      batches: rows with path and the keys of `decision.Verdict.row`, or with path and error.
     """
     match form:
         case "jsonl":
@@ -43,7 +44,7 @@ def _json_lines(batches: Iterable[list[Row]]) -> Iterator[str]:
 
 
 def _csv_lines(classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
-    yield _csv_text([["path", "class", "probability", *(f"probability_{name}" for name in classes), "error"]])
+    yield _csv_text([["path", "class", "probability", *(f"probability_{name}" for name in classes), "error", "sure", "why"]])
     for batch in batches:
         yield _csv_text([_csv_row(classes, row) for row in batch])
 
@@ -54,7 +55,8 @@ def _csv_row(classes: tuple[str, str], row: Row) -> list[Any]:
         path = os.path.join(".", path)
     probabilities = row.get("probabilities", {})
     values = [row.get("class", ""), row.get("probability", ""), *(probabilities.get(name, "") for name in classes)]
-    return [path, *values, row.get("error", "")]
+    sure = {True: "true", False: "false", None: ""}[row.get("sure")]
+    return [path, *values, row.get("error", ""), sure, row.get("why", "")]
 
 
 def _csv_text(rows: list[list[Any]]) -> str:
@@ -69,9 +71,9 @@ def _table(batches: Iterable[list[Row]]) -> Iterator[str]:
     table.add_column("class", overflow="fold")
     table.add_column("probability", justify="right")
     for row in itertools.chain.from_iterable(batches):  # as Text, because a name like "[red].jpg" is no markup
-        failed = "error" in row
-        cells = [row["path"], row["error"], ""] if failed else [row["path"], row["class"], f"{row['probability']:.4f}"]
-        table.add_row(*(Text(printable(cell)) for cell in cells), style="red" if failed else None)
+        cells = [row["error"], ""] if "error" in row else [said(row["class"], row["sure"]), f"{row['probability']:.4f}"]
+        style = "red" if "error" in row else "yellow" if row["sure"] is False else None
+        table.add_row(*(Text(printable(cell)) for cell in (row["path"], *cells)), style=style)
     terminal = Console(highlight=False)
     with terminal.capture() as captured:
         terminal.print(table)

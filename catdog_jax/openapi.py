@@ -19,7 +19,7 @@ _REASONS = {
     413: "The body is too large.",
     422: "None of the photos can be read.",
     500: "The server failed; its log says why.",
-    503: "As many requests or photos wait as may wait.",
+    503: "There is no room for all photos of the request at present; none of them was looked at.",
     504: "There was no answer in time.",
 }
 
@@ -92,11 +92,13 @@ def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool
         "class": {"enum": [*classes]},
         "probability": probability,
         "probabilities": _object(dict.fromkeys(classes, probability)),
+        "sure": _SURE,
+        "why": _WHY,
         **({"heatmap": cells} if heatmaps else {}),
     }
     rows = {"type": "array", "minItems": 1, "maxItems": config.max_files}
     names = {"classes": {"const": [*classes]}}
-    about = {**names, "abstain_below": probability, "max_bytes": {"const": config.max_body}}
+    about = {**names, "decision": _rule(probability), "max_bytes": {"const": config.max_body}}
     return {
         "About": _object(about),
         "Verdict": _object(verdict, {"name": _TEXT}),
@@ -136,6 +138,21 @@ def _tensor_schemas(config: ServeConfig, heatmaps: bool) -> Json:
         "Model": _object({key: {"const": value} for key, value in metadata.items()}),
         "Server": _object({key: {"const": value} for key, value in protocol.SERVER.items()}),
     }
+
+
+_SURE: Json = {
+    "type": ["boolean", "null"],
+    "description": "Whether the probability reaches the model's level to abstain at. False: the class is what the model leans "
+    "to, and no decision. Null: the model does not know its level.",
+}
+_WHY: Json = {**_TEXT, "description": "Why the model is not sure, for a reader; empty where it is."}
+
+
+def _rule(probability: Json) -> Json:
+    level = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+    threshold = "A photo is of the second class from this probability of it on."
+    abstain = "A verdict is unsure where the probability of its class is below; null where the model does not know."
+    return _object({"threshold": {**probability, "description": threshold}, "abstain_below": {**level, "description": abstain}})
 
 
 _NUMBERS: Json = {"type": "array", "items": _NUMBER}

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import data, evaluate, exclusion, export, features, images, predict, report, train
-from catdog_jax.config import PRESETS, THRESHOLD, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
+from catdog_jax import data, decision, evaluate, exclusion, export, features, images, predict, report, train
+from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
 from catdog_jax.console import console
 from catdog_jax.errors import UsageError
 
@@ -67,11 +67,11 @@ def _unseen(source: str, config: RunConfig, model: Path) -> Table:
         except images.ImageError as error:
             table.add_row(Text(record.id), Text(predictor.classes[record.label]), Text(f"cannot be read: {error}", "yellow"))
             continue
-        probability = predictor(pixels[np.newaxis])[0]
-        decision = int(probability[1] >= THRESHOLD)
-        style = "green" if decision == record.label else "red"
-        truth, verdict = predictor.classes[record.label], predictor.classes[decision]
-        table.add_row(Text(record.id), Text(truth), Text(verdict, style), f"{probability[decision]:.1%}")
+        verdict, truth = predictor.rule.decide(predictor(pixels[np.newaxis])[0]), predictor.classes[record.label]
+        style = "yellow" if verdict.sure is False else "green" if verdict.name == truth else "red"
+        table.add_row(
+            Text(record.id), Text(truth), Text(decision.said(verdict.name, verdict.sure), style), f"{verdict.probability:.1%}"
+        )
     return table
 
 

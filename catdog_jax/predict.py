@@ -9,7 +9,7 @@ import collections
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime as ort
 from rich.text import Text
 
-from catdog_jax import ahead, folders, heatmaps, images, screening, storage
-from catdog_jax.config import THRESHOLD, PredictConfig
+from catdog_jax import ahead, decision, folders, heatmaps, images, screening, storage
+from catdog_jax.config import PredictConfig
 from catdog_jax.console import console, printable, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.listing import Row, discard_stdout, rendered, write
@@ -28,6 +28,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose rea
 _OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
 _INPUT = f"image tensor(uint8) [N, {images.SIZE}, {images.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
+Counts = collections.Counter[tuple[str | None, bool | None]]  # photos by class and sure, both None where they cannot be read
 
 
 class Predictor:
@@ -39,7 +40,7 @@ class Predictor:
       classes: the names of the two classes, in the order of the probabilities.
       metadata: what the file says of itself (`metadata_props`), as strings.
       fingerprint: of the features that its head was trained on; empty where the file does not say.
-      abstain_below: see the function of that name.
+      rule: what makes verdicts of the probabilities.
     """
 
     def __init__(self, path: Path, *, batch_size: int = 16, threads: int | None = None, spin: bool = True):
@@ -62,8 +63,8 @@ class Predictor:
         _check_signature(path, self._session)
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = _classes(path, self.metadata)
-        self.abstain_below: float = abstain_below(self.metadata)
         self.fingerprint: dict[str, Any] = _fingerprint(self.metadata)
+        self.rule: decision.Rule = _rule(path, self.classes, self.metadata)
         _check_recipe(path, self.metadata)
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
@@ -119,7 +120,7 @@ def predict(config: PredictConfig) -> int:
     if config.heatmap is not None and not predictor.explains:
         raise UsageError("--heatmap: expected a model with the output 'heatmap', found none. Export it again.")
     overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap)
-    counts: collections.Counter[str | None] = collections.Counter()
+    counts: Counts = collections.Counter()
     batches = _counted(predictions(predictor, photos, config.batch_size, overlays), counts)
     try:
         if config.format == "table":  # which is printed at the end, and should not be waited for in the dark
@@ -129,10 +130,10 @@ def predict(config: PredictConfig) -> int:
     except BrokenPipeError:
         discard_stdout()
         return BROKEN_PIPE
-    found = "".join(f"{counts[name]:,} {printable(name)}, " for name in predictor.classes)
     where = "" if config.heatmap is None else f"; heat maps in {config.heatmap}"
-    console.print(Text(f"{len(photos):,} photos: {found}{counts[None]:,} unreadable{where}"), soft_wrap=True)
-    return 1 if counts[None] else 0
+    unknown = "" if predictor.rule.abstain_below is not None else f". {decision.UNKNOWN}"
+    console.print(Text(f"{len(photos):,} photos: {_in_words(predictor.rule, counts)}{where}{unknown}"), soft_wrap=True)
+    return 1 if counts[None, None] else 0
 
 
 def find_model(named: Path | None) -> Path:
@@ -176,8 +177,8 @@ def predictions(
 ) -> Iterator[list[Row]]:
     """Yields what there is to say about `batch_size` photos at a time, in order, each batch as soon as it is computed.
 
-    A photo's dictionary is {"path", "class", "probability" (of that class), "probabilities" (by class)} with the path of its
-    "heatmap" where overlays are written, or {"path", "error"} where it cannot be read.
+    A photo's dictionary is {"path"} and the keys of `Verdict.row`, with the path of its "heatmap" where overlays are written,
+    or {"path", "error"} where it cannot be read.
     """
     decoded = ahead.map_ahead(_decode, photos, workers=None, ahead=2 * batch_size)
     while batch := list(itertools.islice(decoded, batch_size)):
@@ -189,38 +190,22 @@ def predictions(
         yield [
             {"path": str(path), "error": str(picture)}
             if isinstance(picture, images.ImageError)
-            else _row(predictor.classes, path, *next(found), overlays)
+            else _row(predictor.rule, path, *next(found), overlays)
             for path, picture in batch
         ]
 
 
 def _row(
-    classes: tuple[str, str], path: Path, probabilities: np.ndarray, cells: np.ndarray | None, overlays: heatmaps.Folder | None
+    rule: decision.Rule, path: Path, probabilities: np.ndarray, cells: np.ndarray | None, overlays: heatmaps.Folder | None
 ) -> Row:
-    row = {"path": str(path), **verdict(classes, probabilities)}
+    verdict = rule.decide(probabilities)
+    row = {"path": str(path), **verdict.row()}
     if overlays is None or cells is None:
         return row
     try:
-        return {**row, "heatmap": str(overlays.write(path, cells, row["class"] == classes[1]))}
+        return {**row, "heatmap": str(overlays.write(path, cells, verdict.name == rule.classes[1]))}
     except images.ImageError as error:  # it was there a moment ago
         return {"path": str(path), "error": str(error)}
-
-
-def verdict(classes: tuple[str, str], probabilities: np.ndarray) -> dict[str, Any]:
-    """What float32 [2] says: {"class", "probability" (of that class), "probabilities" (by class)}."""
-    # The float with the fewest digits that is still this float32: 0.9, not 0.8999999761581421
-    values = [float(np.format_float_scientific(value)) for value in probabilities]
-    label = int(values[1] >= THRESHOLD)
-    return {"class": classes[label], "probability": values[label], "probabilities": dict(zip(classes, values, strict=True))}
-
-
-def abstain_below(metadata: Mapping[str, str]) -> float:
-    """The probability of its class below which a verdict should count as unsure; 0 where the model's file does not say."""
-    try:
-        found = json.loads(metadata["head"])["abstain_below"]
-    except (KeyError, TypeError, ValueError):
-        return 0.0
-    return float(found) if isinstance(found, float) and 0 <= found <= 1 else 0.0
 
 
 def _decode(path: Path) -> tuple[Path, np.ndarray | images.ImageError]:
@@ -303,6 +288,13 @@ def _fingerprint(metadata: Mapping[str, str]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _rule(path: Path, classes: tuple[str, str], metadata: dict[str, str]) -> decision.Rule:
+    try:
+        return decision.read(classes, metadata)
+    except CatdogError as error:
+        raise CatdogError(f"{path}: metadata: {error}. Run `catdog export` again, or pip install -U catdog-jax.") from None
+
+
 def _check_recipe(path: Path, metadata: dict[str, str]) -> None:
     recipe = _metadata_json(path, metadata, "recipe")
     if recipe == images.RECIPE:
@@ -327,10 +319,18 @@ def _check_settings(config: PredictConfig) -> None:
             raise UsageError(f"{name}: expected 1 or more, found {value}. Leave it out for the default.")
 
 
-def _counted(batches: Iterable[list[Row]], counts: collections.Counter[str | None]) -> Iterator[list[Row]]:
+def _counted(batches: Iterable[list[Row]], counts: Counts) -> Iterator[list[Row]]:
     for batch in batches:
-        counts.update(row.get("class") for row in batch)
+        counts.update((row.get("class"), row.get("sure")) for row in batch)
         yield batch
+
+
+def _in_words(rule: decision.Rule, counts: Counts) -> str:
+    judged = [f"{counts[name, True] + counts[name, None]:,} {printable(name)}" for name in rule.classes]
+    unsure = sum(counts[name, False] for name in rule.classes)
+    return ", ".join(
+        [*judged, *([] if rule.abstain_below is None else [f"{unsure:,} unsure"]), f"{counts[None, None]:,} unreadable"]
+    )
 
 
 def _with_progress(batches: Iterable[list[Row]], photos: int) -> Iterator[list[Row]]:

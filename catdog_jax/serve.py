@@ -6,10 +6,11 @@ stay in memory and are forgotten with the request.
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,20 @@ import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from catdog_jax import connection, images, openapi, protocol
-from catdog_jax.batcher import Batcher, Busy
+from catdog_jax import connection, images, openapi, protocol, uploads
+from catdog_jax.batcher import Batcher, Busy, Places
 from catdog_jax.config import ServeConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.predict import Predictor, find_model, verdict
+from catdog_jax.predict import Predictor, find_model
 
-_PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/backend.js": "backend.js"}
+_PAGE = {"/": "index.html", **{f"/{name}": name for name in ("page.css", "page.js", "backend.js", "orientation.js")}}
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -75,6 +75,7 @@ def serve(config: ServeConfig) -> int:
 
 def application(predictor: Predictor, config: ServeConfig) -> Starlette:
     """The ASGI application of one model."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # strangers cannot fill the log
     service = _Service(predictor, config)
     described = openapi.document(config, predictor.classes, heatmaps=predictor.explains, assets=_PAGE)
     routes = [
@@ -96,9 +97,9 @@ def application(predictor: Predictor, config: ServeConfig) -> Starlette:
 class _Service:
     def __init__(self, predictor: Predictor, config: ServeConfig):
         self._predictor, self._config = predictor, config
-        self._batcher = Batcher(predictor.explain, size=config.batch_size, queue=config.queue, wait=config.batch_wait)
+        self._batcher = Batcher(predictor.explain, size=config.batch_size, wait=config.batch_wait)
+        self._places = Places(config.queue)
         self._decoders = ThreadPoolExecutor(config.decoders, thread_name_prefix="decode")
-        self._in_flight = 0
         self.counts: Counter[tuple[str, int]] = Counter()
 
     @contextlib.asynccontextmanager
@@ -109,8 +110,9 @@ class _Service:
         self._decoders.shutdown(cancel_futures=True)
 
     async def predict(self, request: Request) -> Response:
-        async with self._admitted(request) as body:
+        async with self._admitted(request) as (body, take):
             files = await self._files(request, body)
+            take(len(files))
             async with self._in_time():
                 rows = await asyncio.gather(*(self._judge(name, data) for name, data in files), return_exceptions=True)
             predictions = [_raised(row) for row in rows]
@@ -119,12 +121,13 @@ class _Service:
         return JSONResponse({**answer, "error": predictions[0]["error"]} if bad else answer, 422 if bad else 200)
 
     async def infer(self, request: Request) -> Response:
-        async with self._admitted(request) as body, self._in_time():
+        async with self._admitted(request) as (body, take), self._in_time():
             try:
                 limits = self._config.max_files, self._predictor.explains
                 identity, photos, wanted = await self._decoded(protocol.decode_request, body, *limits)
             except protocol.ProtocolError as error:
                 raise HTTPException(400, str(error)) from None
+            take(len(photos))
             answers = [_raised(a) for a in await asyncio.gather(*map(self._batcher, photos), return_exceptions=True)]
         heatmaps = [heatmap for _, heatmap in answers if heatmap is not None]
         stacked = np.stack(heatmaps) if heatmaps else None
@@ -133,22 +136,25 @@ class _Service:
     def metrics(self) -> str:
         lines = ["# TYPE catdog_requests_total counter"]
         lines += [f'catdog_requests_total{{path="{p}",status="{s}"}} {n}' for (p, s), n in sorted(self.counts.items())]
-        return "\n".join([*lines, "# TYPE catdog_requests_in_flight gauge", f"catdog_requests_in_flight {self._in_flight}", ""])
+        for what, count in (("requests", self._places.requests), ("photos", self._places.taken)):
+            lines += [f"# TYPE catdog_{what}_in_flight gauge", f"catdog_{what}_in_flight {count}"]
+        return "\n".join([*lines, ""])
 
     @contextlib.asynccontextmanager
-    async def _admitted(self, request: Request) -> AsyncIterator[bytes]:
-        """The body of a request, if there is room for one more; this bounds the memory by queue × max_body."""
-        if self._in_flight >= self._config.queue:
-            raise _busy(f"expected at most {self._config.queue} requests at once, found more. Try again in a moment.", _CLOSE)
-        self._in_flight += 1
+    async def _admitted(self, request: Request) -> AsyncIterator[tuple[bytes, Callable[[int], None]]]:
+        """The body of a request and what takes places for its photos: it is taken whole, or refused before any is looked at.
+
+        Without a free place it is refused before its body is read, which bounds the memory by queue × max_body.
+        """
+        headers = _CLOSE
         try:
-            with self._batcher.coming():
-                body = await self._body(request)
-            yield body
+            with self._places.held() as take:
+                with self._batcher.coming():
+                    body = await self._body(request)
+                headers = {}
+                yield body, take
         except Busy as error:
-            raise _busy(str(error), {}) from None
-        finally:
-            self._in_flight -= 1
+            raise HTTPException(503, str(error), {"retry-after": "1", **headers}) from None
 
     async def _body(self, request: Request) -> bytes:
         limit, body = self._config.max_body, bytearray()
@@ -168,30 +174,23 @@ class _Service:
             raise HTTPException(400, "body: expected all of it, found that the client went away.", _CLOSE) from None
         return bytes(body)
 
-    async def _files(self, request: Request, body: bytes) -> list[tuple[str | None, bytes]]:
-        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            return [(None, body)]
+    async def _files(self, request: Request, body: bytes) -> list[uploads.Upload]:
+        kind = request.headers.get("content-type", "")
+        if not kind.lower().startswith("multipart/form-data"):
+            return [uploads.Upload(None, body)]
         try:
-            form = await _InMemory(request.headers, _stream(body), max_files=self._config.max_files, max_fields=0).parse()
-        except (MultiPartException, KeyError, ValueError) as error:
-            detail = getattr(error, "message", None) or "no boundary"
-            raise HTTPException(400, f"body: expected 1 to {self._config.max_files} files, found: {detail}") from None
-        files = [(part.filename, await part.read()) for _, part in form.multi_items() if not isinstance(part, str)]
-        await form.close()
-        if not files:
-            raise HTTPException(400, "body: expected a file or more, found none.")
-        return files
+            return await self._decoded(uploads.photos, kind, body, self._config.max_files)
+        except uploads.UploadError as error:
+            raise HTTPException(400, str(error)) from None
 
     async def _judge(self, name: str | None, data: bytes) -> dict[str, Any]:
         named = {} if name is None else {"name": name}
         try:
             probabilities, heatmap = await self._batcher(await self._decoded(images.decode, data))
-        except Busy:
-            raise
         except CatdogError as error:
             return {**named, "error": str(error)}
         cells = {} if heatmap is None else {"heatmap": heatmap.tolist()}
-        return {**named, **verdict(self._predictor.classes, probabilities), **cells}
+        return {**named, **self._predictor.rule.decide(probabilities).row(), **cells}
 
     async def _decoded(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self._batcher.coming():
@@ -204,10 +203,6 @@ class _Service:
                 yield
         except TimeoutError:
             raise HTTPException(504, f"expected an answer within {self._config.request_timeout:g} s, found none.") from None
-
-
-class _InMemory(MultiPartParser):
-    spool_max_size = 2**62  # no upload touches the disk; the body's limit bounds the memory
 
 
 class _Observed:
@@ -229,7 +224,7 @@ class _Observed:
 
 def _about(predictor: Predictor, config: ServeConfig) -> dict[str, Any]:
     """What the page wants to know before the first photo."""
-    return {"classes": predictor.classes, "abstain_below": predictor.abstain_below, "max_bytes": config.max_body}
+    return {"classes": predictor.classes, "decision": predictor.rule.settings(), "max_bytes": config.max_body}
 
 
 class _Early(JSONResponse):
@@ -251,14 +246,6 @@ def _raised(found: Any) -> Any:
     if isinstance(found, BaseException):
         raise found
     return found
-
-
-def _busy(message: str, headers: dict[str, str]) -> HTTPException:
-    return HTTPException(503, message, {"retry-after": "1", **headers})
-
-
-async def _stream(body: bytes) -> AsyncGenerator[bytes, None]:
-    yield body
 
 
 def _json(content: object) -> Callable[[Request], Awaitable[Response]]:
@@ -319,5 +306,8 @@ def _check_settings(config: ServeConfig) -> None:
     ):
         if getattr(config, name) <= 0:
             raise UsageError(f"{name}: expected more than 0, found {getattr(config, name)}. Leave it out for the default.")
+    if config.queue < config.max_files:
+        expected = f"expected --max-files, {config.max_files}, or more, found {config.queue}"
+        raise UsageError(f"--queue: {expected}: a request of so many photos could never be taken. Lower --max-files too.")
     if not 0 <= config.port < 2**16 or config.batch_wait < 0:
         raise UsageError(f"port, batch_wait: expected 0 to 65535 and 0 or more, found {config.port} and {config.batch_wait}.")

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, ValueInfoProto
 from rich.text import Text
 
-from catdog_jax import storage
+from catdog_jax import decision, storage
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError
 
@@ -55,7 +55,10 @@ def write(directory: Path, model: bytes) -> Path:
 
 
 def configuration(model: onnx.ModelProto) -> str:
-    """The text of config.pbtxt (ModelConfig of Triton's model_config.proto); its dims leave out the batch axis."""
+    """The text of config.pbtxt (ModelConfig of Triton's model_config.proto); its dims leave out the batch axis.
+
+    Triton cannot abstain: it labels unsure photos too. The parameter `decision` lets a client tell them.
+    """
     inputs = ",\n".join(_tensor(value) for value in model.graph.input)
     outputs = ",\n".join(_tensor(value) for value in model.graph.output)
     return f"""name: "{NAME}"
@@ -68,7 +71,14 @@ output [
 {outputs}
 ]
 dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS} }}
+parameters {{ key: "decision" value: {{ string_value: {_decision(model)} }} }}
 """
+
+
+def _decision(model: onnx.ModelProto) -> str:
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    first, second = json.loads(metadata["classes"])
+    return json.dumps(json.dumps(decision.read((first, second), metadata).settings()))
 
 
 def _tensor(value: ValueInfoProto) -> str:

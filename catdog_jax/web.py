@@ -17,10 +17,9 @@ from pathlib import Path
 import onnx
 from rich.text import Text
 
-from catdog_jax import storage
+from catdog_jax import decision, storage
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError
-from catdog_jax.predict import abstain_below
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 INTEGRITY = (
@@ -79,10 +78,12 @@ def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
 
 
 def about(model: bytes) -> dict[str, object]:
-    """What the page wants to know of a model, from its metadata: the classes, when it is unsure, and the licences."""
+    """What the page wants to know of a model, from its metadata: the classes, how it decides, and the licences."""
     metadata = {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props}
     licences = {**json.loads(metadata.get("licences", "{}")), "runtime": LICENCE}
-    return {"classes": json.loads(metadata["classes"]), "abstain_below": abstain_below(metadata), "licences": licences}
+    first, second = json.loads(metadata["classes"])
+    rule = decision.read((first, second), metadata)
+    return {"classes": rule.classes, "decision": rule.settings(), "licences": licences}
 
 
 def _package(named: Path | None) -> Path:

@@ -166,13 +166,13 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 
 ORDER = (
-    *("errors", "buckets", "storage", "console", "config", "downloads", "images", "animals", "scenes", "demo"),
+    *("errors", "buckets", "storage", "console", "config", "decision", "downloads", "images", "animals", "scenes", "demo"),
     *("records", "folders", "tfds_prepare", "tfds_source", "data"),
     *("exclusion", "ahead", "survey", "duplicates", "findings", "vgg16", "winograd"),
     *("pickles", "checkpoints", "weights", "cache", "shares", "features", "head", "calibration"),
     *("fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train", "report", "heatmaps"),
     *("listing", "screening", "predict", "judging", "evaluate"),
-    *("protocol", "openapi", "batcher", "connection", "serve"),
+    *("protocol", "openapi", "batcher", "uploads", "connection", "serve"),
     *("triton", "web", "variants", "graph", "export", "pipeline", "verify", "doctor", "cli", "__main__"),
 )
 

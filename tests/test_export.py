@@ -152,6 +152,14 @@ def test_both_views_are_averaged(params: vgg16.Params, photos: np.ndarray) -> No
     np.testing.assert_allclose(found[1], (own[1] + mirrored[1][:, :, ::-1]) / 2, atol=1e-4 * np.abs(own[1]).max())
 
 
+@pytest.mark.parametrize("mirror", [False, True], ids=["one view", "both views"])
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_batch_of_none_has_answers_of_none(params: vgg16.Params, pool: str, mirror: bool) -> None:
+    run = session(graph.build(params, "torch", fitted_head(pool, (8,)), {}, mirror=mirror))
+    found = run.run(["probability", "heatmap"], {"image": np.empty((0, 224, 224, 3), np.uint8)})
+    assert [(one.shape, one.dtype) for one in found] == [((0, 2), np.float32), ((0, 7, 7), np.float32)]
+
+
 def test_small_probabilities_of_the_first_class_keep_their_digits(params: vgg16.Params) -> None:
     fitted = fitted_head("avg")
     output = {"kernel": np.zeros((512, 1), np.float32), "bias": np.float32([12.0])}
@@ -299,6 +307,7 @@ def test_export_writes_a_file_that_stands_alone(exported: Exported, folder: Path
     assert json.loads(said["features"]) == fitted.fingerprint
     assert len(said["features_fingerprint"]) == 64
     assert json.loads(said["recipe"]) == images.RECIPE
+    assert json.loads(said["decision"]) == {"threshold": 0.5, "abstain_below": None}  # the recipe of this head has no level
     assert json.loads(said["test_metrics"])["n"] == 9
     assert "private.jpg" not in str(said)
     assert json.loads(said["parity"]) == {"photos": 2, "tolerance": 1e-4}
@@ -384,6 +393,19 @@ def test_figures_of_other_photos_or_heads_stay_out_of_the_file(
     assert "test_metrics" in export._metadata(config, fitted, loaded)
     (run / "metrics.json").write_text(json.dumps(own | other))
     assert "test_metrics" not in export._metadata(config, fitted, loaded)
+
+
+@pytest.mark.parametrize("level", [0.64, None])
+def test_the_level_to_abstain_at_goes_from_the_head_into_the_file(
+    level: float | None, params: vgg16.Params, weights_file: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", params)
+    fitted, loaded = head.load(run / "head.safetensors"), weights.load(str(weights_file), "caffe")
+    fitted = replace(fitted, recipe=fitted.recipe | {"abstain_below": level})
+    said = export._metadata(ExportConfig(run), fitted, loaded)
+    assert json.loads(said["decision"]) == {"threshold": 0.5, "abstain_below": level}
+    with pytest.raises(CatdogError, match="head: abstain_below: expected a number from 0 to 1, found NaN"):
+        export._metadata(ExportConfig(run), replace(fitted, recipe={"abstain_below": float("nan")}), loaded)
 
 
 def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(run: Path, weights_file: Path, folder: Path) -> None:

@@ -135,9 +135,10 @@ def test_heat_maps_are_described(tmp_path):
 
 def test_a_wrong_answer_does_not_pass(document):
     verdict = jsonschema.Draft202012Validator(whole(document, "Verdict"))
-    row = {"class": "cats", "probability": 0.75, "probabilities": {"cats": 0.75, "dogs": 0.25}}
-    verdict.validate(row)
-    for change in ({"class": "cows"}, {"probability": 1.5}, {"probabilities": {"cats": 1}}, {"more": 1}):
+    row = {"class": "cats", "probability": 0.75, "probabilities": {"cats": 0.75, "dogs": 0.25}, "sure": None, "why": "unknown"}
+    for sure in (None, True, False):
+        verdict.validate(row | {"sure": sure})
+    for change in ({"class": "cows"}, {"probability": 1.5}, {"probabilities": {"cats": 1}}, {"sure": "yes"}, {"more": 1}):
         assert not verdict.is_valid(row | change), change
 
 

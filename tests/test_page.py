@@ -13,7 +13,8 @@ from PIL import Image
 from test_predict import METADATA, probability_of_dogs, tiny_model
 
 from catdog_jax import demo, heatmaps, images
-from catdog_jax.predict import Predictor, verdict
+from catdog_jax.decision import UNKNOWN
+from catdog_jax.predict import Predictor
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
@@ -83,11 +84,11 @@ def test_verdicts_are_those_of_the_server_and_of_python(page: Any, published: st
             continue
         with urllib.request.urlopen(request) as answer:
             (server,) = json.load(answer)["predictions"]
-        python = verdict(predictor.classes, predictor(images.decode(path.read_bytes())[None])[0])
-        sure = server["probability"] >= predictor.abstain_below
-        assert card["verdict"] == [server["class"] if sure else "Unsure", browser.percent(server["probability"])]
-        assert server["class"] == python["class"]
-        assert server["probability"] == pytest.approx(python["probability"], abs=1e-3)
+        python = predictor.rule.decide(predictor(images.decode(path.read_bytes())[None])[0])
+        shown = server["class"] if server["sure"] else "Unsure"
+        assert (card["verdict"], card["remark"]) == ([shown, browser.percent(server["probability"])], server["why"])
+        assert (server["class"], server["sure"], server["why"]) == (python.name, python.sure, python.why)
+        assert server["probability"] == pytest.approx(python.probability, abs=1e-3)
     counts = page.find_element("id", "status").text
     assert counts.startswith("5 photos: ")
     assert "1 not judged" in counts
@@ -156,11 +157,49 @@ def test_a_verdict_of_low_confidence_is_shown_as_unsure(page: Any, tiny: str, tm
     ]
     assert [card["remark"] for card in cards] == [
         "",
-        "Rather cats. Below 80.0 % it does not decide.",
-        *("Rather dogs. Below 80.0 % it does not decide.", ""),
+        "Rather cats. Below 80.0 % this model does not decide.",
+        *("Rather dogs. Below 80.0 % this model does not decide.", ""),
     ]
     assert page.find_element("id", "status").text == "4 photos: 1 cats, 1 dogs, 2 unsure"
     assert not page.find_element("id", "toggle").is_displayed(), "this model has no heat map to switch"
+
+
+def test_a_model_that_does_not_know_when_it_is_sure_says_so(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(tiny_model().SerializeToString())
+    with browser.served(tmp_path / "model.onnx") as address:
+        page.get(address)
+        browser.choose(page, [grey(tmp_path, 130)])
+        (card,) = browser.settled(page, 1)
+        page.get("about:blank")
+    assert (card["state"], card["verdict"][0], card["remark"]) == ("second", "dogs", UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("exif", "upright"), [(None, True), (6, True), (1, False)], ids=["XMP alone", "EXIF alike", "EXIF against it"]
+)
+def test_the_preview_lies_as_the_pixels_that_are_judged(
+    page: Any, tiny: str, tmp_path: Path, exif: int | None, upright: bool
+) -> None:
+    """Browsers follow EXIF alone, Python XMP too where EXIF does not say."""
+    picture = Image.new("RGB", (90, 60), "white")
+    picture.paste("black", (0, 0, 45, 60))  # the left, which is the top once it is turned
+    stored = Image.Exif()
+    if exif:
+        stored[0x0112] = exif
+    picture.save(tmp_path / "photo.jpg", exif=stored, xmp=b'<rdf:Description tiff:Orientation="6"/>')
+    page.get(tiny)
+    browser.choose(page, [tmp_path / "photo.jpg"])
+    browser.settled(page, 1)
+    drawn = """const image = document.querySelector('.photo img'), {naturalWidth: width, naturalHeight: height} = image;
+        if (!image.complete || !width) return null;
+        const context = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true});
+        context.drawImage(image, 0, 0);
+        const grey = (x, y) => context.getImageData(x, y, 1, 1).data[0];
+        return [width, height, grey(5, 5), grey(width - 5, 5), grey(5, height - 5)]"""
+    width, height, *greys = browser.eventually(lambda: page.execute_script(drawn), "a preview")
+    judged = np.asarray(images.load((tmp_path / "photo.jpg").read_bytes()).image, int)[..., 0]
+    assert judged.shape == (height, width) == ((90, 60) if upright else (60, 90))
+    np.testing.assert_allclose(greys, [judged[5, 5], judged[5, -5], judged[-5, 5]], atol=3)
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])

@@ -18,6 +18,7 @@ from PIL import Image
 
 from catdog_jax import images
 from catdog_jax.config import PredictConfig
+from catdog_jax.decision import UNKNOWN
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.predict import BROKEN_PIPE, Predictor, find_model, find_photos, predict, predictions
 
@@ -101,7 +102,9 @@ def test_probabilities_are_the_models_in_any_number_of_batches(model: Path) -> N
         found = predictor(photos)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-        assert predictor(photos[:0]).shape == (0, 2)
+        for none in (predictor(photos[:0]), predictor.explain(photos[:0])[0]):
+            assert (none.shape, none.dtype) == ((0, 2), np.float32)
+        assert predictor.explain(photos[:0])[1] is None  # this model has no heat map
 
 
 def test_classes_and_metadata_come_from_the_file(tmp_path: Path) -> None:
@@ -160,6 +163,10 @@ CONTRACTS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "no text": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "\\udc81"]'}), "instead of the names of two"),
     "two lines": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "b\\nc"]'}), "instead of the names of two"),
     "same class": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "a"]'}), "found ['a', 'a'] instead of the names"),
+    "a level that is none": (
+        lambda: tiny_model(metadata=METADATA | {"decision": '{"threshold": 0.5, "abstain_below": NaN}'}),
+        "metadata: decision: abstain_below: expected a number from 0 to 1, found NaN. Run `catdog export` again",
+    ),
     "a newer recipe": (
         lambda: tiny_model(metadata=METADATA | {"recipe": json.dumps(images.RECIPE | {"version": 99})}),
         f"expected a model for photos of decoding recipe {images.VERSION}, found recipe 99. Upgrade: pip install",
@@ -260,14 +267,14 @@ def test_json_lines_list_good_and_bad_photos_in_order(
     assert predict(PredictConfig(paths, model, "jsonl", batch_size)) == 1
     out, err = capsys.readouterr()
     dark, damaged, missing, bright = json_lines(out)
-    assert list(dark) == ["path", "class", "probability", "probabilities"]
+    assert list(dark) == ["path", "class", "probability", "probabilities", "sure", "why"]
     assert (dark["path"], dark["class"], bright["class"]) == (str(paths[0]), "cats", "dogs")
     assert dark["probability"] == dark["probabilities"]["cats"] == pytest.approx(1 - probability_of_dogs(100), rel=1e-5)
     assert bright["probability"] == bright["probabilities"]["dogs"] == pytest.approx(probability_of_dogs(160), rel=1e-5)
     assert damaged == {"path": str(paths[1]), "error": damaged["error"]}
     assert damaged["error"].startswith(("damaged or truncated", "expected JPEG"))
     assert missing == {"path": str(paths[2]), "error": "expected a file, found nothing"}
-    assert err.strip() == "4 photos: 1 cats, 1 dogs, 2 unreadable"
+    assert err.strip() == f"4 photos: 1 cats, 1 dogs, 2 unreadable. {UNKNOWN}"
 
 
 def test_the_status_is_0_where_every_photo_could_be_read(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,7 +282,7 @@ def test_the_status_is_0_where_every_photo_could_be_read(model: Path, folder: Pa
     assert predict(PredictConfig((folder,), model, "jsonl")) == 0
     out, err = capsys.readouterr()
     assert [row["class"] for row in json_lines(out)] == ["dogs", "cats", "cats", "dogs"]
-    assert err.strip() == "4 photos: 2 cats, 2 dogs, 0 unreadable"
+    assert err.strip() == f"4 photos: 2 cats, 2 dogs, 0 unreadable. {UNKNOWN}"
 
 
 def test_a_photo_at_the_threshold_is_of_the_second_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +295,7 @@ def test_a_photo_at_the_threshold_is_of_the_second_class(tmp_path: Path, capsys:
 def test_csv_has_a_row_for_every_photo(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(PredictConfig((folder,), model, "csv", batch_size=2)) == 1
     header, *rows = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
-    assert header == ["path", "class", "probability", "probability_cats", "probability_dogs", "error"]
+    assert header == ["path", "class", "probability", "probability_cats", "probability_dogs", "error", "sure", "why"]
     assert [Path(row[0]).name for row in rows] == ["bright.png", "damaged.jpg", "dark.png", "dim.png", "light.png"]
     assert [row[1] for row in rows] == ["dogs", "", "cats", "cats", "dogs"]
     for row in rows:
@@ -296,10 +303,46 @@ def test_csv_has_a_row_for_every_photo(model: Path, folder: Path, capsys: pytest
             grey = GREYS[Path(row[0]).stem]
             assert float(row[4]) == pytest.approx(probability_of_dogs(grey), rel=1e-5)
             assert float(row[2]) == max(float(row[3]), float(row[4]))
-            assert row[5] == ""
+            assert row[5:] == ["", "", UNKNOWN]
         else:
             assert row[2:5] == ["", "", ""]
             assert row[5] != ""
+            assert row[6:] == ["", ""]
+
+
+def test_an_unsure_verdict_is_one_in_every_form(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    settings = {"threshold": 0.5, "abstain_below": 0.9}
+    model = tmp_path / "m.onnx"
+    model.write_bytes(tiny_model(metadata=METADATA | {"decision": json.dumps(settings)}).SerializeToString())
+    why = {
+        "dim": "Rather cats. Below 90.0 % this model does not decide.",
+        "light": "Rather dogs. Below 90.0 % this model does not decide.",
+    }
+    said = {}
+    for form in ("jsonl", "csv", "table"):
+        assert predict(PredictConfig((folder,), model, form)) == 1
+        said[form], err = capsys.readouterr()
+        assert err.splitlines()[-1] == "5 photos: 1 cats, 1 dogs, 2 unsure, 1 unreadable"
+    rows = {
+        Path(row["path"]).stem: (row["class"], row["sure"], row["why"])
+        for row in json_lines(said["jsonl"])
+        if "error" not in row
+    }
+    assert rows == {
+        "dark": ("cats", True, ""),
+        "dim": ("cats", False, why["dim"]),
+        "light": ("dogs", False, why["light"]),
+        "bright": ("dogs", True, ""),
+    }
+    lines = {Path(row[0]).stem: row for row in csv.reader(io.StringIO(said["csv"], newline=""))}
+    assert [lines[name][6:] for name in ("dark", "dim", "damaged")] == [["true", ""], ["false", why["dim"]], ["", ""]]
+    shown = [re.split(r"\s*│\s*", line) for line in said["table"].splitlines() if "│" in line]
+    assert [Path(cells[1]).stem + ": " + cells[2] for cells in shown if "damaged" not in cells[1]] == [
+        *("bright: dogs", "dark: cats", "dim: unsure, rather cats", "light: unsure, rather dogs"),
+    ]
 
 
 def test_csv_survives_hostile_names(

@@ -1,9 +1,13 @@
 """The server on a tiny model, through a real socket."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
+import math
+import re
 import socket
+import threading
 import time
 
 import numpy as np
@@ -11,7 +15,12 @@ import pytest
 from serving import ask, multipart, photo, started
 from test_predict import probability_of_dogs, tiny_model
 
-pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+from catdog_jax.config import ServeConfig
+from catdog_jax.decision import Rule
+from catdog_jax.errors import UsageError
+
+serve = pytest.importorskip("catdog_jax.serve", reason="the extra `serve` is not installed")
+FORM = "multipart/form-data; boundary=B"
 
 
 @pytest.fixture(scope="module")
@@ -215,14 +224,14 @@ def test_a_lone_photo_waits_for_nobody(model):
 
 def test_a_full_queue_is_told_and_what_is_in_flight_is_answered_before_the_end(model):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        with started(model, "--queue", "3", "--batch-wait", "3") as url, connected(url) as slow:
+        with started(model, "--queue", "3", "--max-files", "3", "--batch-wait", "3") as url, connected(url) as slow:
             slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
             waiting = [pool.submit(ask, f"{url}/predict", photo(grey)) for grey in (100, 160)]  # for the slow one's photo
             while b"catdog_requests_in_flight 3" not in ask(f"{url}/metrics")[1]:
                 time.sleep(0.01)
             status, body, headers = ask(f"{url}/predict", photo(100))
             assert (status, headers["retry-after"]) == (503, "1")
-            assert json.loads(body)["error"].startswith("expected at most 3 requests at once, found more.")
+            assert json.loads(body)["error"] == "expected 1 free of 3 places for photos, found 0. Try again in a moment."
             assert [ask(url + path)[0] for path in ("/v2/health/ready", "/v2/health/live")] == [200, 200]
             assert not any(one.done() for one in waiting)
         answers = [one.result() for one in waiting]
@@ -230,7 +239,130 @@ def test_a_full_queue_is_told_and_what_is_in_flight_is_answered_before_the_end(m
     assert [json.loads(body)["predictions"][0]["class"] for _, body, _ in answers] == ["cats", "dogs"]
 
 
+class Slow:
+    """A model that computes no photo before it may."""
+
+    classes, explains, metadata = ("cats", "dogs"), False, {}
+    rule = Rule(classes, abstain_below=0.9)
+
+    def __init__(self):
+        self.may, self.computed = threading.Event(), 0
+
+    def explain(self, photos):
+        assert self.may.wait(20)
+        self.computed += len(photos)
+        return np.tile(np.float32([0.25, 0.75]), (len(photos), 1)), None
+
+
+async def sent(app, path, body=None, kind=FORM):
+    """Status, headers and body of the answer to a request, without a socket."""
+    messages, found = [{"type": "http.request", "body": body or b""}], []
+
+    async def receive():
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    async def send(message):
+        found.append(message)
+
+    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body or b"")).encode())]
+    method = "GET" if body is None else "POST"
+    await app({"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}, receive, send)
+    return found[0]["status"], dict(found[0]["headers"]), b"".join(message.get("body", b"") for message in found[1:])
+
+
+def tensors(count):
+    shape = [count, 224, 224, 3]
+    tensor = {"name": "image", "datatype": "UINT8", "shape": shape, "data": [9] * math.prod(shape)}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+ELEVEN = {"/predict": multipart(*map(photo, range(11))), "/v2/models/catdog/infer": tensors(11)}
+
+
+@pytest.mark.parametrize("path", ELEVEN)
+def test_a_request_is_taken_whole_or_refused_before_any_photo_is_computed(path):
+    """Six clients with eleven photos each, room for thirty-two."""
+
+    async def clients():
+        model = Slow()
+        app = serve.application(model, ServeConfig())
+        async with app.router.lifespan_context(app):
+            waiting = {asyncio.create_task(sent(app, path, ELEVEN[path])) for _ in range(6)}
+            refused = []
+            while len(refused) < 4:
+                done, waiting = await asyncio.wait(waiting, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+                assert done, "a request that cannot be taken waits"
+                refused += [task.result() for task in done]
+            assert model.computed == 0
+            model.may.set()
+            taken = await asyncio.gather(*waiting)
+            return refused, taken, model.computed
+
+    refused, taken, computed = asyncio.run(clients())
+    for status, headers, answer in refused:
+        assert (status, headers[b"retry-after"]) == (503, b"1")
+        assert re.fullmatch(
+            r"expected 1?\d free of 32 places for photos, found \d+\. Try again in a moment\.", json.loads(answer)["error"]
+        )
+    assert [status for status, _, _ in taken] == [200, 200]
+    assert computed == 22, "what is refused costs no computing"
+    if path == "/predict":
+        verdicts = [row["class"] for _, _, answer in taken for row in json.loads(answer)["predictions"]]
+        assert verdicts == ["dogs"] * 22
+
+
+@pytest.mark.parametrize("requests", [[1] * 32, [16, 16]], ids=["the queue", "two requests of max_files"])
+def test_what_the_limits_promise_is_taken(requests):
+    async def clients():
+        model = Slow()
+        app = serve.application(model, ServeConfig())
+        async with app.router.lifespan_context(app):
+            for _ in range(2):  # places are given back
+                model.may.clear()
+                bodies = [multipart(*map(photo, range(count))) for count in requests]
+                waiting = [asyncio.create_task(sent(app, "/predict", body)) for body in bodies]
+                async with asyncio.timeout(20):
+                    while b"catdog_photos_in_flight 32" not in (await sent(app, "/metrics"))[2]:
+                        await asyncio.sleep(0.01)
+                assert (await sent(app, "/predict", photo(1), "image/png"))[0] == 503
+                model.may.set()
+                assert {status for status, _, _ in await asyncio.gather(*waiting)} == {200}
+
+    asyncio.run(clients())
+
+
+def test_more_files_than_places_are_a_contradiction(model):
+    with pytest.raises(UsageError, match=r"^--queue: expected --max-files, 16, or more, found 3: .* Lower --max-files too\.$"):
+        serve.serve(ServeConfig(model, queue=3))
+
+
+def test_a_form_that_is_none_is_refused_without_a_line_in_the_log(model):
+    field = b'--B\r\nContent-Disposition: form-data; name="comment"\r\n\r\nhello\r\n'
+    said = "part 'comment': expected a photo with a file name, found a text field. Leave it out."
+    with started(model) as url:  # which must have nothing to say at its end
+        for body, expected in (
+            (field + multipart(photo(1)), said),
+            (b"no form", "found a malformed part."),
+            (b"--B\r\n:", "part."),
+        ):
+            status, answer, _ = ask(f"{url}/predict", body, content_type=FORM)
+            assert status == 400
+            assert json.loads(answer)["error"].endswith(expected)
+        nameless = multipart(photo(140)).replace(b'; filename="0"\r\n', b"\r\nContent-Type: image/png\r\n")
+        status, answer, _ = ask(f"{url}/predict", nameless, content_type=FORM)
+        assert [row["class"] for row in json.loads(answer)["predictions"]] == ["dogs"]
+
+
 def test_the_page_and_the_metrics(server):
-    for path in ("/", "/page.js", "/page.css", "/backend.js", "/v2", "/v2/models/catdog", "/v2/health/ready"):
+    for path in (
+        "/",
+        "/page.js",
+        "/page.css",
+        "/backend.js",
+        "/orientation.js",
+        "/v2",
+        "/v2/models/catdog",
+        "/v2/health/ready",
+    ):
         assert ask(server + path)[0] == 200
     assert b'catdog_requests_total{path="/",status="200"}' in ask(f"{server}/metrics")[1]

@@ -58,8 +58,9 @@ def parsed(text: str) -> Any:
         "ModelConfig": [
             *(("name", 1, 9, 1), ("max_batch_size", 4, 5, 1), ("input", 5, ".inference.ModelInput", 3)),
             *(("output", 6, ".inference.ModelOutput", 3), ("dynamic_batching", 11, ".inference.ModelDynamicBatching", 1)),
-            ("backend", 17, 9, 1),
+            *(("parameters", 14, ".inference.ModelConfig.ParametersEntry", 3), ("backend", 17, 9, 1)),
         ],
+        "ModelParameter": [("string_value", 1, 9, 1)],
     }
     for message, fields in messages.items():
         described = file.message_type.add(name=message)
@@ -69,6 +70,12 @@ def parsed(text: str) -> Any:
             else:
                 code = field.TYPE_ENUM if kind.endswith("DataType") else field.TYPE_MESSAGE
                 described.field.add(name=name, number=number, type=code, type_name=kind, label=label)
+    entry = next(message for message in file.message_type if message.name == "ModelConfig").nested_type.add(
+        name="ParametersEntry"
+    )
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=9, label=1)
+    entry.field.add(name="value", number=2, type=field.TYPE_MESSAGE, type_name=".inference.ModelParameter", label=1)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return text_format.Parse(text, message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))())
@@ -93,6 +100,7 @@ def test_the_configuration_is_the_signature_of_the_file(tmp_path: Path, heatmap:
     labelled = {value.name: value.label_filename for value in config.output if value.label_filename}
     assert labelled == {"probability": "labels.txt"}
     assert (folder / "labels.txt").read_text() == "cats\ndogs\n"
+    assert json.loads(config.parameters["decision"].string_value) == {"threshold": 0.5, "abstain_below": None}
     batch = np.zeros((config.max_batch_size, *config.input[0].dims), np.uint8)
     assert session.run(["probability"], {"image": batch})[0].shape == (config.max_batch_size, *config.output[0].dims)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from test_predict import tiny_model
 
 from catdog_jax import demo, images, web
-from catdog_jax.predict import Predictor, verdict
+from catdog_jax.predict import Predictor
 
 PUBLISHED = Path(__file__).parents[1] / "artifacts" / "default" / "model-int8.onnx"
 CLOSE = 0.02  # the most that two computations of one int8 model may differ in a probability: not all CPUs round alike
@@ -58,10 +58,28 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
-def png(width: int, height: int, bits: int = 8, colour: int = 0, rows: bytes = b"") -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def made_by(camera: str) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0110] = camera
+    return exif
 
+
+def xmp(orientation: int) -> bytes:
+    return b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % orientation
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def with_text(data: bytes, text: bytes) -> bytes:
+    """A PNG with XMP, before its pixels."""
+    place = data.index(b"IDAT") - 4
+    return data[:place] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text) + data[place:]
+
+
+def png(width: int, height: int, bits: int = 8, colour: int = 0, rows: bytes = b"") -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
@@ -100,12 +118,21 @@ EXACT = {
     "transparent colour": encoded(drawn(90, 70).quantize(20), "PNG", transparency=3),
     "16 bits": deep(90, 70),
     "turned": encoded(drawn(90, 70), "PNG", exif=turned(6)),
+    "turned by XMP": with_text(encoded(drawn(90, 70), "PNG"), xmp(6)),
+    "EXIF against XMP": with_text(encoded(drawn(90, 70), "PNG", exif=turned(3)), xmp(6)),
+    "large, turned by XMP": encoded(drawn(1500, 1100), "WEBP", lossless=True, xmp=xmp(6)),
     "BMP": encoded(drawn(91, 70), "BMP"),
     "GIF": encoded(drawn(90, 70), "GIF"),
     "WebP": encoded(with_alpha(drawn(90, 70)), "WEBP", lossless=True),
 }
 JPEGS = {
     **{f"EXIF {orientation}": encoded(drawn(90, 60), "JPEG", exif=turned(orientation)) for orientation in range(1, 9)},
+    **{f"XMP {orientation}": encoded(drawn(90, 60), "JPEG", xmp=xmp(orientation)) for orientation in range(10)},
+    "EXIF upright, XMP not": encoded(drawn(90, 60), "JPEG", exif=turned(1), xmp=xmp(6)),
+    "EXIF against XMP": encoded(drawn(90, 60), "JPEG", exif=turned(8), xmp=xmp(3)),
+    "XMP beside EXIF of other things": encoded(drawn(90, 60), "JPEG", exif=made_by("camera"), xmp=xmp(8)),
+    "XMP as an element": encoded(drawn(90, 60), "JPEG", xmp=b"<tiff:Orientation>6</tiff:Orientation>"),
+    "XMP, tall": encoded(drawn(223, 1000), "JPEG", xmp=xmp(5)),
     **{f"subsampling {kind}": encoded(drawn(601, 401), "JPEG", subsampling=kind, quality=85) for kind in range(3)},
     "progressive": encoded(drawn(600, 400), "JPEG", progressive=True),
     "grey": encoded(drawn(600, 400).convert("L"), "JPEG"),
@@ -218,11 +245,11 @@ def assert_as_python(page: Any, photos: list[Path]) -> None:
     found = answers(page, photos)
     differences = []
     for answer, row, cells in zip(found, probabilities, heatmaps, strict=True):
-        expected = verdict(predictor.classes, row)
-        assert answer["class"] == expected["class"]
+        expected = predictor.rule.decide(row)
+        assert (answer["class"], answer["sure"], answer["why"]) == (expected.name, expected.sure, expected.why)
         assert answer["classes"] == list(predictor.classes)
         assert answer["probability"] == answer["probabilities"][answer["class"]]
-        differences.append(abs(answer["probability"] - expected["probability"]))
+        differences.append(abs(answer["probability"] - expected.probability))
         assert np.shape(answer["heatmap"]) == (7, 7)
         assert np.corrcoef(np.ravel(answer["heatmap"]), cells.ravel())[0, 1] > 0.99
     print(f"max |Δprobability| {max(differences):.2g} on {len(photos)} photos")
@@ -243,8 +270,8 @@ def test_the_page_works_and_asks_nobody_else(page: Any, site: str, drawings: lis
     assert [card["state"] for card in cards][-1] == "failed"
     predictor = Predictor(PUBLISHED)
     for card, path in zip(cards, drawings, strict=False):
-        row = verdict(predictor.classes, predictor(images.decode(path.read_bytes())[None])[0])
-        assert card["verdict"][0] == (row["class"] if row["probability"] >= predictor.abstain_below else "Unsure")
+        verdict = predictor.rule.decide(predictor(images.decode(path.read_bytes())[None])[0])
+        assert card["verdict"][0] == (verdict.name if verdict.sure else "Unsure")
     browser.eventually(lambda: len(page.find_elements("tag name", "canvas")) == 2, "two heat maps")
     assert page.find_element("id", "privacy").text == "Photos do not leave this device."
     asked = {event["request"]["url"] for event in browser.events(page, "Network.requestWillBeSent")}

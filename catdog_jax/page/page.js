@@ -1,7 +1,9 @@
 import { classify, privacy } from "./backend.js";
+import { drawTurned, leftToTurn, turnedSize } from "./orientation.js";
 
 const LEAST_SCALE = 12.25; // as in heatmaps.py, whose overlays look like these
 const HEAT_SIDE = 448; // pixels of a heat map's longer side
+const TURNED_SIDE = 1024; // pixels of the longer side of a preview that no browser turns by itself
 const MAX_AT_ONCE = 2;
 const at = (id) => document.getElementById(id);
 const model = fetch("model.json").then((answer) => answer.json()).catch(() => ({})); // no names, but verdicts all the same
@@ -40,14 +42,20 @@ class Card {
   }
 
   show(name) {
-    Object.assign(this.image, { alt: name, loading: "lazy", decoding: "async", src: URL.createObjectURL(this.file) });
-    this.shown = new Promise((resolve) => { this.image.onload = resolve; }); // once it is scrolled to
+    Object.assign(this.image, { alt: name, loading: "lazy", decoding: "async" });
+    this.display(this.file);
     this.image.onerror = () => {
       this.image.remove();
       this.photo.dataset.missing = "No preview";
     };
     this.photo.append(this.image);
     this.say("Waiting", "waiting");
+  }
+
+  display(blob) {
+    URL.revokeObjectURL(this.image.src);
+    this.image.src = URL.createObjectURL(blob);
+    this.shown = new Promise((resolve) => { this.image.onload = resolve; }); // once it is scrolled to
   }
 
   /** What is being done. */
@@ -67,14 +75,13 @@ class Card {
     this.remark.textContent = remark;
   }
 
-  judged(answer, { abstain_below: least = 0 }) {
-    const { class: name, probability, heatmap } = answer;
+  judged(answer) {
+    const { class: name, probability, sure, why, heatmap } = answer;
     names = answer.classes;
     const second = name === names[1];
-    const unsure = probability < least;
+    const unsure = sure === false; // null where the model does not know; then `why` says so
     const state = unsure ? "unsure" : second ? "second" : "first";
-    const remark = unsure ? `Rather ${name}. Below ${percent(least)} it does not decide.` : "";
-    this.settle(unsure ? "unsure" : name, state, [unsure ? "Unsure" : name, percent(probability)], remark);
+    this.settle(unsure ? "unsure" : name, state, [unsure ? "Unsure" : name, percent(probability)], why);
     this.meter.firstChild.style.width = `${100 * probability}%`;
     if (!heatmap) return;
     at("toggle").hidden = false; // there is nothing to switch while no model has shown its evidence
@@ -122,10 +129,28 @@ function paint(cells, sign, { naturalWidth: width, naturalHeight: height }) {
   return canvas;
 }
 
+/** A small copy of the photo, turned; null where the browser shows it upright, or cannot show it. */
+async function turned(file) {
+  const turn = leftToTurn(new Uint8Array(await file.arrayBuffer()));
+  if (turn === 1) return null;
+  const bitmap = await createImageBitmap(file);
+  const scale = Math.min(1, TURNED_SIDE / Math.max(bitmap.width, bitmap.height));
+  const size = turnedSize(turn, bitmap.width, bitmap.height).map((side) => Math.max(1, Math.round(side * scale)));
+  const canvas = new OffscreenCanvas(...size);
+  const context = canvas.getContext("2d");
+  context.scale(scale, scale);
+  drawTurned(context, bitmap, turn);
+  bitmap.close();
+  return canvas.convertToBlob();
+}
+
 async function judge(card) {
   try {
     const about = await model;
-    card.judged(await classify(card.file, (text) => card.say(text), about), about);
+    const answer = await classify(card.file, (text) => card.say(text), about);
+    const upright = await turned(card.file).catch(() => null);
+    if (upright) card.display(upright);
+    card.judged(answer);
   } catch (error) {
     card.failed(error);
   }

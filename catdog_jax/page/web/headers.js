@@ -1,5 +1,7 @@
 // What the first bytes of a photo say of it, so that a bomb is refused before it is decoded.
 
+import { begins, segments } from "./orientation.js";
+
 const FORMATS = "JPEG, PNG, WEBP, BMP, GIF";
 
 /**
@@ -26,20 +28,12 @@ const FIRST_BYTES = [
   ["RIFF", webp],
 ];
 
-function begins(bytes, text, at = 0) {
-  return [...text].every((letter, i) => bytes[at + i] === letter.charCodeAt());
-}
-
 /** The frame header is the first marker of SOF0 to SOF15 that is not DHT, JPG or DAC. */
 function jpeg(view) {
-  for (let at = 2; ;) {
-    while (view.getUint8(at) !== 0xff) at += 1;
-    while (view.getUint8(at) === 0xff) at += 1;
-    const marker = view.getUint8(at);
-    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) return [view.getUint16(at + 6), view.getUint16(at + 4)];
-    const alone = marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8);
-    at += 1 + (alone ? 0 : view.getUint16(at + 1));
+  for (const { marker, start } of segments(view)) {
+    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) return [view.getUint16(start + 3), view.getUint16(start + 1)];
   }
+  throw new RangeError("no frame header");
 }
 
 function webp(view, bytes) {

@@ -2,6 +2,7 @@
 // The pixels are Pillow's, but for greys of 16 bits (off by 1) and WebP files that are to be turned upright (they stay as stored).
 
 import { measured } from "./headers.js";
+import { drawTurned, leftToTurn, turnedSize } from "./orientation.js";
 
 export const SIZE = 224;
 const MAX_PIXELS = 2 ** 26;
@@ -18,7 +19,8 @@ const grouped = (number) => number.toLocaleString("en");
  */
 export async function decode(file) {
   if (file.size > MAX_BYTES) throw new Error(`expected at most ${grouped(MAX_BYTES)} bytes, found more`);
-  check(...measured(new Uint8Array(await file.arrayBuffer())));
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  check(...measured(bytes));
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, BITMAP);
@@ -27,7 +29,7 @@ export async function decode(file) {
   }
   try {
     check(bitmap.width, bitmap.height);
-    return squashed(bitmap);
+    return squashed(bitmap, leftToTurn(bytes));
   } finally {
     bitmap.close();
   }
@@ -39,8 +41,8 @@ function check(width, height) {
 }
 
 /** Two passes, as in Pillow 13: one strip of the photo after the other along the first, what comes of them along the second. */
-function squashed(bitmap) {
-  const { width, height } = bitmap;
+function squashed(bitmap, turn) {
+  const [width, height] = turnedSize(turn, bitmap.width, bitmap.height);
   const verticalFirst = height > SIZE && height - SIZE > 2 * (width - SIZE);
   const [lines, length] = verticalFirst ? [width, height] : [height, width];
   const half = { width: verticalFirst ? width : SIZE, height: verticalFirst ? SIZE : height };
@@ -49,7 +51,7 @@ function squashed(bitmap) {
   const canvas = verticalFirst ? new OffscreenCanvas(thickness, height) : new OffscreenCanvas(width, thickness);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   for (let first = 0; first < lines; first += thickness) {
-    const strip = taken(context, bitmap, ...(verticalFirst ? [first, 0] : [0, first]));
+    const strip = taken(context, bitmap, turn, ...(verticalFirst ? [first, 0] : [0, first]));
     resize(strip, half, verticalFirst, first);
   }
   const whole = { width: SIZE, height: SIZE, data: new Uint8ClampedArray(4 * SIZE * SIZE) };
@@ -58,11 +60,13 @@ function squashed(bitmap) {
 }
 
 /** As much of the photo as the canvas holds, on white. */
-function taken(context, bitmap, x, y) {
+function taken(context, bitmap, turn, x, y) {
   const { width, height } = context.canvas;
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, -x, -y);
+  context.setTransform(1, 0, 0, 1, -x, -y);
+  drawTurned(context, bitmap, turn);
+  context.resetTransform();
   return context.getImageData(0, 0, width, height);
 }
 

@@ -1,9 +1,9 @@
 // Off the page's thread: photos are decoded, and the model computes them one after the other.
 
 import { InferenceSession, Tensor, env } from "./ort.js";
+import { decide } from "./decision.js";
 import { SIZE, decode } from "./pixels.js";
 
-const THRESHOLD = 0.5; // as in config.py
 const MB = 1e6;
 let model = null; // of the first photo on; none again where it could not be fetched
 let queue = Promise.resolve();
@@ -18,22 +18,15 @@ self.addEventListener("message", ({ data: { id, file } }) => {
 
 async function judge(file, say) {
   model ??= load(say);
-  const { about: { classes }, session } = await model.catch((error) => {
+  const { about, session } = await model.catch((error) => {
     model = null;
     throw Object.assign(new Error(`The model cannot be loaded: ${error.message}`), { again: true });
   });
   say("Judging");
   const image = new Tensor("uint8", await decode(file), [1, SIZE, SIZE, 3]);
   const { probability: { data: shares }, heatmap } = await session.run({ image });
-  const second = Number(shares[1] >= THRESHOLD);
   const rows = heatmap && Array.from({ length: 7 }, (_, i) => Array.from(heatmap.data.slice(7 * i, 7 * i + 7)));
-  return {
-    classes,
-    class: classes[second],
-    probability: shares[second],
-    probabilities: Object.fromEntries(classes.map((name, i) => [name, shares[i]])),
-    heatmap: rows ?? null,
-  };
+  return { classes: about.classes, ...decide(about, shares), heatmap: rows ?? null };
 }
 
 async function load(say) {

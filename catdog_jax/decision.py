@@ -1,0 +1,127 @@
+"""What a model's probabilities mean: the class, and whether the model is sure of it. Every surface decides here.
+
+The rule travels in the model's file, as the key `decision` of its metadata. `page/web/decision.js` is the same in the browser.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from catdog_jax.config import THRESHOLD
+from catdog_jax.errors import CatdogError
+
+UNKNOWN = "This model does not say from which probability on it is sure."
+_KEYS = ("threshold", "abstain_below")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model says of a photo.
+
+    Attributes:
+      name: the class.
+      probability: of that class.
+      probabilities: by class.
+      sure: whether the model decides; None where its file does not say from which probability on it does.
+      why: the reason in words where it is not sure; empty where it is.
+    """
+
+    name: str
+    probability: float
+    probabilities: dict[str, float]
+    sure: bool | None
+    why: str
+
+    def row(self) -> dict[str, Any]:
+        """The verdict as it is written: {"class", "probability", "probabilities", "sure", "why"}."""
+        values = {"probability": self.probability, "probabilities": self.probabilities, "sure": self.sure, "why": self.why}
+        return {"class": self.name, **values}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a model's probabilities become a verdict.
+
+    Attributes:
+      classes: the names of the two classes, in the order of the probabilities.
+      threshold: the probability of the second class from which on a photo is of that class.
+      abstain_below: the probability of its class below which a verdict is unsure; None where that is not known.
+    """
+
+    classes: tuple[str, str]
+    threshold: float = THRESHOLD
+    abstain_below: float | None = None
+
+    def decide(self, probabilities: np.ndarray) -> Verdict:
+        """The verdict on a photo.
+
+        Args:
+          probabilities: float32 [2], in the order of `classes`.
+        """
+        pair = np.asarray(probabilities, np.float32)
+        # The float with the fewest digits that is still this float32: 0.9, not 0.8999999761581421
+        values = [float(np.format_float_scientific(value)) for value in pair]
+        label = int(pair[1] >= np.float32(self.threshold))
+        name = self.classes[label]
+        sure = None if self.abstain_below is None else bool(pair[label] >= np.float32(self.abstain_below))
+        return Verdict(name, values[label], dict(zip(self.classes, values, strict=True)), sure, self._why(name, sure))
+
+    def _why(self, name: str, sure: bool | None) -> str:
+        if sure is None or self.abstain_below is None:
+            return UNKNOWN
+        level = math.floor(1000 * self.abstain_below + 0.5) / 10  # not the format's rounding, which JavaScript does otherwise
+        return "" if sure else f"Rather {name}. Below {level:.1f} % this model does not decide."
+
+    def settings(self) -> dict[str, float | None]:
+        """The value of the metadata's key `decision`: {"threshold", "abstain_below"}."""
+        return {key: getattr(self, key) for key in _KEYS}
+
+
+def said(name: str, sure: bool | None) -> str:
+    """A verdict in a few words: the class, or that the model is unsure and what it leans to."""
+    return f"unsure, rather {name}" if sure is False else name
+
+
+def read(classes: tuple[str, str], metadata: Mapping[str, str]) -> Rule:
+    """The rule of a model file.
+
+    Args:
+      classes: the names of the two classes.
+      metadata: what the file says of itself. The key `decision` counts; a file from before it has the level to abstain at
+        in the recipe of its `head`, or not at all.
+
+    Raises:
+      CatdogError: a value is damaged, or the key has another content than this version knows. The message names the key.
+    """
+    if "decision" not in metadata:
+        return Rule(classes, abstain_below=_level("head", _object("head", metadata).get("abstain_below")))
+    found = _object("decision", metadata)
+    if set(found) != set(_KEYS):  # a rule with more to it must not be followed by half
+        raise CatdogError(f"decision: expected {' and '.join(_KEYS)}, found {', '.join(map(str, found)) or 'nothing'}")
+    threshold = _level("decision", found["threshold"], key="threshold")
+    if threshold is None:
+        raise CatdogError("decision: threshold: expected a number from 0 to 1, found null")
+    return Rule(classes, threshold, _level("decision", found["abstain_below"]))
+
+
+def _object(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    text = metadata.get(name, "{}")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise CatdogError(f"{name}: expected a JSON object, found {text[:100]!r}")
+    return found
+
+
+def _level(name: str, found: Any, key: str = "abstain_below") -> float | None:
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:  # so that NaN is refused
+        raise CatdogError(f"{name}: {key}: expected a number from 0 to 1, found {json.dumps(found)[:100]}")
+    return float(found)
