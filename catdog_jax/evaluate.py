@@ -20,7 +20,7 @@ from catdog_jax.buckets import Place, found_from
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
 from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.metrics import calibration_bins, with_intervals
 
@@ -81,13 +81,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     page = out / f"report{suffix}.html"
     storage.write_bytes(page, _page(config, fitted, judged, result).encode("utf-8", "backslashreplace"))  # of ids not in UTF-8
     storage.write_json(out / f"metrics{suffix}.json", result)
-    console.print(table(result))
+    show(table(result))
     if "abstention" in result:
         sure = result["abstention"]
         told = f"confidence {sure['abstain_below']:.3f} or more: {sure['coverage']:.1%} of them, {sure['accuracy']:.2%} right"
-        console.print(told, markup=False)
+        show(told)
     if judged.skipped:
-        console.print(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them", markup=False)
+        show(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them")
     console.print(f"Report: {page}", markup=False, soft_wrap=True)
     return result
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from catdog_jax import data, images, report, storage
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 from catdog_jax.data import Record
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.metrics import with_intervals
@@ -58,7 +58,7 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     result = {"split": config.split, "n": len(labels), "models": models}
     out = (config.out or config.run) / "models.json"
     storage.write_json(out, result)
-    console.print(table(result))
+    show(table(result))
     console.print(f"Written to {out}", markup=False, soft_wrap=True)
     return result
 

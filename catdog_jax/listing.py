@@ -1,21 +1,17 @@
-"""Predictions as text on stdout: a table, JSON lines or CSV, whatever the photos are called."""
+"""Predictions as text for stdout: a table, JSON lines or CSV, whatever the photos are called."""
 
-import contextlib
 import csv
 import io
 import itertools
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax.console import printable
-from catdog_jax.errors import CatdogError
+from catdog_jax.console import as_text, printable
 
 Row = dict[str, Any]  # see `predict.predictions`
 
@@ -72,31 +68,4 @@ def _table(batches: Iterable[list[Row]]) -> Iterator[str]:
         failed = "error" in row
         cells = [row["path"], row["error"], ""] if failed else [row["path"], row["class"], f"{row['probability']:.4f}"]
         table.add_row(*(Text(printable(cell)) for cell in cells), style="red" if failed else None)
-    terminal = Console(highlight=False)
-    with terminal.capture() as captured:
-        terminal.print(table)
-    yield captured.get()
-
-
-def write(text: str) -> None:
-    """Writes to stdout at once, with escapes for what its encoding lacks.
-
-    Raises:
-      BrokenPipeError: the reader of stdout went away.
-      CatdogError: stdout cannot be written.
-    """
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        discard_stdout()
-        raise CatdogError(f"standard output: cannot be written: {error.strerror or error}. Free space.") from None
-
-
-def discard_stdout() -> None:
-    """Keeps the interpreter from failing a second time, when it flushes stdout at its end."""
-    with contextlib.suppress(OSError):  # stdout that is no file needs none of this
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    yield as_text(table)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from catdog_jax import data, evaluate, exclusion, export, features, images, predict, report, train
 from catdog_jax.config import PRESETS, THRESHOLD, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, show
 from catdog_jax.errors import UsageError
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
@@ -44,8 +44,8 @@ def run(config: RunConfig) -> None:
     with _stage(times, "export", "to ONNX, checked against JAX"):
         model = export.export(ExportConfig(config.out, weights=config.weights, data=source))
     with _stage(times, "predict", "unseen photos, with the exported file alone"):
-        console.print(_unseen(source, config, model))
-    console.print(_summary(config, result, times))
+        show(_unseen(source, config, model))
+    show(_summary(config, result, times))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from catdog_jax import __version__, buckets, calibration, fitting, head, plots, 
 from catdog_jax.cache import FeatureCache
 from catdog_jax.calibration import Calibration
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.fitting import Chunk, Epoch, Loaders
 from catdog_jax.vgg16 import Params, columns
@@ -30,7 +30,7 @@ _RANGES = {
     "epochs": (1, math.inf),
     "patience": (1, math.inf),
 }
-_SHOWN = 8  # rows of a sweep on the console
+_SHOWN = 8  # rows of a sweep on stdout
 _DERIVED = (  # what later stages make from a head, by their own names; a file that the user named is the user's
     *("model.onnx", "model-fp16.onnx", "model-int8.onnx", "metrics.json", "metrics-train.json", "metrics-validation.json"),
     *("report.html", "report-train.html", "report-validation.html"),
@@ -61,7 +61,7 @@ def train(config: TrainConfig) -> head.FittedHead:
     fitted = head.FittedHead(recipe.pool, params, cache.classes, cache.fingerprint, described)
     _write(config, result, fitted)
     best = result.fit.best
-    console.print(
+    show(
         f"trained {len(result.fit.history)} epochs; kept epoch {best.epoch}: validation log loss "
         f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {told.temperature:.3f}"
     )
@@ -98,7 +98,7 @@ def _search(base: Recipe, cache: FeatureCache, config: TrainConfig) -> sweep.Res
     shown = Table("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy", title="the best heads")
     for place, row in enumerate(list(csv.reader(sweep.table(results[:_SHOWN]).splitlines()))[1:], 1):
         shown.add_row(str(place), *row[:-1])
-    console.print(shown)
+    show(shown)
     return results[0]
 
 

@@ -7,12 +7,13 @@ over all of their bytes. The other files of a run (figures, pages, histories) ar
 from collections.abc import Callable, Iterator
 
 from rich.table import Table
+from rich.text import Text
 
 from catdog_jax import data, storage
 from catdog_jax.buckets import Place, UnreachableError
 from catdog_jax.cache import FeatureCache
 from catdog_jax.config import VerifyConfig
-from catdog_jax.console import console, printable, progress_bar
+from catdog_jax.console import printable, progress_bar, show
 from catdog_jax.errors import CatdogError
 
 _SEALED = (".safetensors", ".onnx")
@@ -41,9 +42,9 @@ def verify(config: VerifyConfig) -> int:
             except CatdogError as error:
                 faults.append(str(error))
     if sums:
-        console.print(_table(sums))
+        show(_table(sums))
     for fault in faults:
-        console.print(f"altered: {printable(fault)}", style="bold red", markup=False, soft_wrap=True)
+        show(Text(f"altered: {printable(fault)}", "bold red"))
     return 1 if faults else 0
 
 

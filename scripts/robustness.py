@@ -25,7 +25,7 @@ from rich.table import Table
 from catdog_jax import data, images, plots, storage
 from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.predict import Predictor, find_model
 
@@ -106,7 +106,7 @@ def main(config: RobustnessConfig) -> list[Row]:
     rows = [done[key] for key in work]
     storage.write_bytes(config.out / "robustness.csv", table(rows).encode())
     storage.write_bytes(config.out / "robustness.png", plot(rows))
-    console.print(shown(rows))
+    show(shown(rows))
     return rows
 
 

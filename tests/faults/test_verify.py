@@ -48,7 +48,8 @@ def paths(root: Path) -> list[str]:
 
 def test_what_is_whole_is_told_in_a_table(written, capsys):
     assert cli.main(["verify", *paths(written)]) == 0
-    shown = capsys.readouterr().err
+    shown, notes = capsys.readouterr()
+    assert "as it was written" not in notes
     assert "6 shards" in shown.replace("│", " ").replace("  ", " ").replace("  ", " ")
     assert "altered" not in shown
     onnx.load(written / "run" / "model.onnx")  # a seal leaves the file as readable as it was
@@ -75,7 +76,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(written, tmp_path, capsys, reques
             flipped[place] ^= 1 << int(rng.integers(8))
             (copy / name).write_bytes(flipped)
             assert cli.main(["verify", *paths(copy)]) == 1, (name, place)
-            (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("altered: ")]
+            (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("altered: ")]
             assert str(copy / name) in line
             found += 1
         (copy / name).write_bytes(whole)
@@ -92,7 +93,7 @@ def test_what_cannot_be_verified_is_refused(tmp_path, capsys):
         )
     (tmp_path / "old.onnx").write_bytes(b"no seal")
     assert cli.main(["verify", str(tmp_path / "old.onnx")]) == 1
-    assert "expected one seal, found none: it is altered, or of an older version" in capsys.readouterr().err
+    assert "expected one seal, found none: it is altered, or of an older version" in capsys.readouterr().out
 
 
 def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_path, monkeypatch):
