@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, storage, survey
+from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, markup, storage, survey
 from catdog_jax.buckets import Place
 from catdog_jax.config import AuditConfig
 from catdog_jax.console import console, show
@@ -44,8 +44,8 @@ def audit(config: AuditConfig) -> int:
     found = inspect(dataset, config.features, config.workers, config.seed)
     page = config.out / "audit.html"
     shown = audit_page.render(found, audit_page.thumbnails(dataset, audit_page.shown(found)))
-    storage.write_bytes(page, shown.encode("utf-8", "backslashreplace"))  # of ids not in UTF-8
-    storage.write_json(config.out / "audit.json", {"format": FORMAT, "version": __version__} | dataclasses.asdict(found))
+    storage.write_bytes(page, markup.sealed(shown))
+    storage.write_sealed_json(config.out / "audit.json", {"format": FORMAT, "version": __version__} | dataclasses.asdict(found))
     if config.write_exclude is not None:
         exclusion.write(config.write_exclude, findings.exclude_lines(found))
     _report(found)

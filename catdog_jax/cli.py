@@ -47,10 +47,10 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout went away
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit status: 0, 1 for bad data, 2 for wrong usage, 130 when interrupted, 141 when
-    the reader of stdout went away.
+    """Runs a command line and returns its exit status: 0, 1 for bad data, 2 for wrong usage, 130 when interrupted.
 
-    A stage may return a status of its own, as `catdog audit --strict` does with 3 when it has found something.
+    It is 141 when the reader of stdout went away. A stage may return a status of its own, as `catdog audit --strict` does
+    with 3 when it has found something.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:

@@ -66,7 +66,9 @@ def write(text: str) -> None:
         raise
     except OSError as error:
         discard_stdout()
-        raise CatdogError(f"standard output: cannot be written: {error.strerror or error}. Free space, or send it elsewhere.") from None
+        raise CatdogError(
+            f"standard output: cannot be written: {error.strerror or error}. Free space, or send it elsewhere."
+        ) from None
 
 
 def discard_stdout() -> None:

@@ -17,6 +17,7 @@ from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.predict import Predictor
+from catdog_jax.run_directory import RunDirectory
 
 TOLERANCE = 1e-4  # on probabilities; decisions must be the same, however near to it
 LICENCES = {
@@ -51,9 +52,9 @@ def export(config: ExportConfig) -> Path:
     _check_folders(config)
     if config.model is not None:
         return _repacked(config, config.model)
-    suffix = "" if config.precision == "fp32" else f"-{config.precision}"
-    out = config.out or config.run / f"model{suffix}.onnx"
-    fitted = head.load(config.run / "head.safetensors")
+    run = RunDirectory(config.run)
+    out = config.out or run.model(config.precision)
+    fitted = head.load(run.head)
     loaded = _matching_weights(config, fitted)
     source, photos = _parity_photos(config)
     parity = {"photos": len(photos), "tolerance": TOLERANCE}
@@ -149,9 +150,9 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
         "head": fitted.recipe,
         "licences": LICENCES,
     }
-    metrics = config.run / "metrics.json"
+    metrics = RunDirectory(config.run).metrics()
     if metrics.exists():
-        measured = storage.read_json(metrics, "metrics file of `catdog evaluate`")
+        measured = storage.read_sealed_json(metrics, "metrics file of `catdog evaluate`", older=True)
         if measured.get("own_features") and measured.get("head_sha256") == head.digest(fitted.params):
             judged = measured if len(views) == 1 else measured.get("views_averaged")
             if judged is not None:
@@ -161,6 +162,7 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
         "version": __version__,
         "preprocessing": loaded.mode,
         "weights_sha256": loaded.sha256,
+        "head_sha256": head.digest(fitted.params),
         "features_fingerprint": storage.sha256_of_json(fitted.fingerprint),
     }
     return {**strings, **{name: json.dumps(value) for name, value in values.items()}}
@@ -183,7 +185,7 @@ def _parity_dataset(config: ExportConfig) -> data.Dataset:
     if config.data is not None:
         return data.load(config.data)
     try:
-        settings = storage.read_json(config.run / "config.json", "run's settings file")
+        settings = storage.read_json(RunDirectory(config.run).settings, "run's settings file")
         return data.load(FeatureCache.open(buckets.found_from(config.run, settings["features"])).source)
     except (CatdogError, KeyError, TypeError) as error:
         message = f"The photos of the training are not at hand ({error}); comparing on the embedded drawings."

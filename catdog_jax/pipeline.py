@@ -15,6 +15,7 @@ from catdog_jax import data, evaluate, exclusion, export, features, images, pred
 from catdog_jax.config import PRESETS, THRESHOLD, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
 from catdog_jax.console import console, show
 from catdog_jax.errors import UsageError
+from catdog_jax.run_directory import RunDirectory
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
 _HEADLINE = ("accuracy", "f1", "roc_auc", "log_loss", "ece")
@@ -76,7 +77,8 @@ def _unseen(source: str, config: RunConfig, model: Path) -> Table:
 
 
 def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float]) -> Table:
-    model, page = config.out / "model.onnx", config.out / "report.html"
+    run = RunDirectory(config.out)
+    model, page = run.model(), run.report()
     table = Table(title=f"{result['n']:,} test photos", show_header=False, title_justify="left", title_style="bold")
     for name in _HEADLINE:
         metric = result["metrics"][name]

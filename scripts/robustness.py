@@ -115,7 +115,7 @@ def _abstain_below(run: Path | None) -> float | None:
         return None
     path = run / "metrics.json"
     try:
-        return float(storage.read_json(path, "metrics of a run")["abstention"]["abstain_below"])
+        return float(storage.read_sealed_json(path, "metrics of a run", older=True)["abstention"]["abstain_below"])
     except (KeyError, TypeError, ValueError):
         raise CatdogError(f"{path}: expected 'abstain_below' under 'abstention', found none. Evaluate the run again.") from None
 

@@ -82,7 +82,7 @@ def test_without_features_neither_jax_is_imported_nor_a_label_judged(source, tmp
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("nothing was found that speaks against training\n")
     assert done.stdout.endswith("\n0 []\n")  # nothing is wrong with the drawings
-    assert "catdog audit --features CACHE" in done.stderr.replace("\n", " ")
+    assert "catdog audit --features CACHE" in done.stdout
 
 
 def test_features_of_other_photos_are_an_error(source, tmp_path, capsys):
