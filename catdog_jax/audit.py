@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, folders, storage, survey
+from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, folders, markup, storage, survey
 from catdog_jax.buckets import Place
 from catdog_jax.config import AuditConfig
-from catdog_jax.console import console, printable
+from catdog_jax.console import console, show
 from catdog_jax.data import Dataset
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.findings import Drift, Findings, Suspicion
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FOUND = 3  # the exit status of --strict where something was found
 LOOKED_AT = 50  # labels that the page shows at least, the most suspicious ones
-_LISTED = 10  # lines of a kind on the console
+_LISTED = 10  # lines of a kind on stdout
 _WITHOUT = (
     "Labels and drift were not looked at: they need features. Run `catdog extract --out CACHE`, then `catdog audit "
     "--features CACHE`."
@@ -44,8 +44,8 @@ def audit(config: AuditConfig) -> int:
     found = inspect(dataset, config.features, config.workers, config.seed)
     page = config.out / "audit.html"
     shown = audit_page.render(found, audit_page.thumbnails(dataset, audit_page.shown(found)))
-    storage.write_bytes(page, shown.encode("utf-8", "backslashreplace"))  # of ids not in UTF-8
-    storage.write_json(config.out / "audit.json", {"format": FORMAT, "version": __version__} | dataclasses.asdict(found))
+    storage.write_bytes(page, markup.sealed(shown))
+    storage.write_sealed_json(config.out / "audit.json", {"format": FORMAT, "version": __version__} | dataclasses.asdict(found))
     if config.write_exclude is not None:
         exclusion.write(config.write_exclude, findings.exclude_lines(found))
     _report(found)
@@ -123,7 +123,7 @@ def _suspicions(dataset: Dataset, rows: Sequence[int], labels: "Labels") -> list
 
 
 def _report(found: Findings) -> None:
-    """The table on the console, and the first findings of each kind."""
+    """The table on stdout, and the first findings of each kind."""
     table = Table("found", "photos", "what", title=Text(f"Audit of {found.source}"), title_justify="left", title_style="bold")
     for kind, meaning in survey.KINDS.items():
         if count := sum(one.kind == kind for one in found.faulty):
@@ -144,16 +144,14 @@ def _report(found: Findings) -> None:
         told = "another source than the training photos" if one in found.drifted else "none that counts"
         table.add_row(f"drift of {one.split}", "", f"{told}: ROC AUC {one.auc:.3f} ({one.low:.3f} – {one.high:.3f})")
     if table.row_count:
-        console.print(table)
+        show(table)
     if not found.anything():
-        console.print("nothing was found that speaks against training")
+        show("nothing was found that speaks against training")
     for faulty in found.faulty[:_LISTED]:
-        console.print(Text(f"  {faulty.photo.id!r}: {faulty.kind}: {faulty.reason}", "yellow"), soft_wrap=True)
+        show(Text(f"  {faulty.photo.id!r}: {faulty.kind}: {faulty.reason}", "yellow"))
     for group in found.copies[:_LISTED]:
         if group.opposite or group.across:
             names = ", ".join(repr(photo.id) for photo in group.photos)
-            console.print(
-                Text(f"  {'opposite labels' if group.opposite else 'across splits'}: {names}", "yellow"), soft_wrap=True
-            )
+            show(Text(f"  {'opposite labels' if group.opposite else 'across splits'}: {names}", "yellow"))
     for note in found.notes:
-        console.print(printable(note), markup=False, soft_wrap=True)
+        show(note)

@@ -43,12 +43,14 @@ _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployabl
 the stage before. `catdog STAGE --help` lists a stage's options."""
 _MAX_CPU_DEVICES = 16  # each keeps the weights, 0.2 GB
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout went away
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status: 0, 1 for bad data, 2 for wrong usage, 130 when interrupted.
 
-    A stage may return a status of its own, as `catdog audit --strict` does with 3 when it has found something.
+    It is 141 when the reader of stdout went away. A stage may return a status of its own, as `catdog audit --strict` does
+    with 3 when it has found something.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
@@ -65,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CatdogError as error:
         console.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
         return error.exit_status
+    except BrokenPipeError:  # `| head` has seen enough
+        return BROKEN_PIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         console.print(Text.assemble(("error: ", "bold red"), f"{where}{error.strerror or error}"), soft_wrap=True)

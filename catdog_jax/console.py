@@ -1,6 +1,13 @@
-"""What the stages show while they work: one console on stderr, so that stdout carries results alone."""
+"""What the stages print: results on stdout by `show` and `write`; all else on stderr, by `console`.
 
-from rich.console import Console
+Results are for pipes too: there a table is neither cut nor folded at 80 columns, and has no colours.
+"""
+
+import contextlib
+import os
+import sys
+
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -14,12 +21,60 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from catdog_jax.errors import CatdogError
+
+_UNCUT = 10_000  # columns
 console = Console(stderr=True, highlight=False)
 
 
 def printable(text: str) -> str:
     """The text with escapes for what would break a line, steer the terminal, or cannot be encoded."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def show(result: RenderableType) -> None:
+    """Prints a result on stdout, at once: a table or a line of text. Raises as `write`."""
+    write(as_text(result))
+
+
+def as_text(result: RenderableType) -> str:
+    """A table or a line as stdout wants it: coloured and folded for a terminal, plain and as wide as it is for a pipe."""
+    terminal = Console(highlight=False)
+    if not terminal.is_terminal:
+        terminal.width = _UNCUT
+    line = Text(printable(result)) if isinstance(result, str) else result
+    with terminal.capture() as captured:
+        terminal.print(line, soft_wrap=isinstance(line, Text))
+    return captured.get()
+
+
+def write(text: str) -> None:
+    """Writes to stdout at once, with escapes for what its encoding lacks.
+
+    Raises:
+      BrokenPipeError: the reader of stdout went away; `cli.main` makes an exit status of it.
+      CatdogError: stdout cannot be written.
+    """
+    try:
+        if sys.stdout is None:
+            raise OSError("it is closed")
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise CatdogError(
+            f"standard output: cannot be written: {error.strerror or error}. Free space, or send it elsewhere."
+        ) from None
+
+
+def discard_stdout() -> None:
+    """Keeps the interpreter from failing a second time, when it flushes stdout at its end."""
+    with contextlib.suppress(OSError, AttributeError):  # stdout that is no file, or none, needs none of this
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class RateColumn(ProgressColumn):

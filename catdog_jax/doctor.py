@@ -20,7 +20,7 @@ from rich.text import Text
 
 from catdog_jax import features, images, weights
 from catdog_jax.config import DoctorConfig, cores
-from catdog_jax.console import console
+from catdog_jax.console import console, show
 from catdog_jax.errors import CatdogError, UsageError
 
 EXAMPLE = 25_000  # photos of the whole Dogs vs Cats set, for the estimate of time
@@ -93,13 +93,13 @@ def doctor(config: DoctorConfig) -> int:
         raise UsageError(f"--seconds: expected more than 0, found {config.seconds}. Leave it out for the default.")
     with console.status("measuring for a few seconds; compiling comes first"):
         facts = examine(config)
-    console.print(_table(facts))
+    show(_table(facts))
     advice = advise(facts)
     for one in advice:
         label, style = ("problem", "bold red") if one.problem else ("advice", "bold yellow")
-        console.print(Text.assemble((f"{label}: ", style), one.text), soft_wrap=True)
+        show(Text.assemble((f"{label}: ", style), one.text))
     if not advice:
-        console.print("Nothing to improve was found.", style="green")
+        show(Text("Nothing to improve was found.", "green"))
     return int(any(one.problem for one in advice))
 
 

@@ -15,14 +15,15 @@ import numpy as np
 import sklearn.metrics
 from rich.table import Table
 
-from catdog_jax import data, features, head, images, judging, report, storage, vgg16, weights
+from catdog_jax import data, features, head, images, judging, markup, report, storage, vgg16, weights
 from catdog_jax.buckets import Place, found_from
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
 from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.metrics import calibration_bins, with_intervals
+from catdog_jax.run_directory import RunDirectory
 
 FORMAT = 1
 WORST = 24
@@ -68,7 +69,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         raise UsageError(f"--seed and --bootstrap: expected 0 and 1 or more, found {config.seed} and {config.bootstrap}.")
     if config.model:
         return judging.judge_models(config)
-    fitted = head.load(config.run / "head.safetensors")
+    fitted = head.load(RunDirectory(config.run).head)
     if config.data is None:
         judged = judge_cache(config, fitted)
     else:
@@ -78,18 +79,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     result |= {"head_sha256": head.digest(fitted.params), "own_features": config.data is None and config.features is None}
     if (confidence := fitted.recipe.get("abstain_below")) is not None:
         result["abstention"] = abstention(judged.labels, judged.probabilities[:, 0], confidence)
-    suffix = "" if config.split == "test" else f"-{config.split}"
-    out = config.out or config.run
-    page = out / f"report{suffix}.html"
-    storage.write_bytes(page, _page(config, fitted, judged, result).encode("utf-8", "backslashreplace"))  # of ids not in UTF-8
-    storage.write_json(out / f"metrics{suffix}.json", result)
-    console.print(table(result))
+    out = RunDirectory(config.out or config.run)
+    page = out.report(config.split)
+    storage.write_bytes(page, markup.sealed(_page(config, fitted, judged, result)))
+    storage.write_sealed_json(out.metrics(config.split), result)
+    show(table(result))
     if "abstention" in result:
         sure = result["abstention"]
         told = f"confidence {sure['abstain_below']:.3f} or more: {sure['coverage']:.1%} of them, {sure['accuracy']:.2%} right"
-        console.print(told, markup=False)
+        show(told)
     if judged.skipped:
-        console.print(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them", markup=False)
+        show(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them")
     console.print(f"Report: {page}", markup=False, soft_wrap=True)
     return result
 
@@ -100,7 +100,7 @@ def _page(config: EvaluateConfig, fitted: head.FittedHead, judged: Judged, resul
         result,
         judged.labels,
         judged.probabilities[:, 0],
-        history=read_history(config.run / "history.csv"),
+        history=read_history(RunDirectory(config.run).history),
         photos=photos,
         photos_note=note,
         configuration={
@@ -117,7 +117,7 @@ def judge_cache(config: EvaluateConfig, fitted: head.FittedHead) -> Judged:
     Raises:
       CatdogError: the cache is of other weights or preprocessing than the head's, or the rows do not match the manifest.
     """
-    cache = FeatureCache.open(config.features or _trained_on(config.run))
+    cache = FeatureCache.open(config.features or _trained_on(RunDirectory(config.run), fitted))
     check_compatible(fitted.fingerprint, cache.fingerprint)
     shards = (cache.load_shard(name, fitted.pool) for name in cache.shard_names(config.split))  # one in memory at a time
     judged = Judged(
@@ -260,14 +260,13 @@ def _by_view(fitted: head.FittedHead, rows: np.ndarray) -> np.ndarray:
     return head.probabilities(fitted.params, rows.reshape(n * views, math.prod(cells))).reshape(n, views)
 
 
-def _trained_on(run: Path) -> Place:
-    path = run / "config.json"
-    recorded = storage.read_json(path, "run configuration").get("features")
+def _trained_on(run: RunDirectory, fitted: head.FittedHead) -> Place:
+    recorded = run.read_settings(head.digest(fitted.params)).get("features")
     if not isinstance(recorded, str):
         raise CatdogError(
-            f"{path}: expected the path of the feature cache under 'features', found {recorded!r}. Give --features."
+            f"{run.settings}: expected the path of the feature cache under 'features', found {recorded!r}. Give --features."
         )
-    return found_from(run, recorded)
+    return found_from(run.path, recorded)
 
 
 def _extractor(config: EvaluateConfig, fitted: head.FittedHead, dataset: data.Dataset) -> features.Extractor:

@@ -32,6 +32,7 @@ from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.predict import Predictor
+from catdog_jax.run_directory import RunDirectory
 
 TOLERANCE = 1e-4  # on probabilities; decisions must be the same, however near to it
 LICENCES = {
@@ -67,9 +68,9 @@ def export(config: ExportConfig) -> Path:
     _check_folders(config)
     if config.model is not None:
         return _repacked(config, config.model)
-    suffix = "" if config.precision == "fp32" else f"-{config.precision}"
-    out = config.out or config.run / f"model{suffix}.onnx"
-    fitted = head.load(config.run / "head.safetensors")
+    run = RunDirectory(config.run)
+    out = config.out or run.model(config.precision)
+    fitted = head.load(run.head)
     loaded = _matching_weights(config, fitted)
     source, photos = _parity_photos(config)
     parity = {"photos": len(photos), "tolerance": TOLERANCE}
@@ -166,9 +167,9 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
         "decision": decision.read(fitted.classes, {"head": json.dumps(fitted.recipe)}).settings(),
         "licences": LICENCES,
     }
-    metrics = config.run / "metrics.json"
+    metrics = RunDirectory(config.run).metrics()
     if metrics.exists():
-        measured = storage.read_json(metrics, "metrics file of `catdog evaluate`")
+        measured = storage.read_sealed_json(metrics, "metrics file of `catdog evaluate`", older=True)
         if measured.get("own_features") and measured.get("head_sha256") == head.digest(fitted.params):
             judged = measured if len(views) == 1 else measured.get("views_averaged")
             if judged is not None:
@@ -178,6 +179,7 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
         "version": __version__,
         "preprocessing": loaded.mode,
         "weights_sha256": loaded.sha256,
+        "head_sha256": head.digest(fitted.params),
         "features_fingerprint": storage.sha256_of_json(fitted.fingerprint),
     }
     return {**strings, **{name: json.dumps(value) for name, value in values.items()}}
@@ -200,7 +202,7 @@ def _parity_dataset(config: ExportConfig) -> data.Dataset:
     if config.data is not None:
         return data.load(config.data, _NEEDED[config.precision])
     try:
-        settings = storage.read_json(config.run / "config.json", "run's settings file")
+        settings = storage.read_json(RunDirectory(config.run).settings, "run's settings file")
         source = FeatureCache.open(buckets.found_from(config.run, settings["features"])).source
         return data.load(source, _NEEDED[config.precision])
     except (CatdogError, KeyError, TypeError) as error:

@@ -14,11 +14,12 @@ from rich.table import Table
 
 from catdog_jax import data, images, report, storage
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 from catdog_jax.data import Record
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.metrics import with_intervals
 from catdog_jax.predict import Predictor
+from catdog_jax.run_directory import RunDirectory
 
 _BATCH = 8  # photos; the models take turns with each batch, so that all of them meet the same moods of the machine
 
@@ -29,7 +30,7 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     Returns:
       The contents of models.json: "split", "photos" (which these are), "n", and "models": for each its file's name and bytes,
       its precision, the metrics with their intervals, photos a second (inference alone), and on how many photos it decides
-      otherwise than the first.
+      otherwise than the first; "skipped": the photos that could not be read, {"id", "reason"}.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be read.
@@ -44,13 +45,15 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     for path, predictor in zip(config.model, predictors, strict=True):
         if predictor.classes != dataset.classes:
             raise CatdogError(f"{path}: expected a model of {dataset.classes}, found {predictor.classes}. Check --data.")
-    labels, rows, seconds = _judge(predictors, dataset.split(config.split))
+    skipped: list[dict[str, str]] = []
+    labels, rows, seconds = _judge(predictors, dataset.split(config.split), skipped)
     if not len(labels):
         raise CatdogError(f"{config.data}: expected {config.split} photos that can be read, found none. Check --data.")
     models = [
         {
             "model": path.name,
             "bytes": path.stat().st_size,
+            "sha256": storage.sha256_of_file(path),
             "precision": predictor.metadata.get("precision", "fp32"),
             "metrics": with_intervals(labels, row, config.bootstrap, config.seed),
             "photos_per_second": len(labels) / took,
@@ -58,16 +61,24 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
         }
         for path, predictor, row, took in zip(config.model, predictors, rows, seconds, strict=True)
     ]
-    result = {"split": config.split, "photos": dataset.notes[-1], "n": len(labels), "models": models}
-    out = (config.out or config.run) / "models.json"
-    storage.write_json(out, result)
-    console.print(table(result))
+    judged = {"split": config.split, "photos": dataset.notes[-1], "n": len(labels)}
+    result = {**judged, "models": models, "skipped": skipped}
+    out = RunDirectory(config.out or config.run).comparison
+    storage.write_sealed_json(out, result)
+    show(table(result))
+    if skipped:
+        show(f"{len(skipped)} photos could not be read and count nowhere; {out.name} lists them")
     console.print(f"Written to {out}", markup=False, soft_wrap=True)
     return result
 
 
-def _judge(predictors: Sequence[Predictor], records: Sequence[Record]) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
-    """The labels [N] of the readable photos, each model's probabilities of the second class [N], and its seconds."""
+def _judge(
+    predictors: Sequence[Predictor], records: Sequence[Record], skipped: list[dict[str, str]]
+) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
+    """The labels [N] of the readable photos, each model's probabilities of the second class [N], and its seconds.
+
+    The other photos are put into `skipped`, with the reason.
+    """
     labels: list[int] = []
     rows: list[list[np.ndarray]] = [[] for _ in predictors]
     seconds = [0.0] * len(predictors)
@@ -75,9 +86,13 @@ def _judge(predictors: Sequence[Predictor], records: Sequence[Record]) -> tuple[
     with progress_bar("photos") as progress, ThreadPoolExecutor() as pool:
         task = progress.add_task("evaluate", total=len(records))
         while batch := list(itertools.islice(remaining, _BATCH)):
-            found = [(picture, record.label) for picture, record in zip(pool.map(_decode, batch), batch, strict=True)]
-            photos = [picture for picture, _ in found if picture is not None]
-            labels += [label for picture, label in found if picture is not None]
+            photos = []
+            for picture, record in zip(pool.map(_decode, batch), batch, strict=True):
+                if isinstance(picture, images.ImageError):
+                    skipped.append({"id": record.id, "reason": str(picture)})
+                else:
+                    photos.append(picture)
+                    labels.append(record.label)
             for i, predictor in enumerate(predictors if photos else []):
                 start = time.perf_counter()
                 rows[i].append(predictor(np.stack(photos))[:, 1].astype(np.float64))
@@ -86,13 +101,13 @@ def _judge(predictors: Sequence[Predictor], records: Sequence[Record]) -> tuple[
     return np.array(labels), [np.concatenate(row) if row else np.zeros(0) for row in rows], seconds
 
 
-def _decode(record: Record) -> np.ndarray | None:
+def _decode(record: Record) -> np.ndarray | images.ImageError:
     try:
         return images.decode(record.read())
     except images.UnreadableError:
         return images.decode(data.read_patiently(record))
-    except images.ImageError:
-        return None
+    except images.ImageError as error:
+        return error
 
 
 def table(result: dict[str, Any]) -> Table:

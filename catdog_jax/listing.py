@@ -1,22 +1,18 @@
-"""Predictions as text on stdout: a table, JSON lines or CSV, whatever the photos are called."""
+"""Predictions as text for stdout: a table, JSON lines or CSV, whatever the photos are called."""
 
-import contextlib
 import csv
 import io
 import itertools
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax.console import printable
+from catdog_jax.console import as_text, printable
 from catdog_jax.decision import said
-from catdog_jax.errors import CatdogError
 
 Row = dict[str, Any]  # see `predict.predictions`
 
@@ -74,31 +70,4 @@ def _table(batches: Iterable[list[Row]]) -> Iterator[str]:
         cells = [row["error"], ""] if "error" in row else [said(row["class"], row["sure"]), f"{row['probability']:.4f}"]
         style = "red" if "error" in row else "yellow" if row["sure"] is False else None
         table.add_row(*(Text(printable(cell)) for cell in (row["path"], *cells)), style=style)
-    terminal = Console(highlight=False)
-    with terminal.capture() as captured:
-        terminal.print(table)
-    yield captured.get()
-
-
-def write(text: str) -> None:
-    """Writes to stdout at once, with escapes for what its encoding lacks.
-
-    Raises:
-      BrokenPipeError: the reader of stdout went away.
-      CatdogError: stdout cannot be written.
-    """
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        discard_stdout()
-        raise CatdogError(f"standard output: cannot be written: {error.strerror or error}. Free space.") from None
-
-
-def discard_stdout() -> None:
-    """Keeps the interpreter from failing a second time, when it flushes stdout at its end."""
-    with contextlib.suppress(OSError):  # stdout that is no file needs none of this
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    yield as_text(table)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from PIL import Image
 
-from catdog_jax import __version__
+from catdog_jax import __version__, storage
 
 PALETTE = {  # name -> light, dark; plots are drawn in the light colours, which then become variables
     "ink": ("#1f2328", "#e6e4df"),
@@ -26,7 +26,14 @@ PALETTE = {  # name -> light, dark; plots are drawn in the light colours, which 
 
 def page(title: str, header: str, sections: Iterable[str]) -> str:
     """A whole page as one HTML document, of a title and parts that are HTML already."""
-    return _PAGE.format(title=title, style=_stylesheet(), header=header, sections="\n".join(sections), version=__version__)
+    parts = {"title": title, "header": header, "sections": "\n".join(sections)}
+    of_others = {name: part.replace(storage.SEAL, storage.SEAL.replace(":", "&#58;")) for name, part in parts.items()}
+    return _PAGE.format(**of_others, style=_stylesheet(), seal=storage.UNSEALED, version=__version__)
+
+
+def sealed(document: str) -> bytes:
+    """The bytes of a page, with a seal that `catdog verify` checks; ids that are not UTF-8 are escaped."""
+    return storage.seal(document.encode("utf-8", "backslashreplace"))
 
 
 def text(value: object) -> str:
@@ -154,6 +161,7 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width,initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<meta name="seal" content="{seal}">
 <title>{title}</title>
 <style>{style}</style>
 </head>

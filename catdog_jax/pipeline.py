@@ -13,8 +13,9 @@ from rich.text import Text
 
 from catdog_jax import data, decision, evaluate, exclusion, export, features, images, predict, report, train
 from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, show
 from catdog_jax.errors import UsageError
+from catdog_jax.run_directory import RunDirectory
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
 _HEADLINE = ("accuracy", "f1", "roc_auc", "log_loss", "ece")
@@ -44,8 +45,8 @@ def run(config: RunConfig) -> None:
     with _stage(times, "export", "to ONNX, checked against JAX"):
         model = export.export(ExportConfig(config.out, weights=config.weights, data=source))
     with _stage(times, "predict", "unseen photos, with the exported file alone"):
-        console.print(_unseen(source, config, model))
-    console.print(_summary(config, result, times))
+        show(_unseen(source, config, model))
+    show(_summary(config, result, times))
 
 
 @contextmanager
@@ -76,7 +77,8 @@ def _unseen(source: str, config: RunConfig, model: Path) -> Table:
 
 
 def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float]) -> Table:
-    model, page = config.out / "model.onnx", config.out / "report.html"
+    run = RunDirectory(config.out)
+    model, page = run.model(), run.report()
     table = Table(title=f"{result['n']:,} test photos", show_header=False, title_justify="left", title_style="bold")
     for name in _HEADLINE:
         metric = result["metrics"][name]

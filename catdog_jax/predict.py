@@ -9,7 +9,7 @@ import collections
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from rich.text import Text
 
 from catdog_jax import ahead, decision, folders, heatmaps, images, screening, storage
 from catdog_jax.config import PredictConfig
-from catdog_jax.console import console, printable, progress_bar
+from catdog_jax.console import console, printable, progress_bar, write
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.listing import Row, discard_stdout, rendered, write
+from catdog_jax.listing import Row, rendered
 from catdog_jax.records import is_class_name
 
-BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program whose reader went away
 _OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
 _INPUT = f"image tensor(uint8) [N, {images.SIZE}, {images.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
@@ -107,10 +106,10 @@ def predict(config: PredictConfig) -> int:
       config: the photos, the model and the format.
 
     Returns:
-      The exit status: 0, or 1 if a photo could not be read (it is listed with the reason), or 141 if the reader of stdout
-      went away.
+      The exit status: 0, or 1 if a photo could not be read (it is listed with the reason).
 
     Raises:
+      BrokenPipeError: the reader of stdout went away.
       CatdogError: there are no photos, or the model cannot be used; see `Predictor`.
       UsageError: a setting is out of range.
     """
@@ -122,14 +121,10 @@ def predict(config: PredictConfig) -> int:
     overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap)
     counts: Counts = collections.Counter()
     batches = _counted(predictions(predictor, photos, config.batch_size, overlays), counts)
-    try:
-        if config.format == "table":  # which is printed at the end, and should not be waited for in the dark
-            batches = _with_progress(batches, len(photos))
-        for text in rendered(config.format, predictor.classes, batches):
-            write(text)
-    except BrokenPipeError:
-        discard_stdout()
-        return BROKEN_PIPE
+    if config.format == "table":  # which is printed at the end, and should not be waited for in the dark
+        batches = _with_progress(batches, len(photos))
+    for text in rendered(config.format, predictor.classes, batches):
+        write(text)
     where = "" if config.heatmap is None else f"; heat maps in {config.heatmap}"
     unknown = "" if predictor.rule.abstain_below is not None else f". {decision.UNKNOWN}"
     console.print(Text(f"{len(photos):,} photos: {_in_words(predictor.rule, counts)}{where}{unknown}"), soft_wrap=True)

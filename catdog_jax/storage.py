@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -17,9 +18,15 @@ from typing import IO, Any
 from catdog_jax.buckets import Bucket, Place
 from catdog_jax.errors import CatdogError
 
+SEAL = "catdog-seal:"
 CONTENTS = ".catdog.json"  # the list of a written folder's files and their hashes
-_SEAL = b"catdog-seal:"
-UNSEALED = _SEAL.decode() + "0" * 64  # put it where a file keeps texts about itself; `seal` fills it in
+UNSEALED = SEAL + "0" * 64  # put it where a file keeps texts about itself; `seal` fills it in
+_MARK = SEAL.encode()
+_LEFT_OF_A_SEAL = re.compile(rb"catdog-.{5}[0-9a-f]{9}|seal:[0-9a-f]{9}", re.DOTALL)  # after a bit of it was flipped
+
+
+class UnsealedError(CatdogError):
+    """A file bears no seal: an older version wrote it, or another program, or the seal was taken out."""
 
 
 def cache_directory() -> Path:
@@ -118,7 +125,7 @@ def check_replaceable(path: Path, option: str) -> None:
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise CatdogError(f"{path}: expected a folder to write, found something else. {advice}")
         found = _hashes(path) if path.exists() else {}
-        known = read_sealed_json(path / CONTENTS, "list of a folder's files")["files"] if (path / CONTENTS).exists() else {}
+        known = listed(path) if (path / CONTENTS).exists() else {}
     except (OSError, KeyError) as error:
         raise CatdogError(f"{path}: expected a folder to write, found: {error}. {advice}") from None
     for name, digest in found.items():
@@ -128,12 +135,39 @@ def check_replaceable(path: Path, option: str) -> None:
             )
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def listed(folder: Path) -> dict[str, str]:
+    """The files that `folder_writer` put into a folder, by their names below it, and the SHA-256 of each.
+
+    Raises:
+      CatdogError: the list is missing or altered.
+    """
+    return read_sealed_json(folder / CONTENTS, "list of a folder's files")["files"]
+
+
+def below(folder: Path) -> list[Path]:
+    """The files of a folder and of those in it, but for the list of them."""
     files = (file for file in sorted(folder.rglob("*")) if file.is_symlink() or not file.is_dir())
+    return [file for file in files if file != folder / CONTENTS]
+
+
+def check_file(path: Path, digest: str) -> int:
+    """Checks a file whose SHA-256 was written down, and returns its length in bytes.
+
+    Raises:
+      CatdogError: it cannot be read, or has other contents.
+    """
+    try:
+        found, size = sha256_of_file(path), path.stat().st_size
+    except OSError as error:
+        raise CatdogError(f"{path}: expected a file, found: {error.strerror or error}. Run its stage again.") from None
+    if found != digest:
+        raise CatdogError(f"{path}: expected sha256 {digest[:12]}…, found {found[:12]}…: it is altered. Run its stage again.")
+    return size
+
+
+def _hashes(folder: Path) -> dict[str, str]:
     return {
-        file.relative_to(folder).as_posix(): sha256_of_file(file) if file.is_file() else "no file"
-        for file in files
-        if file != folder / CONTENTS
+        file.relative_to(folder).as_posix(): sha256_of_file(file) if file.is_file() else "no file" for file in below(folder)
     }
 
 
@@ -248,17 +282,37 @@ def write_sealed_json(path: Place, value: dict[str, Any]) -> None:
     write_json(path, _sealed(value))
 
 
-def read_sealed_json(path: Place, what: str) -> dict[str, Any]:
+def read_sealed_json(path: Place, what: str, older: bool = False) -> dict[str, Any]:
     """Reads what `write_sealed_json` wrote, without the seal.
 
+    Args:
+      path: the file.
+      what: names the kind of file in the errors.
+      older: whether a file without a seal is taken too; versions before sealed fewer kinds.
+
     Raises:
+      UnsealedError: there is no seal, and one is asked for.
       CatdogError: as `read_json`, or a byte of the file has changed.
     """
     data, value = _read_json(path, what)
+    if not _bears_seal(value):
+        if older:
+            return value
+        raise UnsealedError(f"{path}: expected a {what} with the sha256 of its contents, found none: it is altered, or older.")
     value.pop("sha256", None)
     if data != _encoded(_sealed(value)):
         raise CatdogError(f"{path}: expected a {what} with the sha256 of its contents, found another: it is altered.")
     return value
+
+
+def is_sealed(path: Place) -> bool:
+    """Whether a JSON file bears a seal, be it the right one or not."""
+    return _bears_seal(_read_json(path, "JSON file")[1])
+
+
+def _bears_seal(value: dict[str, Any]) -> bool:
+    last = next(reversed(value.values()), None)
+    return "sha256" in value or (isinstance(last, str) and len(last) == 64)  # of whose name a bit was flipped
 
 
 def _sealed(value: dict[str, Any]) -> dict[str, Any]:
@@ -267,24 +321,26 @@ def _sealed(value: dict[str, Any]) -> dict[str, Any]:
 
 def seal(data: bytes) -> bytes:
     """A file's content in which `UNSEALED` occurs once, with the SHA-256 of it all in the place of the zeros."""
-    return data.replace(UNSEALED.encode(), _SEAL + sha256(data).encode())
+    return data.replace(UNSEALED.encode(), _MARK + sha256(data).encode())
 
 
 def check_seal(path: Place) -> int:
     """Checks a file that `seal` has sealed, and returns its length in bytes.
 
     Raises:
-      CatdogError: it cannot be read, has no seal, or a bit of it has changed.
+      UnsealedError: it has no seal, nor what is left of one.
+      CatdogError: it cannot be read, or a bit of it has changed.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CatdogError(f"{path}: expected a file, found: {error.strerror or error}. Check the path.") from None
-    before, mark, rest = data.partition(_SEAL)
+    before, mark, rest = data.partition(_MARK)
     recorded, after = rest[:64], rest[64:]
-    if not mark or _SEAL in after:
+    if not mark or _MARK in after:
+        kind = CatdogError if mark or _LEFT_OF_A_SEAL.search(data) else UnsealedError
         found = "more" if mark else "none"
-        raise CatdogError(f"{path}: expected one seal, found {found}: it is altered, or of an older version.")
+        raise kind(f"{path}: expected one seal, found {found}: it is altered, or of an older version.")
     if recorded != sha256(before + UNSEALED.encode() + after).encode():
         raise CatdogError(f"{path}: expected {len(data):,} bytes with the sha256 of its seal, found others: it is altered.")
     return len(data)

@@ -6,19 +6,21 @@ import functools
 import io
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import __version__, buckets, calibration, fitting, head, plots, storage, sweep
+from catdog_jax import __version__, buckets, calibration, fitting, head, plots, sweep
 from catdog_jax.cache import FeatureCache
 from catdog_jax.calibration import Calibration
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.fitting import Chunk, Epoch, Loaders
+from catdog_jax.run_directory import SWEEP, RunDirectory, removed
 from catdog_jax.vgg16 import Params, columns
 
 _RANGES = {
@@ -30,17 +32,13 @@ _RANGES = {
     "epochs": (1, math.inf),
     "patience": (1, math.inf),
 }
-_SHOWN = 8  # rows of a sweep on the console
-_DERIVED = (  # what later stages make from a head, by their own names; a file that the user named is the user's
-    *("model.onnx", "model-fp16.onnx", "model-int8.onnx", "metrics.json", "metrics-train.json", "metrics-validation.json"),
-    *("report.html", "report-train.html", "report-validation.html"),
-)
+_SHOWN = 8  # rows of a sweep on stdout
 
 
 def train(config: TrainConfig) -> head.FittedHead:
     """Trains a head on a feature cache; writes head.safetensors, history.csv and config.json into the run directory.
 
-    What later stages made of an earlier, different head in the same directory is removed: it would describe the wrong one.
+    What described an earlier, different head in the same directory is removed, see `RunDirectory.make_way`.
 
     Raises:
       CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not stay finite.
@@ -49,19 +47,20 @@ def train(config: TrainConfig) -> head.FittedHead:
     wanted = resolve(config)
     cache = FeatureCache.open(config.features)
     recipe = _of_cache(wanted, config, cache)
+    swept: dict[str, bytes] = {}
     if config.sweep is None:
         result = _fit(recipe, cache, config)
     else:
-        result = _search(recipe, cache, config)
+        result, swept = _search(recipe, cache, config)
         recipe = result.recipe
     params, told = _calibrated(result, _loaded(cache, "validation", recipe, config))
     if recipe.standardise:
         params = head.fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
     described = dataclasses.asdict(recipe) | told._asdict()
     fitted = head.FittedHead(recipe.pool, params, cache.classes, cache.fingerprint, described)
-    _write(config, result, fitted)
+    _write(config, result, fitted, swept)
     best = result.fit.best
-    console.print(
+    show(
         f"trained {len(result.fit.history)} epochs; kept epoch {best.epoch}: validation log loss "
         f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {told.temperature:.3f}"
     )
@@ -85,21 +84,20 @@ def _fit(recipe: Recipe, cache: FeatureCache, config: TrainConfig) -> sweep.Resu
     return sweep.Result(recipe, fitting.fit(recipe, training, validation, scaling, config.seed), scaling)
 
 
-def _search(base: Recipe, cache: FeatureCache, config: TrainConfig) -> sweep.Result:
-    """The best of many heads; all of them go into sweep.csv and sweep.png."""
+def _search(base: Recipe, cache: FeatureCache, config: TrainConfig) -> tuple[sweep.Result, dict[str, bytes]]:
+    """The best of many heads, and what shows them all: the contents of sweep.csv and sweep.png."""
     assert config.sweep is not None
     pools = [pool for pool in sweep.POOLS if cache.gives(pool)] or [base.pool]
     recipes = sweep.draw(base, pools if config.pool is None else [base.pool], config.sweep, config.seed)
     load = functools.partial(loaders, resident_gib=config.resident_gib)
     results = sweep.search(recipes, cache, load, config.seed)
-    storage.write_bytes(config.out / "sweep.csv", sweep.table(results).encode())
     losses = [min(result.fit.best.validation_loss, sys.float_info.max) for result in results]
-    storage.write_bytes(config.out / "sweep.png", plots.parallel(sweep.settings(results), losses, "validation log loss"))
+    drawn = plots.parallel(sweep.settings(results), losses, "validation log loss")
     shown = Table("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy", title="the best heads")
     for place, row in enumerate(list(csv.reader(sweep.table(results[:_SHOWN]).splitlines()))[1:], 1):
         shown.add_row(str(place), *row[:-1])
-    console.print(shown)
-    return results[0]
+    show(shown)
+    return results[0], dict(zip(SWEEP, (sweep.table(results).encode(), drawn), strict=True))
 
 
 def _of_cache(recipe: Recipe, config: TrainConfig, cache: FeatureCache) -> Recipe:
@@ -157,29 +155,29 @@ def loaders(cache: FeatureCache, split: str, recipe: Recipe, resident_gib: float
     return [lambda: whole]
 
 
-def _differs(path: Path, fitted: head.FittedHead) -> bool:
-    """Whether a run directory's head is another one, or cannot be read."""
+def _is_there(path: Path, fitted: head.FittedHead) -> bool:
+    """Whether a run directory holds this very head."""
     try:
-        return head.digest(head.load(path).params) != head.digest(fitted.params)
+        return head.digest(head.load(path).params) == head.digest(fitted.params)
     except CatdogError:
-        return True
+        return False
 
 
-def _write(config: TrainConfig, result: sweep.Result, fitted: head.FittedHead) -> None:
-    path = config.out / "head.safetensors"
+def _write(config: TrainConfig, result: sweep.Result, fitted: head.FittedHead, swept: Mapping[str, bytes]) -> None:
+    """Writes a head and what belongs to it; killed anywhere in between, `RunDirectory.read_settings` and `verify` say so."""
+    run = RunDirectory(config.out)
     settings = {
         "version": __version__,
         "features": buckets.seen_from(config.out, config.features),
         "seed": config.seed,
         "preset": config.preset,
         "recipe": dataclasses.asdict(result.recipe),
+        "head_sha256": head.digest(fitted.params),
     }
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([Epoch._fields, *result.fit.history])
-    if path.is_file() and _differs(path, fitted):
-        for name in _DERIVED:
-            (config.out / name).unlink(missing_ok=True)
-    head.save(path, fitted)
-    storage.write_bytes(config.out / "history.csv", table.getvalue().encode())
-    storage.write_json(config.out / "config.json", settings)
+    if stale := run.make_way(_is_there(run.head, fitted), bool(swept)):
+        console.print(removed(run.path, stale), markup=False, soft_wrap=True)
+    head.save(run.head, fitted)
+    run.write_settings(settings, {run.history.name: table.getvalue().encode(), **swept})

@@ -27,7 +27,7 @@ from scipy.stats import binomtest
 from catdog_jax import calibration, fitting, plots, storage
 from catdog_jax.cli import prepare_jax
 from catdog_jax.config import THRESHOLD
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.metrics import metrics
 
@@ -79,7 +79,7 @@ def main(config: AblateConfig) -> list[Row]:
         progress.update(task, description="ablation", completed=len(chosen))
     found = list(rows.values())
     storage.write_bytes(config.out / "ablation.png", plot(found))
-    console.print(shown(found))
+    show(shown(found))
     return found
 
 

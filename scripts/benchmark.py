@@ -34,7 +34,7 @@ from tyro.conf import Positional
 
 from catdog_jax import data, demo, folders, storage
 from catdog_jax.cli import prepare_jax
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 
 PACKAGES = ("catdog-jax", "jax", "numpy", "onnxruntime", "torch", "tensorflow-cpu", "tensorflow", "keras", "pillow")
 ROOT = Path(__file__).parents[1]
@@ -292,10 +292,10 @@ def main(config: BenchmarkConfig) -> None:
     for contest in config.contests:
         if contest == START_UP:
             known[contest] = start_up(config)
-            console.print(known[contest])
+            show(known[contest])
         else:
             known[contest] = run_contest(contest, config, settings if contest == "extract" else settings | {"files": []})
-            console.print(table(contest, known[contest]))
+            show(table(contest, known[contest]))
         storage.write_json(path, {"machine": described, "results": known})
     console.print(f"written: {path}", markup=False)
 

@@ -34,7 +34,7 @@ from rich.table import Table
 from soak import TIMEOUTS, soak, soak_table
 
 from catdog_jax import storage
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.predict import Predictor, find_model
 
@@ -208,7 +208,7 @@ def main(config: LoadConfig, command: str) -> int:
         rows = throughput(config, model, predictor, photos)
         name, result = "throughput", {"rounds": config.rounds, "seconds a turn": config.seconds, "rows": rows}
         shown = throughput_table(rows)
-    console.print(shown)
+    show(shown)
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     load = {"before": busy, "after": os.getloadavg()[0]}  # above the cores, other work took a part of the machine
     machine = {"processor": processor(), "cores": os.cpu_count(), "load average": load, "versions": versions}

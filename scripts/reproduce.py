@@ -21,7 +21,7 @@ import numpy as np
 import robustness
 import tyro
 
-from catdog_jax import data, evaluate, export, features, head, report, storage, train
+from catdog_jax import data, evaluate, export, features, head, markup, report, storage, train
 from catdog_jax.cache import FeatureCache, Rows, write_manifest, write_shard
 from catdog_jax.cli import prepare_jax
 from catdog_jax.config import EvaluateConfig, ExportConfig, ExtractConfig, TrainConfig
@@ -122,14 +122,14 @@ def report_without_photos(run: Path) -> None:
     fitted = head.load(run / "head.safetensors")
     judged = evaluate.judge_cache(config, fitted)
     page = report.render(
-        storage.read_json(run / "metrics.json", "metrics file of `catdog evaluate`"),
+        storage.read_sealed_json(run / "metrics.json", "metrics file of `catdog evaluate`", older=True),
         judged.labels,
         judged.probabilities[:, 0],
         history=evaluate.read_history(run / "history.csv"),
         photos_note="Their licence keeps the photos from being shown.",
         configuration={"Recipe of the head": fitted.recipe, "Fingerprint of the features": fitted.fingerprint},
     )
-    storage.write_bytes(run / PUBLISHED_REPORT, page.encode())
+    storage.write_bytes(run / PUBLISHED_REPORT, markup.sealed(page))
 
 
 def average(source: FeatureCache, out: Path) -> None:

@@ -25,7 +25,7 @@ from rich.table import Table
 from catdog_jax import data, images, plots, storage
 from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.predict import Predictor, find_model
 
@@ -106,7 +106,7 @@ def main(config: RobustnessConfig) -> list[Row]:
     rows = [done[key] for key in work]
     storage.write_bytes(config.out / "robustness.csv", table(rows).encode())
     storage.write_bytes(config.out / "robustness.png", plot(rows))
-    console.print(shown(rows))
+    show(shown(rows))
     return rows
 
 
@@ -115,7 +115,7 @@ def _abstain_below(run: Path | None) -> float | None:
         return None
     path = run / "metrics.json"
     try:
-        return float(storage.read_json(path, "metrics of a run")["abstention"]["abstain_below"])
+        return float(storage.read_sealed_json(path, "metrics of a run", older=True)["abstention"]["abstain_below"])
     except (KeyError, TypeError, ValueError):
         raise CatdogError(f"{path}: expected 'abstain_below' under 'abstention', found none. Evaluate the run again.") from None
 

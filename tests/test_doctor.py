@@ -93,7 +93,8 @@ def test_this_machine(monkeypatch, capsys):
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(doctor, "_ACCELERATORS", {})
     assert main(["doctor", "--seconds", "0.05"]) == 0
-    shown = capsys.readouterr().err
+    shown, notes = capsys.readouterr()
+    assert "photos/s" not in notes
     assert f"JAX {jax.__version__} on cpu" in shown
     assert "stand-in, preprocessing torch" in shown
     assert "25,000 photos take about" in shown
@@ -107,7 +108,7 @@ def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path
     monkeypatch.setattr(weights, "load", missing)
     monkeypatch.setattr(weights, "random", lambda: None)
     assert main(["doctor", "--seconds", "0.05"]) == 1
-    assert "no VGG16 weights" in capsys.readouterr().err
+    assert "problem: no VGG16 weights" in capsys.readouterr().out
 
 
 def test_no_time_is_no_measurement():

@@ -16,11 +16,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from catdog_jax import images
+from catdog_jax import cli, images
 from catdog_jax.config import PredictConfig
 from catdog_jax.decision import UNKNOWN
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.predict import BROKEN_PIPE, Predictor, find_model, find_photos, predict, predictions
+from catdog_jax.predict import Predictor, find_model, find_photos, predict, predictions
 
 METADATA = {"classes": '["cats", "dogs"]', "recipe": json.dumps(images.RECIPE)}
 GREYS = {"dark": 100, "dim": 120, "light": 140, "bright": 160}
@@ -403,9 +403,10 @@ def test_names_that_stdout_cannot_encode_do_not_crash(model: Path, tmp_path: Pat
 def predict_code(path: Path, model: Path, form: str, times: int = 1) -> str:
     path_text, model_text = ascii(str(path)), ascii(str(model))  # because a command line may not be able to carry the names
     return (
-        "import sys; from pathlib import Path\n"
-        "from catdog_jax.config import PredictConfig; from catdog_jax.predict import predict\n"
-        f"status = predict(PredictConfig((Path({path_text}),) * {times}, Path({model_text}), {form!r}, batch_size=2))\n"
+        "import sys\n"
+        "from catdog_jax import cli\n"
+        f"arguments = ['predict', '--model', {model_text}, '--format', {form!r}, '--batch-size', '2']\n"
+        f"status = cli.main([*arguments, *[{path_text}] * {times}])\n"
         "heavy = {'jax', 'jaxlib', 'flax', 'onnx', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else status)\n"
     )
@@ -435,7 +436,7 @@ def test_a_reader_that_goes_away_ends_the_work_quietly(model: Path, folder: Path
         assert json.loads(child.stdout.readline())["class"] == "cats"
         child.stdout.close()
         errors = child.stderr.read()
-    assert child.returncode == BROKEN_PIPE
+    assert child.returncode == cli.BROKEN_PIPE
     assert errors == b""
 
 
@@ -446,9 +447,8 @@ def test_a_full_disk_behind_stdout_is_an_error_of_one_line(model: Path, folder: 
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=folder, env=child_environment(), stdout=full, stderr=subprocess.PIPE
         )
-    assert done.stderr.splitlines()[-1].startswith(
-        b"catdog_jax.errors.CatdogError: standard output: cannot be written: No space"
-    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: standard output: cannot be written: No space left on device. Free space")
 
 
 def test_without_a_name_the_model_is_that_of_the_run_else_the_published_one(tmp_path, monkeypatch, capsys):

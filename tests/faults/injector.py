@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from catdog_jax import features, fitting, head, storage, sweep, train, triton
 from catdog_jax.config import PRESETS, ExtractConfig, TrainConfig
 from catdog_jax.errors import CatdogError
+from catdog_jax.run_directory import SWEEP
 
 
 class Steps:
@@ -105,13 +106,17 @@ def extract_into_a_bucket(photos: Path, out: Path) -> None:
     features.extract(ExtractConfig(str(photos), object_store.bucket(out), shard_size=8, workers=1))
 
 
-def finish_training(_: Path, out: Path, seed: int = 1) -> None:
+def finish_training(_: Path, out: Path, seed: int = 1, swept: tuple[str, ...] = ()) -> None:
     rng = np.random.default_rng(seed)
     params = {"output": {"kernel": rng.normal(size=(512, 1)).astype(np.float32), "bias": np.zeros(1, np.float32)}}
     best = fitting.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
     fitted = head.FittedHead("avg", params, ("cats", "dogs"), {"seed": seed}, {})
     result = sweep.Result(PRESETS["default"], fitting.Fit(params, best, (best,)), fitting.UNSCALED)
-    train._write(TrainConfig(out / "features", out, seed=seed), result, fitted)
+    train._write(TrainConfig(out / "features", out, seed=seed), result, fitted, {name: name.encode() for name in swept})
+
+
+def finish_sweep(photos: Path, out: Path) -> None:
+    finish_training(photos, out, swept=SWEEP)
 
 
 def finish_export(_: Path, out: Path, seed: int = 1) -> None:
@@ -130,6 +135,7 @@ JOBS = {
     "extract": extract,
     "extract into a bucket": extract_into_a_bucket,
     "train": finish_training,
+    "sweep": finish_sweep,
     "export": finish_export,
     "triton": write_triton,
 }

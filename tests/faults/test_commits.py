@@ -10,11 +10,14 @@ from pathlib import Path
 import injector
 import pytest
 
+from catdog_jax import run_directory
+
 INJECTOR = Path(__file__).with_name("injector.py")
 STEPS = {  # the kinds that there must be
     "extract": {"before write", "half a write", "after flush", "before fsync", "after replace"},
     "extract into a bucket": {"before PUT", "after PUT"},
 }
+OF_THE_HEAD = (*run_directory.DERIVED, *run_directory.SWEEP)
 FIGURES = Path(__file__).parents[2] / "artifacts" / "faults.json"
 
 
@@ -111,6 +114,38 @@ def test_an_output_is_the_old_file_or_the_whole_new_one(server, tmp_path, job, s
         assert contents(out) == new
         shutil.rmtree(out)
     record(f"{job} {strike}", {"steps": len(steps), "faults": len(steps), "old or new": len(steps), "bytes lost": 0}, long)
+
+
+@pytest.mark.parametrize("strike", ["SIGKILL", "ENOSPC", "EIO"])
+def test_a_training_cut_off_anywhere_leaves_nothing_that_describes_another_head(server, tmp_path, strike):
+    """Figures, pages, models and sweep of another head are gone before the new one is there; the user's file stays."""
+    injector.finish_training(tmp_path, tmp_path / "old", seed=2)
+    for name in (*OF_THE_HEAD, "mine.onnx"):
+        (tmp_path / "old" / name).write_bytes(b"old " + name.encode())
+    old = contents(tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "whole")
+    steps = server.steps("sweep", tmp_path / "whole")
+    new = contents(tmp_path / "whole")
+    assert set(new) == {"head.safetensors", "history.csv", "config.json", *run_directory.SWEEP, "mine.onnx"}
+    heads: Counter[bool] = Counter()
+    for place in range(len(steps)):
+        out = tmp_path / str(place)
+        shutil.copytree(tmp_path / "old", out)
+        status = server("sweep", out, place, strike)
+        assert status == -9 if strike == "SIGKILL" else status in (0, 1), steps[place]
+        found = contents(out)
+        is_new = found["head.safetensors"] == new["head.safetensors"]
+        heads[is_new] += 1
+        for name in OF_THE_HEAD:
+            assert found.get(name) in {None, new.get(name), None if is_new else old[name]}, f"{strike} {steps[place]}: {name}"
+        assert found["mine.onnx"] == old["mine.onnx"]
+        if is_new and found["config.json"] == old["config.json"]:  # and that is said
+            with pytest.raises(run_directory.OtherHeadError, match="expected a file of the head beside it"):
+                run_directory.RunDirectory(out).read_settings(json.loads(new["config.json"])["head_sha256"])
+        assert server("sweep", out) == 0
+        assert contents(out) == new
+        shutil.rmtree(out)
+    assert len(heads) == 2
 
 
 def below(directory: Path) -> dict[str, bytes]:
