@@ -45,7 +45,7 @@ format: env  ## Repair what can be repaired of style and formatting
 constraints:  ## Write constraints.txt anew, from the latest releases that go together
 	rm -rf $(LOCK)
 	$(PYTHON) -m venv $(LOCK)
-	$(LOCK)/bin/python -m pip install --quiet '.[cpu,weights,serve,tfds,dev]'
+	$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check '.[cpu,weights,serve,tfds,dev]'
 	$(LOCK)/bin/python -m pip freeze --exclude catdog-jax --exclude pip --exclude setuptools >$(LOCK)/frozen
 	{ grep '^#' constraints.txt; cat $(LOCK)/frozen; } >$(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt

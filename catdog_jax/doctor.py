@@ -134,6 +134,13 @@ def preallocates(backend: str, environment: Mapping[str, str]) -> bool:
     return backend == "gpu" and not off and environment.get("XLA_PYTHON_CLIENT_ALLOCATOR") != "platform"
 
 
+def telemetry(environment: Mapping[str, str]) -> str:
+    """Whether ONNX Runtime reports to Microsoft: the package says no by its variable, which the user may have set otherwise."""
+    said = environment.get("ORT_DISABLE_TELEMETRY", "")
+    off = said.strip().lower() in ("1", "true", "yes", "y", "on")
+    return "off" if off else f"on, since ORT_DISABLE_TELEMETRY is set to {said!r}"
+
+
 def advise(facts: Facts) -> list[Advice]:
     """What would help, the most important first."""
     advice = []
@@ -223,6 +230,7 @@ def _table(facts: Facts) -> Table:
     table.add_row("convolutions", f"{facts.conv}, {facts.precision}")
     table.add_row("compiled programs", Text(facts.compile_cache or "not kept"))
     table.add_row("weights", Text(facts.weights))
+    table.add_row("ONNX Runtime's telemetry", Text(telemetry(os.environ)))
     table.add_section()
     table.add_row("decoding", f"{facts.decode_rate:,.1f} photos/s")
     table.add_row("convolutions", f"{facts.forward_rate:,.1f} photos/s")

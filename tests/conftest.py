@@ -7,6 +7,7 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import ONNX Runtime before the package, which sets it too
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # for processes that tests start; below for this one
 
 import hypothesis

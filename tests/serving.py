@@ -13,9 +13,9 @@ from PIL import Image
 
 
 @contextlib.contextmanager
-def started(model, *options):
+def started(model, *options, prefix=()):
     """A server of its own process; its address. At the end it is told to stop, and must have nothing to say."""
-    command = [sys.executable, "-m", "catdog_jax", "serve", "--port", "0", "--model", str(model), *options]
+    command = [*prefix, sys.executable, "-m", "catdog_jax", "serve", "--port", "0", "--model", str(model), *options]
     environment = {**os.environ, "COLUMNS": "500"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     line = process.stderr.readline()

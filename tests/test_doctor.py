@@ -1,6 +1,7 @@
 """What the doctor says, of machines that need not be this one; and a look at this one."""
 
 import dataclasses
+import re
 import types
 
 import jax
@@ -68,6 +69,12 @@ def test_preallocation_follows_the_environment(backend, environment, expected):
     assert doctor.preallocates(backend, environment) is expected
 
 
+@pytest.mark.parametrize(("said", "on"), [("1", False), (" TRUE", False), ("0", True), ("", True), ("2", True)])
+def test_the_telemetry_of_onnx_runtime_is_told(said, on):
+    expected = f"on, since ORT_DISABLE_TELEMETRY is set to {said!r}" if on else "off"
+    assert doctor.telemetry({"ORT_DISABLE_TELEMETRY": said}) == expected
+
+
 class Timed:
     """Stands in for the convolutions."""
 
@@ -97,6 +104,7 @@ def test_this_machine(monkeypatch, capsys):
     assert "photos/s" not in notes
     assert f"JAX {jax.__version__} on cpu" in shown
     assert "stand-in, preprocessing torch" in shown
+    assert re.search(r"ONNX Runtime's telemetry │ off", shown)
     assert "25,000 photos take about" in shown
 
 

@@ -95,6 +95,14 @@ def npm(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
     return folder / "cache"
 
 
+def test_npm_asks_for_the_package_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = npm(tmp_path, monkeypatch, "import pathlib; pathlib.Path('../asked').write_text(' '.join(sys.argv))")
+    with pytest.raises(CatdogError, match="expected a file"):
+        web.check(tmp_path / "site")
+    asked = (cache / "asked").read_text().split()
+    assert {"--no-update-notifier", "--no-audit", "--no-fund", "--ignore-scripts"} <= set(asked)
+
+
 def test_without_npm_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = npm(tmp_path, monkeypatch, "")
     os.remove(tmp_path / "bin" / "npm")

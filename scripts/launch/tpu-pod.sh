@@ -8,4 +8,4 @@ set -euo pipefail
 : "${TPU:?the name of the pod}" "${ZONE:?its zone}" "${DATA:?the folder of photos}" "${OUT:?the feature cache to write}"
 
 gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all --command \
-  "catdog extract --data '$DATA' --out '$OUT' --distributed auto"
+  "ORT_DISABLE_TELEMETRY=1 catdog extract --data '$DATA' --out '$OUT' --distributed auto"
