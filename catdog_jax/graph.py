@@ -47,7 +47,8 @@ def build(
       mirror: whether a photo's probabilities and heat map are the means of its own and of its mirror image's.
     """
     graph = _Graph()
-    cells = _backbone(graph, params, _normalise(graph, mode, _with_mirror_images(graph) if mirror else "image"))
+    pixels = graph.node("Cast", ["image"], "pixels", to=TensorProto.FLOAT)  # first: TensorRT wants it right after uint8
+    cells = _backbone(graph, params, _normalise(graph, mode, _with_mirror_images(graph, pixels) if mirror else pixels))
     ending = "_of_views" if mirror else ""
     _probability(graph, _dense(graph, fitted, _pool(graph, fitted.pool, cells)), f"probability{ending}")
     _heat_map(graph, fitted, cells, f"heatmap{ending}")
@@ -83,10 +84,10 @@ def heat_map_kind(fitted: head.FittedHead) -> str:
     return "class activation map" if fitted.pool == "avg" and list(fitted.params) == [head.OUTPUT] else "linearised head"
 
 
-def _with_mirror_images(graph: _Graph) -> str:
+def _with_mirror_images(graph: _Graph, photos: str) -> str:
     """[2 N, 224, 224, 3]: the photos, then their mirror images."""
-    mirrored = graph.node("Gather", ["image", graph.constant("leftwards", np.arange(images.SIZE)[::-1])], "mirrored", axis=2)
-    return graph.node("Concat", ["image", mirrored], "views", axis=0)
+    mirrored = graph.node("Gather", [photos, graph.constant("leftwards", np.arange(images.SIZE)[::-1])], "mirrored", axis=2)
+    return graph.node("Concat", [photos, mirrored], "views", axis=0)
 
 
 def _mean_of_views(graph: _Graph, name: str, shape: tuple[int, ...]) -> str:
@@ -107,14 +108,17 @@ def _mean_of_views(graph: _Graph, name: str, shape: tuple[int, ...]) -> str:
 def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> str:
     """The tensor `end`: [N, 1, columns] slopes of the logit, times [N, columns, 49] what each cell gives to each column.
 
-    The slopes are the product of the kernels from the output back to the input, without the units that are off.
+    The slopes are the product of the kernels from the output back to the input, without the units that are off. A kernel is
+    the first factor of its product, not transposed as the second: OpenVINO (2024.6 to 2026.4, on CPUs, in float32) takes the
+    square kernel of two Gemms, of which one transposes it, for not transposed in either.
     """
     slopes = graph.constant("output_slopes", fitted.params[head.OUTPUT]["kernel"].T)
     for name in reversed([name for name in fitted.params if name != head.OUTPUT]):
         active = graph.node("Greater", [name, graph.constant(f"{name}_off", np.array(0, np.float32))], f"{name}_active")
         active = graph.node("Cast", [active], f"{name}_mask", to=TensorProto.FLOAT)
         slopes = graph.node("Mul", [slopes, active], f"{name}_kept")
-        slopes = graph.node("Gemm", [slopes, f"{name}_kernel"], f"{name}_slopes", transB=1)
+        columns = graph.node("Gemm", [f"{name}_kernel", slopes], f"{name}_slopes_of_columns", transB=1)
+        slopes = graph.node("Transpose", [columns], f"{name}_slopes", perm=[1, 0])
     grid = graph.constant("grid", np.array([-1, vgg16.GRID, vgg16.GRID]))
     if fitted.pool == "none":
         at_cells = graph.node("Mul", [slopes, "features"], "contributions")
@@ -142,9 +146,9 @@ def _at_maximum(graph: _Graph, cells: str) -> str:
 
 def _normalise(graph: _Graph, mode: vgg16.Mode, photos: str) -> str:
     """`vgg16.normalise`, to NCHW. It is not folded into the first convolution, whose zero padding follows it."""
-    order = np.array(vgg16.CHANNEL_ORDER[mode])
-    x = graph.node("Gather", [photos, graph.constant("channel_order", order)], "channels", axis=3)
-    x = graph.node("Cast", [x], "pixels", to=TensorProto.FLOAT)
+    x, order = photos, vgg16.CHANNEL_ORDER[mode]
+    if list(order) != sorted(order):
+        x = graph.node("Gather", [x, graph.constant("channel_order", np.array(order))], "channels", axis=3)
     x = graph.node("Sub", [x, graph.constant("mean", np.array(vgg16.MEAN[mode], np.float32))], "centred")
     x = graph.node("Div", [x, graph.constant("std", np.array(vgg16.STD[mode], np.float32))], "scaled")
     return graph.node("Transpose", [x], "normalised", perm=[0, 3, 1, 2])
