@@ -136,9 +136,9 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
 def load(data: bytes) -> Photo:
     """Decodes a photo, turns it upright and converts it to RGB.
 
-    Everything is decoded, so a truncated file is an error and not a half-grey picture. The EXIF orientation is applied;
-    of an animation the first frame counts; transparency is composited onto white; 16-bit greys are scaled to 8 bits.
-    Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
+    Everything is decoded, so a truncated file is an error and not a half-grey picture. The orientation of EXIF is applied, or
+    of XMP where EXIF has none; of an animation the first frame counts; transparency is composited onto white; 16-bit greys
+    are scaled to 8 bits. Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
 
     Raises:
       ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS` or `MAX_SCANS`.

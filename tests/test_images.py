@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from catdog_jax import images
 
@@ -84,6 +85,28 @@ def test_exif_orientation_is_applied(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert corners(images.decode(encoded(stored, "PNG", exif=exif))) == [list(row) for row in FOUR]
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True})])
+def test_xmp_turns_a_photo_whose_exif_does_not_say(kind, settings):
+    """That is Pillow's rule. It is part of the recipe: models and caches depend on it, and page/orientation.js follows it."""
+    upright, stored = blocks(FOUR), blocks(FOUR).transpose(Image.Transpose.ROTATE_90)
+    xmp, silent, exif = b'<rdf:Description tiff:Orientation="6"/>', Image.Exif(), Image.Exif()
+    silent[0x0110], exif[0x0112] = "camera", 1
+    if kind == "PNG":  # Pillow writes no XMP into it but by a text of this name
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        given = {"pnginfo": text}
+    else:
+        given = {"xmp": xmp}
+    plain = images.decode(encoded(upright, kind, **settings)).astype(int)
+    for said in ({}, {"exif": silent}):
+        found = images.decode(encoded(stored, kind, **settings, **given, **said)).astype(int)
+        assert np.abs(found - plain).mean() < 2
+    unturned = images.decode(encoded(stored, kind, **settings)).astype(int)
+    found = images.decode(encoded(stored, kind, **settings, **given, exif=exif)).astype(int)
+    assert np.array_equal(found, unturned), "EXIF has the last word"
+    assert np.abs(found - plain).mean() > 50
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
