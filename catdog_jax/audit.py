@@ -147,11 +147,21 @@ def _report(found: Findings) -> None:
         show(table)
     if not found.anything():
         show("nothing was found that speaks against training")
-    for faulty in found.faulty[:_LISTED]:
-        show(Text(f"  {faulty.photo.id!r}: {faulty.kind}: {faulty.reason}", "yellow"))
-    for group in found.copies[:_LISTED]:
-        if group.opposite or group.across:
-            names = ", ".join(repr(photo.id) for photo in group.photos)
-            show(Text(f"  {'opposite labels' if group.opposite else 'across splits'}: {names}", "yellow"))
+    _list([f"{one.photo.id!r}: {one.kind}: {one.reason}" for one in found.faulty])
+    _list(
+        [
+            f"{'opposite labels' if group.opposite else 'across splits'}: {', '.join(repr(photo.id) for photo in group.photos)}"
+            for group in found.copies
+            if group.opposite or group.across
+        ]
+    )
     for note in found.notes:
         show(note)
+
+
+def _list(lines: Sequence[str]) -> None:
+    """The first findings of a kind, and how many more there are."""
+    for line in lines[:_LISTED]:
+        show(Text(f"  {line}", "yellow"))
+    if len(lines) > _LISTED:
+        show(f"  … {len(lines) - _LISTED:,} more are in audit.json")

@@ -86,7 +86,8 @@ def _copies(groups: Sequence[Copies], thumbnails: Thumbnails) -> str:
         photos = "".join(
             _figure(photo, thumbnails, f"{text(photo.label)}, {text(photo.split)}") for photo in group.photos[:SHOWN]
         )
-        return f'<li><p>{badges}<small>{how}</small></p><div class="side">{photos}</div></li>'
+        rest = f"<p>{len(group.photos) - SHOWN:,} more are in audit.json.</p>" if len(group.photos) > SHOWN else ""
+        return f'<li><p>{badges}<small>{how}</small></p><div class="side">{photos}</div>{rest}</li>'
 
     intro = (
         "Opposite labels first, then copies that lie in several splits. The first of a group is the one to keep; where labels "

@@ -67,7 +67,7 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     storage.write_sealed_json(out, result)
     show(table(result))
     if skipped:
-        show(f"{len(skipped)} photos could not be read and count nowhere; {out.name} lists them")
+        show(f"photos that could not be read and count nowhere: {len(skipped)}, listed in {out.name}")
     console.print(f"Written to {out}", markup=False, soft_wrap=True)
     return result
 

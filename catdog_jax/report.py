@@ -118,7 +118,7 @@ def _figure(svg: str, caption: str) -> str:
 
 
 def _header(title: str, metrics: Json) -> str:
-    mistakes = metrics["confusion"][0][1] + metrics["confusion"][1][0]
+    mistakes = _mistakes(metrics)
     count = f"{mistakes:,} mistake{'' if mistakes == 1 else 's'} in {metrics['n']:,} {metrics['split']} photos"
     cards = "".join(
         f'<div class="card"><dt>{METRICS[name].title}</dt><dd>{format_value(name, metrics["metrics"][name]["value"])}</dd>'
@@ -127,6 +127,10 @@ def _header(title: str, metrics: Json) -> str:
     )
     note = f'<p class="note">{_NOTES[metrics["split"]]}</p>' if metrics["split"] in _NOTES else ""
     return f'<header><p>Evaluation report</p><h1>{title}</h1><p>{count}.</p>{note}<dl class="cards">{cards}</dl></header>'
+
+
+def _mistakes(metrics: Json) -> int:
+    return metrics["confusion"][0][1] + metrics["confusion"][1][0]
 
 
 def _metrics_table(metrics: Json) -> str:
@@ -183,7 +187,9 @@ def _gallery(metrics: Json, photos: Mapping[str, bytes], note: str) -> str:
             f"<br>labelled {text(one['label'])}{code(one['id'])}</figcaption></figure></li>"
         )
 
-    intro = "The most confident mistakes first, as the model sees them, with the probability of the class it chose."
+    given, made = len(metrics["worst"]), _mistakes(metrics)
+    which = "The" if given == made else f"{given:,} of {made:,}, the"
+    intro = f"{which} most confident mistakes first, as the model sees them, with the probability of the class it chose."
     missing = f'<p class="note">{text(note)}</p>' if note else ""
     return f'<p>{intro}</p>{missing}<ul class="gallery">{"".join(map(item, metrics["worst"]))}</ul>'
 

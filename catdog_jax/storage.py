@@ -5,6 +5,7 @@ import errno
 import glob
 import hashlib
 import json
+import operator
 import os
 import re
 import shutil
@@ -311,8 +312,8 @@ def is_sealed(path: Place) -> bool:
 
 
 def _bears_seal(value: dict[str, Any]) -> bool:
-    last = next(reversed(value.values()), None)
-    return "sha256" in value or (isinstance(last, str) and len(last) == 64)  # of whose name a bit was flipped
+    last = next(reversed(value), "")  # where a bit of its name was flipped, a seal is spoiled, not missing
+    return "sha256" in value or (len(last) == 6 and sum(map(operator.ne, last, "sha256")) == 1)
 
 
 def _sealed(value: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The audit of drawn pictures with planted faults: recall of each kind, the page, the exit status, the list of photos."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from planted_faults import plant, recall
 
 from catdog_jax import audit, audit_page, cache, cli, data, demo, exclusion, findings, storage
 from catdog_jax.duplicates import Group
-from catdog_jax.findings import Faulty, Findings, Photo, Suspicion
+from catdog_jax.findings import Copies, Faulty, Findings, Photo, Suspicion
 from catdog_jax.survey import Look
 
 pytestmark = pytest.mark.lenient_types
@@ -170,6 +171,21 @@ def test_the_page_escapes_every_name_and_holds_all_it_shows():
     assert page.text.count(EVIL) >= 6
     assert "over 99.99" in page.text
     assert not any(value.startswith("http") for _, attributes in page.found for value in attributes.values() if value)
+
+
+def test_what_is_too_much_to_list_is_counted(capsys):
+    photos = tuple(Photo(f"{i}.jpg", "train", "cats") for i in range(103))
+    group = Copies(photos, True, 1.0, None, False, True, False)
+    counts = {split: {"cats": 1, "dogs": 2} for split in data.SPLITS}
+    faults = tuple(Faulty(photo, "truncated", "cut") for photo in photos[:12])
+    found = Findings("x", ("cats", "dogs"), counts, faults, (*[group] * 2, *[dataclasses.replace(group, across=False)] * 9))
+    assert "3 more are in audit.json." in Tags(audit_page.render(found, {})).text
+    audit._report(found)
+    shown = capsys.readouterr().out
+    assert shown.count(": truncated: ") == 10
+    assert "… 2 more are in audit.json" in shown
+    assert shown.count("across splits: ") == 2
+    assert shown.count("more are") == 1
 
 
 def test_of_copies_the_one_that_is_tested_on_stays_and_of_these_the_largest():

@@ -173,7 +173,7 @@ ORDER = (
     *("fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train", "report", "heatmaps"),
     *("listing", "screening", "predict", "judging", "evaluate"),
     *("protocol", "openapi", "batcher", "uploads", "connection", "serve"),
-    *("triton", "web", "variants", "graph", "export", "pipeline", "verify", "doctor", "cli", "__main__"),
+    *("triton", "web", "variants", "graph", "export", "pipeline", "checks", "verify", "doctor", "cli", "__main__"),
 )
 
 

@@ -13,7 +13,7 @@ import sklearn.metrics
 from PIL import Image
 from rich.console import Console
 
-from catdog_jax import evaluate, features, head, weights
+from catdog_jax import evaluate, features, head, storage, weights
 from catdog_jax.cache import FeatureCache
 from catdog_jax.config import EvaluateConfig, ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
@@ -93,7 +93,7 @@ def settings(run: Path, **changes) -> EvaluateConfig:
 
 def test_cached_features_are_judged_and_written_down(run: Path):
     result = evaluate.evaluate(settings(run))
-    assert json.loads((run / "metrics.json").read_text()) == result
+    assert storage.read_sealed_json(run / "metrics.json", "figures") == result
     assert (result["format"], result["split"], result["n"], result["classes"]) == (1, "test", 24, ["cats", "dogs"])
     assert result["confusion"] == [[10, 2], [2, 10]]
     assert result["metrics"]["accuracy"]["value"] == pytest.approx(20 / 24)
@@ -227,7 +227,7 @@ def test_a_name_that_is_not_utf8_does_not_stop_the_report(run: Path, monkeypatch
     broken = [{"id": "cats/\udcff.jpg", "reason": "damaged"}]
     monkeypatch.setattr(FeatureCache, "skipped", lambda *_: broken)
     result = evaluate.evaluate(settings(run))
-    assert json.loads((run / "metrics.json").read_text()) == result
+    assert storage.read_sealed_json(run / "metrics.json", "figures") == result
     assert "cats/<wbr>\\udcff.jpg" in (run / "report.html").read_text()
 
 

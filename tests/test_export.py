@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
-from catdog_jax import __version__, cache, data, export, graph, head, images, predict, vgg16, weights
+from catdog_jax import __version__, cache, data, export, graph, head, images, predict, storage, vgg16, weights
 from catdog_jax.config import ExportConfig
 from catdog_jax.errors import CatdogError, UsageError
 
@@ -382,8 +382,8 @@ def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weight
 
 
 @pytest.mark.parametrize("other", [{"own_features": False}, {"head_sha256": "0" * 64}])
-def test_figures_of_other_photos_or_heads_stay_out_of_the_file(
-    other: dict, params: vgg16.Params, weights_file: Path, tmp_path: Path
+def test_figures_of_other_photos_or_heads_stay_out_of_the_file_and_that_is_said(
+    other: dict, params: vgg16.Params, weights_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path / "run", params)
     fitted, loaded = head.load(run / "head.safetensors"), weights.load(str(weights_file), "caffe")
@@ -391,8 +391,15 @@ def test_figures_of_other_photos_or_heads_stay_out_of_the_file(
     (run / "metrics.json").write_text(json.dumps(own))
     config = ExportConfig(run)
     assert "test_metrics" in export._metadata(config, fitted, loaded)
+    assert capsys.readouterr().err == ""
     (run / "metrics.json").write_text(json.dumps(own | other))
     assert "test_metrics" not in export._metadata(config, fitted, loaded)
+    assert f"The file gets no test figures: {run / 'metrics.json'} holds none of this head" in capsys.readouterr().err
+    storage.write_sealed_json(run / "metrics.json", own)
+    assert export._metadata(config, fitted, loaded)["head_sha256"] == own["head_sha256"]
+    (run / "metrics.json").write_text((run / "metrics.json").read_text().replace('"n": 9', '"n": 8'))
+    with pytest.raises(CatdogError, match=r"metrics\.json: expected a metrics file .* it is altered"):
+        export._metadata(config, fitted, loaded)
 
 
 @pytest.mark.parametrize("level", [0.64, None])

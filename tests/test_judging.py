@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import f1_score, log_loss
 from test_predict import probability_of_dogs, save_grey, tiny_model
 
-from catdog_jax import cli, data
+from catdog_jax import cli, data, storage
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.judging import judge_models
@@ -42,6 +42,9 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert all(words in shown and words not in notes for words in ("8 test photos", "fp32"))
     result = json.loads((tmp_path / "models.json").read_text())
     assert (result["split"], result["n"]) == ("test", 8)
+    assert [one["id"] for one in result["skipped"]] == ["test/dogs/broken.png"]
+    assert "unknown content" in result["skipped"][0]["reason"]
+    assert "photos that could not be read and count nowhere: 1, listed in models.json" in shown
     labels = [0] * 4 + [1] * 4
     p = [probability_of_dogs(grey) for greys in GREYS.values() for grey in greys]
     sure, calm = result["models"]
@@ -51,6 +54,10 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert sure["metrics"]["log_loss"]["value"] != pytest.approx(calm["metrics"]["log_loss"]["value"])
     assert (sure["bytes"], calm["decides_otherwise"]) == (models[0].stat().st_size, 0)
     assert sure["photos_per_second"] > 0
+    assert sure["sha256"] == storage.sha256_of_file(models[0])
+    assert storage.read_sealed_json(tmp_path / "models.json", "comparison") == {
+        k: v for k, v in result.items() if k != "sha256"
+    }
 
 
 def test_all_photos_of_a_folder_without_splits_are_judged(models, tmp_path, capsys):

@@ -148,6 +148,8 @@ def test_gallery_is_limited_and_may_be_empty():
     page = Page(render(rows, photos=dict.fromkeys(rows.ids, jpeg()), photos_note="Why <b>not</b>."))
     assert len(page.all("img")) == evaluate.WORST
     assert "Why <b>not</b>." in page.words("p")
+    many = "24 of 40, the most confident mistakes first, as the model sees them, with the probability of the class it chose."
+    assert many in Page(render(judged(mistakes=40))).words("p")
     assert "There is none: every photo is judged right." in Page(render(judged(mistakes=0))).words("p")
 
 
