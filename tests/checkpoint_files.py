@@ -24,6 +24,15 @@ def h5(arrays: Arrays, attributes: dict[str, dict[str, list[str]]] | None = None
     return content.getvalue()
 
 
+def keras_zip(content: bytes) -> bytes:
+    """A .keras file around the content of a .weights.h5 file."""
+    archived = io.BytesIO()
+    with zipfile.ZipFile(archived, "w") as archive:
+        for name, data in {"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": content}.items():
+            archive.writestr(name, data)
+    return archived.getvalue()
+
+
 def npz(arrays: Arrays) -> bytes:
     content = io.BytesIO()
     np.savez(content, **arrays)

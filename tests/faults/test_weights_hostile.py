@@ -39,9 +39,9 @@ def object_array(canary: Path) -> bytes:
     return content.getvalue()
 
 
-def zipped(members: dict[str, bytes]) -> bytes:
+def zipped(members: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> bytes:
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(content, "w", kind, compresslevel=1) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return content.getvalue()
@@ -147,6 +147,36 @@ def h5_chunks(file) -> None:
     file.create_dataset("a", (2**14,), "<f4", maxshape=(None,), chunks=(2**28,), compression="gzip")
 
 
+KERAS = "model.weights.h5"
+keras = files.keras_zip
+
+
+def keras_of_many() -> bytes:
+    return zipped({f"assets/{i}": b"" for i in range(20_000)} | {KERAS: b"no HDF5"}, zipfile.ZIP_STORED)
+
+
+def encrypted() -> bytes:
+    """A .keras file whose weights say that they have a password."""
+    data = bytearray(keras(h5_of(h5_claims)))
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.rindex(header) + flags] |= 1
+    return bytes(data)
+
+
+def claimed() -> bytes:
+    """A .keras file whose directory says that its weights have three gigabytes."""
+    data = bytearray(keras(h5_of(h5_claims)))
+    entry_ = data.rindex(b"PK\x01\x02")
+    data[entry_ + 20 : entry_ + 28] = struct.pack("<II", 3 * 2**30, 3 * 2**30)
+    return bytes(data)
+
+
+def h5_outside(file) -> None:
+    import h5py
+
+    file["layers/conv2d/vars/0"] = h5py.ExternalLink("/etc/passwd", "secret")
+
+
 def cyclic_names() -> bytes:
     tree: dict = {}
     tree["x" * 10**6] = tree
@@ -165,7 +195,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "damaged or truncated",
     ),
     "npz, many members": (lambda: many_members(20_000), "found more than 10,000 entries"),
-    "torch, an inflated storage": (inflated_torch, "expected the 26 tensors"),
+    "torch, an inflated storage": (inflated_torch, r"found tensors named features\.0"),
     "torch, an inflated description": (lambda: zipped({"a/data.pkl": bytes(2**28)}), "expected a data.pkl of at most"),
     "pickle, a memo of 32 GB": (lambda: b"\x80\x02Nr\xff\xff\xff\x7f.", "takes all memory or time: refused"),
     "pickle, a million steps": (lambda: b"\x80\x02" + b"N0" * 500_000 + b"N.", "takes all memory or time: refused"),
@@ -176,6 +206,19 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "pickle, names without an end": (cyclic_names, "found a key that is no text or number, or without an end"),
     "h5, a claim": (lambda: h5_of(h5_claims), r"expected shape \(3, 3, 3, 64\), found \(1099511627776,\)"),
     "h5, a chunk of a gigabyte": (lambda: h5_of(h5_chunks), "expected chunks smaller than their data set"),
+    "keras, a bomb": (lambda: zipped({KERAS: bytes(2**28)}), "model.weights.h5 is compressed, which Keras never does"),
+    "keras, a claim of size": (claimed, "damaged or truncated"),
+    "keras, claims of shape": (lambda: keras(h5_of(h5_claims)), r"expected shape \(3, 3, 3, 64\), found \(1099511627776,\)"),
+    "keras, a chunk of a gigabyte": (lambda: keras(h5_of(h5_chunks)), "expected chunks smaller than their data set"),
+    "keras, a link outside": (lambda: keras(h5_of(h5_outside)), r"found a link at layers/conv2d/vars/0: refused"),
+    "keras, encrypted": (encrypted, "encrypted, password required"),
+    "keras, in itself": (lambda: keras(keras(b"")), "damaged or truncated"),
+    "keras, many members": (keras_of_many, "damaged or truncated"),
+    "keras, outside the archive": (
+        lambda: zipped({f"../{KERAS}": b"", f"/{KERAS}": b""}),
+        r"found a zip archive of \.\./model",
+    ),
+    "keras, of pickles": (lambda: keras(pickle.dumps({"a": 1})), "damaged or truncated"),
     "safetensors, a huge header": (
         lambda: safetensors_of(b"{" + b" " * 2**24),
         "expected a header of at most 16,777,216 bytes",
