@@ -1,5 +1,7 @@
 """What the stages show while they work: one console on stderr, so that stdout carries results alone."""
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -46,3 +48,9 @@ def progress_bar(unit: str) -> Progress:
         TimeRemainingColumn(),
         console=console,
     )
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Prints what a user should not overlook, a line each."""
+    for sentence in sentences:
+        console.print(sentence, style="yellow", markup=False, soft_wrap=True)

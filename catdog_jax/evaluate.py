@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn.metrics
 from rich.table import Table
 
-from catdog_jax import data, features, head, images, judging, report, storage, vgg16, weights
+from catdog_jax import calibration, data, features, head, images, judging, metrics, report, storage, vgg16, weights
 from catdog_jax.buckets import Place, found_from
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
-from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, warn
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.metrics import calibration_bins, with_intervals
 
 FORMAT = 1
 WORST = 24
@@ -74,8 +71,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     result = summarise(judged, fitted.classes, config)
     # By these an export knows whether the figures are those of its head, on the photos kept for testing it.
     result |= {"head_sha256": head.digest(fitted.params), "own_features": config.data is None and config.features is None}
+    result["warnings"] += calibration.warnings(fitted.recipe)
     if (confidence := fitted.recipe.get("abstain_below")) is not None:
-        result["abstention"] = abstention(judged.labels, judged.probabilities[:, 0], confidence)
+        result["abstention"] = calibration.abstention(judged.labels, judged.probabilities[:, 0], confidence)
     suffix = "" if config.split == "test" else f"-{config.split}"
     out = config.out or config.run
     page = out / f"report{suffix}.html"
@@ -83,9 +81,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     storage.write_json(out / f"metrics{suffix}.json", result)
     console.print(table(result))
     if "abstention" in result:
-        sure = result["abstention"]
-        told = f"confidence {sure['abstain_below']:.3f} or more: {sure['coverage']:.1%} of them, {sure['accuracy']:.2%} right"
-        console.print(told, markup=False)
+        console.print(report.abstention(result["abstention"]), markup=False)
+    warn(result["warnings"])
     if judged.skipped:
         console.print(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them", markup=False)
     console.print(f"Report: {page}", markup=False, soft_wrap=True)
@@ -182,16 +179,17 @@ def summarise(judged: Judged, classes: Sequence[str], config: EvaluateConfig) ->
         "split": config.split,
         "n": len(labels),
         "classes": list(classes),
-        "metrics": with_intervals(labels, probabilities, config.bootstrap, config.seed),
-        "confusion": sklearn.metrics.confusion_matrix(labels, probabilities >= THRESHOLD, labels=[0, 1]).tolist(),
+        "metrics": metrics.with_intervals(labels, probabilities, config.bootstrap, config.seed),
+        "confusion": (counts := metrics.confusion(labels, probabilities)),
+        "warnings": metrics.warnings(counts, classes, config.split),
         "threshold": THRESHOLD,
         "bootstrap": {"resamples": config.bootstrap, "seed": config.seed},
-        "calibration": calibration_bins(labels, probabilities),
+        "calibration": metrics.calibration_bins(labels, probabilities),
         "worst": worst(judged.ids, labels, probabilities, classes),
         "skipped": judged.skipped,
     }
     if (views := judged.probabilities.shape[1]) > 1:
-        averaged = with_intervals(labels, judged.probabilities.mean(axis=1), config.bootstrap, config.seed)
+        averaged = metrics.with_intervals(labels, judged.probabilities.mean(axis=1), config.bootstrap, config.seed)
         result["views_averaged"] = {"views": views, "metrics": averaged}
     return result
 

@@ -156,7 +156,7 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
             judged = measured if len(views) == 1 else measured.get("views_averaged")
             if judged is not None:
                 figures = {name: judged.get(name) for name in ("metrics", "confusion")}  # no photo's name
-                values["test_metrics"] = {"n": measured.get("n"), **figures}
+                values["test_metrics"] = {"n": measured.get("n"), "warnings": measured.get("warnings", []), **figures}
     strings = {
         "version": __version__,
         "preprocessing": loaded.mode,

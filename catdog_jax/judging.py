@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import data, images, report, storage
+from catdog_jax import data, images, metrics, report, storage
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import console, progress_bar, warn
 from catdog_jax.data import Record
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.metrics import with_intervals
 from catdog_jax.predict import Predictor
 
 _BATCH = 8  # photos; the models take turns with each batch, so that all of them meet the same moods of the machine
@@ -28,7 +27,8 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
 
     Returns:
       The contents of models.json: "split", "n", and "models": for each its file's name and bytes, its precision, the metrics
-      with their intervals, photos a second (inference alone), and on how many photos it decides otherwise than the first.
+      with their intervals, photos a second (inference alone), and on how many photos it decides otherwise than the first; and
+      "warnings", see `metrics.warnings`.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be read.
@@ -49,16 +49,18 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
             "model": path.name,
             "bytes": path.stat().st_size,
             "precision": predictor.metadata.get("precision", "fp32"),
-            "metrics": with_intervals(labels, row, config.bootstrap, config.seed),
+            "metrics": metrics.with_intervals(labels, row, config.bootstrap, config.seed),
             "photos_per_second": len(labels) / took,
             "decides_otherwise": int(((row >= THRESHOLD) != (rows[0] >= THRESHOLD)).sum()),
         }
         for path, predictor, row, took in zip(config.model, predictors, rows, seconds, strict=True)
     ]
-    result = {"split": config.split, "n": len(labels), "models": models}
+    told = [one for row in rows for one in metrics.warnings(metrics.confusion(labels, row), dataset.classes, config.split)]
+    result: dict[str, Any] = {"split": config.split, "n": len(labels), "models": models, "warnings": list(dict.fromkeys(told))}
     out = (config.out or config.run) / "models.json"
     storage.write_json(out, result)
     console.print(table(result))
+    warn(result["warnings"])
     console.print(f"Written to {out}", markup=False, soft_wrap=True)
     return result
 

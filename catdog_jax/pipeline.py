@@ -13,7 +13,7 @@ from rich.text import Text
 
 from catdog_jax import data, evaluate, exclusion, export, features, images, predict, report, train
 from catdog_jax.config import PRESETS, THRESHOLD, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, warn
 from catdog_jax.errors import UsageError
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
@@ -46,6 +46,7 @@ def run(config: RunConfig) -> None:
     with _stage(times, "predict", "unseen photos, with the exported file alone"):
         console.print(_unseen(source, config, model))
     console.print(_summary(config, result, times))
+    warn(result["warnings"])
 
 
 @contextmanager

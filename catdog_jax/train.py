@@ -16,7 +16,7 @@ from catdog_jax import __version__, buckets, calibration, fitting, head, plots, 
 from catdog_jax.cache import FeatureCache
 from catdog_jax.calibration import Calibration
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, warn
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.fitting import Chunk, Epoch, Loaders
 from catdog_jax.vgg16 import Params, columns
@@ -63,8 +63,10 @@ def train(config: TrainConfig) -> head.FittedHead:
     best = result.fit.best
     console.print(
         f"trained {len(result.fit.history)} epochs; kept epoch {best.epoch}: validation log loss "
-        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {told.temperature:.3f}"
+        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {told.temperature:.3f}, of "
+        f"{told.calibration_photos:,} validation photos"
     )
+    warn(calibration.warnings(described))
     return fitted
 
 

@@ -154,7 +154,7 @@ ORDER = (
     *("errors", "buckets", "storage", "console", "config", "downloads", "images", "animals", "scenes", "demo"),
     *("records", "tfds_prepare", "tfds_source", "data"),
     *("exclusion", "ahead", "survey", "duplicates", "findings", "vgg16", "winograd"),
-    *("pickles", "checkpoints", "weights", "cache", "shares", "features", "head", "calibration"),
+    *("pickles", "checkpoints", "weights", "cache", "shares", "features", "intervals", "head", "calibration"),
     *("fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train", "report", "heatmaps"),
     *("listing", "screening", "predict", "judging", "evaluate"),
     *("protocol", "openapi", "batcher", "connection", "serve"),
