@@ -17,7 +17,7 @@ from catdog_jax.vgg16 import Params
 
 COVERAGE = 0.99  # of validation photos that a head judges, rather than abstains from
 MIN_PHOTOS = round(1 / (1 - COVERAGE))  # the lowest of n confidences is reached by n / (n + 1) of photos: of fewer, by less
-_PRIOR = 0.2  # deviation of the temperature's logarithm from 0: the widest that costs no log loss over 0.0002
+_PRIOR = 0.2  # deviation of the temperature's logarithm from 0: of 10 to 500 photos costs no log loss over 0.0002
 _LIMITS = (0.1, 10.0)  # of the search for the temperature
 
 
