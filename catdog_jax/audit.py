@@ -63,7 +63,7 @@ def inspect(dataset: Dataset, features: Place | None = None, workers: int | None
       dataset: the photos.
       features: a feature cache that has them, or some of them; without one labels and drift are not looked at.
       workers: decoding threads; None for one a core.
-      seed: decides the folds and the resamples.
+      seed: decides the folds.
 
     Raises:
       CatdogError: the cache is unfinished or damaged, or has none of the photos.

@@ -194,7 +194,7 @@ class EvaluateConfig:
     weights: str = "auto"
     """Where the VGG16 weights come from, for --data."""
     bootstrap: int = 2000
-    """Resamples for the 95 % intervals."""
+    """Resamples for what the calibration error would be by chance."""
     seed: int = 0
     """Decides the resamples."""
 

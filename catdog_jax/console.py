@@ -6,6 +6,7 @@ Results are for pipes too: there a table is neither cut nor folded at 80 columns
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -101,3 +102,9 @@ def progress_bar(unit: str) -> Progress:
         TimeRemainingColumn(),
         console=console,
     )
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Prints what a user should not overlook, a line each."""
+    for sentence in sentences:
+        console.print(sentence, style="yellow", markup=False, soft_wrap=True)

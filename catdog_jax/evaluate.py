@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn.metrics
 from rich.table import Table
 
-from catdog_jax import data, features, head, images, judging, markup, report, storage, vgg16, weights
+from catdog_jax import calibration, data, features, head, images, judging, markup, metrics, report, storage, vgg16, weights
 from catdog_jax.buckets import Place, found_from
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
-from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar, show
+from catdog_jax.console import console, progress_bar, show, warn
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.metrics import calibration_bins, with_intervals
 from catdog_jax.run_directory import RunDirectory
 
 FORMAT = 1
@@ -77,17 +74,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     result = summarise(judged, fitted.classes, config)
     # By these an export knows whether the figures are those of its head, on the photos kept for testing it.
     result |= {"head_sha256": head.digest(fitted.params), "own_features": config.data is None and config.features is None}
+    result["warnings"] += calibration.warnings(fitted.recipe)
     if (confidence := fitted.recipe.get("abstain_below")) is not None:
-        result["abstention"] = abstention(judged.labels, judged.probabilities[:, 0], confidence)
+        result["abstention"] = calibration.abstention(judged.labels, judged.probabilities[:, 0], confidence)
     out = RunDirectory(config.out or config.run)
     page = out.report(config.split)
     storage.write_bytes(page, markup.sealed(_page(config, fitted, judged, result)))
     storage.write_sealed_json(out.metrics(config.split), result)
     show(table(result))
     if "abstention" in result:
-        sure = result["abstention"]
-        told = f"confidence {sure['abstain_below']:.3f} or more: {sure['coverage']:.1%} of them, {sure['accuracy']:.2%} right"
-        show(told)
+        show(report.abstention(result["abstention"]))
+    warn(result["warnings"])
     if judged.skipped:
         show(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them")
     console.print(f"Report: {page}", markup=False, soft_wrap=True)
@@ -185,18 +182,19 @@ def summarise(judged: Judged, classes: Sequence[str], config: EvaluateConfig) ->
         "split": config.split,
         "n": len(labels),
         "classes": list(classes),
-        "metrics": with_intervals(labels, probabilities, config.bootstrap, config.seed),
-        "confusion": sklearn.metrics.confusion_matrix(labels, probabilities >= THRESHOLD, labels=[0, 1]).tolist(),
+        "metrics": metrics.with_intervals(labels, probabilities, config.bootstrap, config.seed),
+        "confusion": (counts := metrics.confusion(labels, probabilities)),
+        "warnings": metrics.warnings(counts, classes, config.split),
         "threshold": THRESHOLD,
         "bootstrap": {"resamples": config.bootstrap, "seed": config.seed},
-        "calibration": calibration_bins(labels, probabilities),
+        "calibration": metrics.calibration_bins(labels, probabilities),
         "worst": worst(judged.ids, labels, probabilities, classes),
         "skipped": judged.skipped,
     }
     if judged.which:
         result["photos"] = judged.which
     if (views := judged.probabilities.shape[1]) > 1:
-        averaged = with_intervals(labels, judged.probabilities.mean(axis=1), config.bootstrap, config.seed)
+        averaged = metrics.with_intervals(labels, judged.probabilities.mean(axis=1), config.bootstrap, config.seed)
         result["views_averaged"] = {"views": views, "metrics": averaged}
     return result
 

@@ -174,7 +174,7 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
             judged = measured if len(views) == 1 else measured.get("views_averaged")
             if judged is not None:
                 figures = {name: judged.get(name) for name in ("metrics", "confusion")}  # no photo's name
-                values["test_metrics"] = {"n": measured.get("n"), **figures}
+                values["test_metrics"] = {"n": measured.get("n"), "warnings": measured.get("warnings", []), **figures}
     if "test_metrics" not in values:
         message = f"The file gets no test figures: {metrics} holds none of this head, its own test photos and these views."
         console.print(Text(message), soft_wrap=True)

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import data, images, report, storage
+from catdog_jax import data, images, metrics, report, storage
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar, show
+from catdog_jax.console import console, progress_bar, show, warn
 from catdog_jax.data import Record
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.metrics import with_intervals
 from catdog_jax.predict import Predictor
 from catdog_jax.run_directory import RunDirectory
 
@@ -30,7 +29,8 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     Returns:
       The contents of models.json: "split", "photos" (which these are), "n", and "models": for each its file's name and bytes,
       its precision, the metrics with their intervals, photos a second (inference alone), and on how many photos it decides
-      otherwise than the first; "skipped": the photos that could not be read, {"id", "reason"}.
+      otherwise than the first; "skipped": the photos that could not be read, {"id", "reason"}; "warnings": see
+      `metrics.warnings`.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be read.
@@ -55,17 +55,19 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             "sha256": storage.sha256_of_file(path),
             "precision": predictor.metadata.get("precision", "fp32"),
-            "metrics": with_intervals(labels, row, config.bootstrap, config.seed),
+            "metrics": metrics.with_intervals(labels, row, config.bootstrap, config.seed),
             "photos_per_second": len(labels) / took,
             "decides_otherwise": int(((row >= THRESHOLD) != (rows[0] >= THRESHOLD)).sum()),
         }
         for path, predictor, row, took in zip(config.model, predictors, rows, seconds, strict=True)
     ]
-    judged = {"split": config.split, "photos": dataset.notes[-1], "n": len(labels)}
-    result = {**judged, "models": models, "skipped": skipped}
+    told = [one for row in rows for one in metrics.warnings(metrics.confusion(labels, row), dataset.classes, config.split)]
+    judged = {"split": config.split, "photos": dataset.notes[-1], "n": len(labels), "warnings": list(dict.fromkeys(told))}
+    result: dict[str, Any] = {**judged, "models": models, "skipped": skipped}
     out = RunDirectory(config.out or config.run).comparison
     storage.write_sealed_json(out, result)
     show(table(result))
+    warn(result["warnings"])
     if skipped:
         show(f"photos that could not be read and count nowhere: {len(skipped)}, listed in {out.name}")
     console.print(f"Written to {out}", markup=False, soft_wrap=True)

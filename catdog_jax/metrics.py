@@ -1,18 +1,22 @@
-"""Metrics of a binary classifier by scikit-learn, its calibration, and bootstrap intervals.
+"""Metrics of a binary classifier by scikit-learn, its calibration, their intervals, and in words what few photos cannot tell.
 
 The positive class is class 1 throughout; a row is judged positive at a probability of `THRESHOLD` or more.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import sklearn.metrics
 
+from catdog_jax import intervals
 from catdog_jax.config import THRESHOLD
 from catdog_jax.errors import CatdogError, UsageError
 
 BINS = 15
-_CHUNK = 2**21  # resamples times rows that `bootstrap` holds at once: 16 MiB an array
+MIN_MISTAKES = 10  # below it the log loss has no interval: few photos decide it, and the next one may double it
+WIDE = 0.05  # an interval wider than this cannot tell a mistake in twenty from none, and is put into words
+_CHUNK = 2**21  # resamples times rows that are in memory at once: 16 MiB an array
 
 
 def metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -43,11 +47,76 @@ def metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
-def with_intervals(labels: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int) -> dict[str, dict[str, float]]:
-    """`metrics` with the 95 % intervals of `bootstrap`: {name: {"value", "low", "high"}}."""
-    intervals = bootstrap(labels, probabilities, resamples, seed)
+def with_intervals(labels: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """`metrics` with 95 % intervals, each by the method that holds for it.
+
+    Args:
+      labels: [N], 0 or 1.
+      probabilities: [N], of class 1.
+      resamples: for `calibration_error_by_chance`.
+      seed: for the same.
+
+    Returns:
+      {name: {"value", "low", "high", "method" (one of `intervals.METHODS`)}}. The ends are None where no interval holds: of
+      the log loss below `MIN_MISTAKES` mistakes, and of the calibration error, which has "by_chance" instead.
+
+    Raises:
+      CatdogError: see `metrics`.
+    """
     values = metrics(labels, probabilities)
-    return {name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]} for name, value in values.items()}
+    labels, probabilities = _checked(labels, probabilities)
+    (_, false_positive), (false_negative, positive) = confusion(labels, probabilities)
+    n, mistakes = len(labels), false_positive + false_negative
+    losses = -np.log(np.clip(np.where(labels == 1, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1))
+    found: dict[str, tuple[str, intervals.Ends | None]] = {
+        "accuracy": ("wilson", intervals.of_share(n - mistakes, n)),
+        "precision": ("wilson", intervals.of_share(positive, positive + false_positive)),
+        "recall": ("wilson", intervals.of_share(positive, positive + false_negative)),
+        "f1": ("wilson-jaccard", intervals.of_f1(positive, mistakes)),
+        "roc_auc": ("wilson-effective", intervals.of_roc_auc(labels, probabilities)),
+        "log_loss": ("log-normal", intervals.of_log_loss(losses) if mistakes >= MIN_MISTAKES else None),
+        "brier": ("wilson-mean", intervals.of_mean(values["brier"], n)),
+        "ece": ("by-chance", None),
+    }
+    result: dict[str, dict[str, Any]] = {}
+    for name, (method, ends) in found.items():
+        low, high = ends or (None, None)
+        result[name] = {"value": values[name], "low": low, "high": high, "method": method}
+    result["ece"]["by_chance"] = calibration_error_by_chance(probabilities, resamples, seed)
+    return result
+
+
+def confusion(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
+    """How many photos of each class (rows) are judged to be of each class (columns)."""
+    found = sklearn.metrics.confusion_matrix(labels, probabilities >= THRESHOLD, labels=[0, 1]).tolist()
+    return cast(list[list[int]], found)
+
+
+def warnings(counts: list[list[int]], classes: Sequence[str], split: str) -> list[str]:
+    """What so few photos cannot tell, in sentences; none where they tell enough.
+
+    A class is named where its interval is twice as wide as that of all photos: where it has much fewer than half of them.
+
+    Args:
+      counts: of `confusion`.
+      classes: their two names.
+      split: which photos they are.
+    """
+    n, mistakes = sum(map(sum, counts)), counts[0][1] + counts[1][0]
+    width = np.ptp(intervals.of_share(mistakes, n))
+    found = [_in_words(f"{split} photos", n, mistakes)] if width > WIDE else []
+    for one, name in enumerate(classes):
+        n, mistakes = sum(counts[one]), counts[one][1 - one]
+        if np.ptp(intervals.of_share(mistakes, n)) > 2 * max(width, WIDE):
+            found.append(_in_words(f"{split} photos of {name}", n, mistakes))
+    return found
+
+
+def _in_words(what: str, n: int, mistakes: int) -> str:
+    low, high = intervals.of_share(mistakes, n)
+    among = f"{mistakes} mistake{'s' * (mistakes > 1)}" if mistakes else "no mistake"
+    may = f"may be anything from {100 * low:.0f} to" if mistakes else "may still be up to"
+    return f"{n} {what}: with {among} among them, the share of mistakes {may} {100 * high:.0f} %."
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
@@ -85,89 +154,31 @@ def calibration_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int = 
     return result
 
 
-def bootstrap(
-    labels: np.ndarray, probabilities: np.ndarray, resamples: int = 2000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile bootstrap intervals of `metrics` (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993).
+def calibration_error_by_chance(probabilities: np.ndarray, resamples: int = 2000, seed: int = 0) -> float:
+    """What the calibration error of a perfectly calibrated model stays below, 95 times in 100, on as many photos.
 
-    The N rows are drawn N times with replacement, without stratification: the share of a class varies from resample to
-    resample, as it would if the photos were collected anew. A resample that holds one class only, for which the ROC AUC does
-    not exist, is drawn again. Without a mistake the interval of the accuracy is [1, 1]: resampling cannot know better.
+    The calibration error is never below 0, so chance alone raises it, and resampled photos raise it twice: a bootstrap
+    interval may lie above the value. Drawing labels from the probabilities themselves instead (consistency resampling, Bröcker
+    & Smith, "Increasing the Reliability of Reliability Diagrams", 2007) says what chance does.
 
     Args:
-      labels: [N], 0 or 1.
       probabilities: [N], of class 1.
-      resamples: how many; 2,000 put the ends of an interval within a few per cent of its width.
-      seed: the same seed gives the same intervals.
-
-    Returns:
-      For each metric the ends of its interval.
+      resamples: how often labels are drawn.
+      seed: the same seed gives the same figure.
 
     Raises:
       UsageError: `resamples` is below 1.
-      CatdogError: see `metrics`.
     """
     if resamples < 1:
         raise UsageError(f"--bootstrap: expected at least 1 resample, found {resamples}. Leave it out for 2000.")
-    labels, probabilities = _checked(labels, probabilities)
-    generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK // len(labels))
-    chunks = [
-        metrics_of_counts(_draw(generator, labels, min(step, resamples - start)), labels, probabilities)
-        for start in range(0, resamples, step)
-    ]
-    ends = {name: np.percentile(np.concatenate([chunk[name] for chunk in chunks]), (2.5, 97.5)) for name in chunks[0]}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
-
-
-def metrics_of_counts(counts: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-    """`metrics` of many resamples at once, as sums over rows: one matrix product for all but the ROC AUC.
-
-    Args:
-      counts: float [R, N], how often a resample holds each row; every resample holds both classes.
-      labels: int [N].
-      probabilities: float64 [N].
-
-    Returns:
-      For each metric [R].
-    """
-    judged = probabilities >= THRESHOLD
-    clipped = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
-    confidence, correct, bin_of = _binned(labels, probabilities, BINS)
-    gaps = np.eye(BINS)[bin_of] * (confidence - correct)[:, None]
-    columns = [correct, -np.log(clipped), (probabilities - labels) ** 2, judged & (labels == 1), judged, labels]
-    sums = counts @ np.column_stack([*columns, gaps])
-    n = counts.sum(axis=1)
-    right, log_loss, brier, true_positives, judged_positives, positives = sums[:, :6].T
-    return {
-        "accuracy": right / n,
-        "precision": true_positives / np.maximum(judged_positives, 1),
-        "recall": true_positives / positives,
-        "f1": 2 * true_positives / (judged_positives + positives),
-        "roc_auc": _roc_auc(counts, labels, probabilities),
-        "log_loss": log_loss / n,
-        "brier": brier / n,
-        "ece": np.abs(sums[:, 6:]).sum(axis=1) / n,
-    }
-
-
-def _roc_auc(counts: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The share of pairs of a positive and a negative row that are in order, a tie counting half: [R, N] -> [R]."""
-    order = np.argsort(probabilities)
-    _, starts = np.unique(probabilities[order], return_index=True)
-    positive, negative = (np.add.reduceat((counts * (labels == one))[:, order], starts, axis=1) for one in (1, 0))
-    below = np.cumsum(negative, axis=1) - negative / 2
-    return (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
-
-
-def _draw(generator: np.random.Generator, labels: np.ndarray, count: int) -> np.ndarray:
-    """Draws resamples that hold both classes, as counts of rows: float64 [count, N]."""
-    n = len(labels)
-    rows = generator.integers(0, n, (count, n))
-    while (poor := np.flatnonzero(np.ptp(labels[rows], axis=1) == 0)).size:
-        rows[poor] = generator.integers(0, n, (poor.size, n))
-    flat = rows + n * np.arange(count)[:, None]
-    return np.bincount(flat.ravel(), minlength=count * n).reshape(count, n).astype(np.float64)
+    n = len(probabilities)
+    generator, step = np.random.default_rng(seed), max(1, _CHUNK // n)
+    confidence, _, bin_of = _binned(np.zeros(n), probabilities, BINS)
+    members, errors = np.eye(BINS)[bin_of], []
+    for start in range(0, resamples, step):
+        right = generator.random((min(step, resamples - start), n)) < confidence
+        errors.append(np.abs((confidence - right) @ members).sum(axis=1) / n)
+    return float(np.quantile(np.concatenate(errors), 0.95))
 
 
 def _binned(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

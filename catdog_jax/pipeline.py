@@ -13,7 +13,7 @@ from rich.text import Text
 
 from catdog_jax import data, decision, evaluate, exclusion, export, features, images, predict, report, train
 from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
-from catdog_jax.console import console, show
+from catdog_jax.console import console, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.run_directory import RunDirectory
 
@@ -47,6 +47,7 @@ def run(config: RunConfig) -> None:
     with _stage(times, "predict", "unseen photos, with the exported file alone"):
         show(_unseen(source, config, model))
     show(_summary(config, result, times))
+    warn(result["warnings"])
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from sklearn.metrics import roc_curve
 
 from catdog_jax.config import THRESHOLD
+from catdog_jax.intervals import wilson
 from catdog_jax.markup import PALETTE
 
 Json = Mapping[str, Any]
@@ -189,13 +190,6 @@ def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
     for text, height in labels.items():
         axes.text(position + 0.04, height, text, fontsize=7, color=_MUTED, va="center")
     return found
-
-
-def wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of the interval of shares of `count` (Wilson 1927), 95 % by default, which stays right near 0 and 1."""
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return centre - half, centre + half
 
 
 def _axes(x: str, y: str, height: float = 3.7) -> tuple[Figure, Axes]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from catdog_jax import images
 from catdog_jax.config import THRESHOLD
+from catdog_jax.intervals import METHODS
 from catdog_jax.markup import code, jpeg, page, picture, section, table, text
 from catdog_jax.plots import History, Json, curves, reliability, roc
 
@@ -105,8 +106,22 @@ def format_value(name: str, value: float) -> str:
 
 
 def format_interval(name: str, metric: Json) -> str:
-    """A metric's interval as it is printed."""
+    """A metric's interval as it is printed, or what stands in its place."""
+    if metric["low"] is None:
+        return f"chance ≤ {format_value(name, metric['by_chance'])}" if "by_chance" in metric else "few mistakes"
     return f"{format_value(name, metric['low']).removesuffix(_PERCENT)} – {format_value(name, metric['high'])}"
+
+
+def abstention(sure: Json) -> str:
+    """How good a head is where it does not abstain, in one line; of a file written before, without intervals."""
+
+    def shown(name: str) -> str:
+        share = f"{100 * sure[name]:.2f}{_PERCENT}"
+        if f"{name}_low" not in sure:
+            return share
+        return f"{share} ({100 * sure[f'{name}_low']:.2f} – {100 * sure[f'{name}_high']:.2f}{_PERCENT})"
+
+    return f"confidence {sure['abstain_below']:.3f} or more: {shown('coverage')} of them, {shown('accuracy')} right"
 
 
 def _pair(*sections: str) -> str:
@@ -125,8 +140,12 @@ def _header(title: str, metrics: Json) -> str:
         f"<dd>{format_interval(name, metrics['metrics'][name])}</dd></div>"
         for name in _CARDS
     )
-    note = f'<p class="note">{_NOTES[metrics["split"]]}</p>' if metrics["split"] in _NOTES else ""
-    return f'<header><p>Evaluation report</p><h1>{title}</h1><p>{count}.</p>{note}<dl class="cards">{cards}</dl></header>'
+    said = [_NOTES[metrics["split"]]] if metrics["split"] in _NOTES else []
+    notes = "".join(f'<p class="note">{text(one)}</p>' for one in [*said, *metrics.get("warnings", [])])
+    sure = f"<p>{text(abstention(metrics['abstention'])).capitalize()}.</p>" if "abstention" in metrics else ""
+    return (
+        f'<header><p>Evaluation report</p><h1>{title}</h1><p>{count}.</p>{sure}{notes}<dl class="cards">{cards}</dl></header>'
+    )
 
 
 def _mistakes(metrics: Json) -> int:
@@ -145,12 +164,20 @@ def _metrics_table(metrics: Json) -> str:
         )
         return f'<th scope="row">{METRICS[name].title}<small>{METRICS[name].meaning}</small></th>{"".join(cells)}'
 
-    caption = (
-        f"Positive: {text(metrics['classes'][1])}, at a probability of {metrics['threshold']:g} or more. Percentile intervals "
-        f"over {metrics['bootstrap']['resamples']:,} resamples of the photos."
-    )
+    positive = f"Positive: {text(metrics['classes'][1])}, at a probability of {metrics['threshold']:g} or more."
+    caption = f"{positive} Intervals: {_methods(metrics)}"
     head = ["Metric", *(f"{name}<small>95{_PERCENT} interval</small>" for name in columns)]
     return table(map(row, metrics["metrics"]), head, caption, "metrics")
+
+
+def _methods(metrics: Json) -> str:
+    """How the intervals were made, as a footnote; files written before have percentiles of resamples throughout."""
+    titles: dict[str, list[str]] = {}
+    for name, one in metrics["metrics"].items():
+        titles.setdefault(one.get("method", ""), []).append(METRICS[name].title)
+    if "" in titles:
+        return f"percentiles over {metrics['bootstrap']['resamples']:,} resamples of the photos."
+    return " ".join(f"{', '.join(names)}: {text(METHODS.get(method, method))}" for method, names in titles.items())
 
 
 def _confusion_table(metrics: Json) -> str:

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import optax
 
-from catdog_jax import fitting, head
+from catdog_jax import fitting, head, intervals
 from catdog_jax.cache import FeatureCache
 from catdog_jax.data import SPLITS, Dataset
 from catdog_jax.duplicates import Group
 from catdog_jax.fitting import Hyper, Scaling
-from catdog_jax.metrics import bootstrap, metrics
+from catdog_jax.metrics import metrics
 from catdog_jax.survey import Look
 
 FOLDS = 5
@@ -24,7 +24,6 @@ MIN_PHOTOS = 20  # of each side; below it a fold holds too few to be judged by
 _PENALTIES = (1e-3, 1e-2, 1e-1)  # the one with the lowest log loss out of fold is taken
 _STEPS = 40  # of L-BFGS
 _SEARCH = 4  # tries of a step's length; all heads wait for the one that needs most
-_RESAMPLES = 500
 
 
 class OutOfFold(NamedTuple):
@@ -171,8 +170,7 @@ def drifts(dataset: Dataset, features: Mapping[int, np.ndarray], groups: Sequenc
         if min(np.bincount(is_other, minlength=2)) < MIN_PHOTOS:
             continue
         judged = out_of_fold(np.stack([features[row] for row in rows]), is_other, _folds(rows, groups, seed)).probabilities
-        low, high = bootstrap(is_other, judged, _RESAMPLES, seed)["roc_auc"]
-        found.append(Drift(split, metrics(is_other, judged)["roc_auc"], low, high))
+        found.append(Drift(split, metrics(is_other, judged)["roc_auc"], *intervals.of_roc_auc(is_other, judged)))
     return found
 
 

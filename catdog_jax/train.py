@@ -17,7 +17,7 @@ from catdog_jax import __version__, buckets, calibration, fitting, head, plots, 
 from catdog_jax.cache import FeatureCache
 from catdog_jax.calibration import Calibration
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
-from catdog_jax.console import console, show
+from catdog_jax.console import console, show, warn
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.fitting import Chunk, Epoch, Loaders
 from catdog_jax.run_directory import SWEEP, RunDirectory, removed
@@ -62,8 +62,10 @@ def train(config: TrainConfig) -> head.FittedHead:
     best = result.fit.best
     show(
         f"trained {len(result.fit.history)} epochs; kept epoch {best.epoch}: validation log loss "
-        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {told.temperature:.3f}"
+        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {told.temperature:.3f}, of "
+        f"{told.calibration_photos:,} validation photos"
     )
+    warn(calibration.warnings(described))
     return fitted
 
 

@@ -9,7 +9,6 @@ import contextlib
 import io
 import itertools
 import logging
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
+from catdog_jax import intervals
 from catdog_jax.config import THRESHOLD
 from catdog_jax.console import progress_bar
 
@@ -38,7 +38,7 @@ class Gate(NamedTuple):
       n: photos that both judged.
       accuracy, log_loss: of the file.
       fp32_accuracy, fp32_log_loss: of the float32 file.
-      drop, drop_low, drop_high: how much lower the accuracy is, and its 95 % interval (paired, normal approximation).
+      drop, drop_low, drop_high: how much lower the accuracy is, and its 95 % interval (paired; Bonett and Price).
       speed: photos a second of the file / of the float32 file, in turns in the same run.
     """
 
@@ -153,12 +153,12 @@ def compare(found: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: floa
     n = len(labels)
     worse, better = int((fp32_right & ~right).sum()), int((right & ~fp32_right).sum())
     drop = (worse - better) / n
-    half = 1.96 * math.sqrt(max(worse + better - n * drop**2, 0)) / n
+    low, high = intervals.of_paired_drop(worse, better, n)
     losses = [
         float(-np.log(np.maximum(np.where(labels == 1, side, 1 - side), np.finfo(np.float64).eps)).mean())
         for side in (found.astype(np.float64), fp32.astype(np.float64))
     ]
-    return Gate(n, float(right.mean()), losses[0], float(fp32_right.mean()), losses[1], drop, drop - half, drop + half, speed)
+    return Gate(n, float(right.mean()), losses[0], float(fp32_right.mean()), losses[1], drop, low, high, speed)
 
 
 def described(model: bytes, properties: dict[str, Any]) -> bytes:

@@ -24,7 +24,7 @@ from ablation_rows import AblateConfig, Variant, load, mixed, variants
 from rich.table import Table
 from scipy.stats import binomtest
 
-from catdog_jax import calibration, fitting, plots, storage
+from catdog_jax import calibration, fitting, intervals, plots, storage
 from catdog_jax.cli import prepare_jax
 from catdog_jax.config import THRESHOLD
 from catdog_jax.console import console, progress_bar, show
@@ -136,7 +136,7 @@ def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.
     ours, theirs = ((one["probabilities"][0] >= THRESHOLD) == (labels > 0.5) for one in (judged, baseline))
     only, only_baseline = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     p_value = binomtest(only, only + only_baseline).pvalue if only + only_baseline else 1.0
-    low, high = plots.wilson(accuracies.mean(), np.array(len(labels)))
+    low, high = intervals.wilson(accuracies.mean(), len(labels))
     return Row(
         variant=variant.name,
         baseline=variant.baseline,

@@ -22,7 +22,7 @@ import tyro
 from corruptions import CORRUPTIONS, STRANGERS, corrupt, decoded
 from rich.table import Table
 
-from catdog_jax import data, images, plots, storage
+from catdog_jax import data, images, intervals, plots, storage
 from catdog_jax.calibration import abstention
 from catdog_jax.config import THRESHOLD
 from catdog_jax.console import console, progress_bar, show
@@ -117,7 +117,10 @@ def _abstain_below(run: Path | None) -> float | None:
     try:
         return float(storage.read_sealed_json(path, "metrics of a run", older=True)["abstention"]["abstain_below"])
     except (KeyError, TypeError, ValueError):
-        raise CatdogError(f"{path}: expected 'abstain_below' under 'abstention', found none. Evaluate the run again.") from None
+        raise CatdogError(
+            f"{path}: expected 'abstain_below' under 'abstention', found none. "
+            "Evaluate the run again; a head of few validation photos has no such confidence."
+        ) from None
 
 
 def jobs(config: RobustnessConfig) -> dict[tuple[str, str], Job]:
@@ -190,7 +193,7 @@ def judge(
     if labels is None:
         return Row(*key, len(p), "", "", "", "", *said)
     accuracy = float(((p >= THRESHOLD) == (labels == 1)).mean())
-    low, high = (float(end[0]) for end in plots.wilson(np.array([accuracy]), np.array([len(p)])))
+    low, high = (float(end) for end in intervals.wilson(accuracy, len(p)))
     log_loss = float(-np.log(np.clip(np.where(labels == 1, p, 1 - p), 1e-7, 1)).mean())
     return Row(*key, len(p), accuracy, low, high, log_loss, *said)
 

@@ -169,9 +169,9 @@ ORDER = (
     *("errors", "buckets", "storage", "console", "config", "decision", "downloads", "images", "animals", "scenes", "demo"),
     *("records", "folders", "tfds_prepare", "tfds_source", "data"),
     *("exclusion", "ahead", "survey", "duplicates", "findings", "vgg16", "winograd"),
-    *("pickles", "checkpoints", "layouts", "pixels", "weights", "cache", "shares", "features", "run_directory", "head"),
-    *("calibration", "fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train", "report"),
-    *("heatmaps", "listing", "screening", "predict", "judging", "evaluate"),
+    *("pickles", "checkpoints", "layouts", "pixels", "weights", "cache", "shares", "features", "run_directory", "intervals"),
+    *("head", "calibration", "fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train"),
+    *("report", "heatmaps", "listing", "screening", "predict", "judging", "evaluate"),
     *("protocol", "openapi", "batcher", "uploads", "connection", "serve"),
     *("triton", "web", "variants", "graph", "export", "pipeline", "checks", "verify", "doctor", "cli", "__main__"),
 )

@@ -1,10 +1,10 @@
-"""Metrics against hand-computed values, scikit-learn and brute force; intervals against a plain bootstrap and the truth."""
+"""Metrics against hand-computed values, scikit-learn and brute force; which interval each has."""
 
 import numpy as np
 import pytest
 import sklearn.metrics
 
-from catdog_jax import metrics
+from catdog_jax import intervals, metrics
 from catdog_jax.errors import CatdogError, UsageError
 
 NAMES = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "ece")
@@ -67,7 +67,6 @@ def test_log_loss_of_a_certain_mistake_is_finite():
     labels, probabilities = np.array([0, 1, 1]), np.array([1.0, 1.0, 0.9])
     found = metrics.metrics(labels, probabilities)["log_loss"]
     assert found == pytest.approx((-np.log(np.finfo(np.float64).eps) - np.log(0.9)) / 3)
-    assert metrics.bootstrap(labels, probabilities, 50)["log_loss"][1] < np.inf
 
 
 @pytest.mark.parametrize("bins", [1, 2, 10, 15])
@@ -108,7 +107,14 @@ def test_calibration_bins_hold_every_photo_once():
         ([0, 1], [0.1, np.nan], "expected numbers from 0 to 1, found others or NaN"),
     ],
 )
-@pytest.mark.parametrize("function", [metrics.metrics, metrics.bootstrap, metrics.expected_calibration_error])
+@pytest.mark.parametrize(
+    "function",
+    [
+        metrics.metrics,
+        lambda labels, probabilities: metrics.with_intervals(labels, probabilities, 10, 0),
+        metrics.expected_calibration_error,
+    ],
+)
 def test_rows_that_cannot_be_judged(function, labels: list, probabilities: list, message: str):
     with pytest.raises(CatdogError, match=message):
         function(np.array(labels), np.array(probabilities))
@@ -117,85 +123,100 @@ def test_rows_that_cannot_be_judged(function, labels: list, probabilities: list,
 # ---------------------------------------------------------------------------------------------------- intervals
 
 
+def figures(labels: np.ndarray, probabilities: np.ndarray, resamples: int = 50) -> dict:
+    return metrics.with_intervals(labels, probabilities, resamples, 0)
+
+
+def test_thirteen_photos_without_a_mistake_are_not_certain():
+    labels = np.arange(13) % 2
+    found = figures(labels, np.where(labels, 0.99, 0.01))
+    assert (found["accuracy"]["value"], found["accuracy"]["high"]) == (1, 1)
+    assert found["accuracy"]["low"] == pytest.approx(0.7719, abs=5e-5)
+    for name in ("precision", "recall", "f1", "roc_auc"):
+        assert found[name]["value"] == found[name]["high"] == 1
+        assert found[name]["low"] < 0.8
+    assert found["brier"]["high"] > 0.2  # 3 in 13 may be mistakes
+    assert found["log_loss"]["low"] is found["log_loss"]["high"] is None
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_metrics_of_counts_are_those_of_the_repeated_rows(seed: int):
-    labels, probabilities = sample(seed, 60, decimals=1)
-    probabilities[:2] = 0, 1  # clipped in the log loss
-    counts = np.random.default_rng(seed).multinomial(60, np.full(60, 1 / 60), 8).astype(float)
-    found = metrics.metrics_of_counts(counts, labels.astype(int), probabilities)
-    for resample, count in enumerate(counts.astype(int)):
-        expected = metrics.metrics(np.repeat(labels, count), np.repeat(probabilities, count))
-        assert {name: found[name][resample] for name in NAMES} == pytest.approx(expected)
+def test_every_value_lies_in_its_interval_and_names_its_method(seed: int):
+    labels, probabilities = sample(seed, 300)
+    found = figures(labels, probabilities)
+    assert {name: one["value"] for name, one in found.items()} == metrics.metrics(labels, probabilities)
+    for name, one in found.items():
+        assert one["method"] in intervals.METHODS
+        if name != "ece":
+            assert one["low"] < one["value"] < one["high"]
 
 
-def test_metrics_of_counts_where_nothing_is_judged_positive():
-    found = metrics.metrics_of_counts(np.ones((1, 2)), np.array([0, 1]), np.array([0.1, 0.2]))
-    assert (found["precision"][0], found["f1"][0]) == (0, 0)
+def test_nothing_judged_positive_leaves_the_precision_open():
+    found = figures(np.array([0, 1]), np.array([0.1, 0.2]))["precision"]
+    assert (found["value"], found["low"], found["high"]) == (0, 0, 1)
 
 
-def test_intervals_are_those_of_a_plain_bootstrap():
-    labels, probabilities = sample(3, 200)
-    generator, plain = np.random.default_rng(9), {"recall": [], "roc_auc": []}
-    for _ in range(1000):
-        rows = generator.integers(0, 200, 200)
-        positive, negative = probabilities[rows][labels[rows] == 1], probabilities[rows][labels[rows] == 0]
-        plain["recall"].append((positive >= 0.5).mean())
-        plain["roc_auc"].append((np.sign(positive[:, None] - negative[None, :]) / 2 + 0.5).mean())
-    found = metrics.bootstrap(labels, probabilities, 4000, seed=1)
-    for name, values in plain.items():
-        low, high = np.percentile(values, (2.5, 97.5))
-        assert found[name] == pytest.approx((low, high), abs=0.15 * (high - low))
+def test_the_log_loss_has_an_interval_from_ten_mistakes_on():
+    labels = np.arange(100) % 2
+    for mistakes in (metrics.MIN_MISTAKES - 1, metrics.MIN_MISTAKES):
+        right = np.arange(100) >= mistakes
+        found = figures(labels, np.where(right == (labels == 1), 0.9, 0.1))["log_loss"]
+        assert (found["low"] is None) == (mistakes < metrics.MIN_MISTAKES)
 
 
-def test_about_95_of_100_intervals_cover_the_truth():
-    """On 200 draws of 200 rows from a population whose accuracy, Brier score and ROC AUC are known."""
-    levels = np.linspace(0.05, 0.95, 10)  # a calibrated model that says each level equally often
-    right, squared = np.maximum(levels, 1 - levels).mean(), (levels * (1 - levels)).mean()
-    pairs = levels[:, None] * (1 - levels)[None, :]  # positive at one level, negative at the other
-    order = np.sign(levels[:, None] - levels[None, :]) / 2 + 0.5
-    truth = {"accuracy": right, "brier": squared, "roc_auc": (pairs * order).sum() / pairs.sum()}
-    generator = np.random.default_rng(0)
-    covered = dict.fromkeys(truth, 0)
-    for draw in range(200):
-        probabilities = generator.choice(levels, 200)
-        labels = (generator.random(200) < probabilities).astype(int)
-        intervals = metrics.bootstrap(labels, probabilities, 300, seed=draw)
-        for name, value in truth.items():
-            covered[name] += intervals[name][0] <= value <= intervals[name][1]
-    assert all(180 <= count <= 199 for count in covered.values()), covered
+def test_a_calibrated_model_stays_below_the_error_of_chance_95_times_in_100():
+    generator, below = np.random.default_rng(0), 0
+    for _ in range(200):
+        probabilities = generator.beta(0.3, 0.3, 150)
+        error = metrics.expected_calibration_error((generator.random(150) < probabilities).astype(int), probabilities)
+        below += error <= metrics.calibration_error_by_chance(probabilities, 200)
+    assert 180 <= below <= 199
+    overconfident = np.where(np.arange(150) % 2, 0.999, 0.001)
+    wrong = (np.arange(150) % 2) ^ (np.arange(150) % 10 == 0)
+    assert metrics.expected_calibration_error(wrong, overconfident) > 5 * metrics.calibration_error_by_chance(overconfident)
 
 
-def test_the_value_lies_in_its_interval_and_the_seed_decides():
-    labels, probabilities = sample(4, 300)
-    intervals = metrics.bootstrap(labels, probabilities, 500)
-    values = metrics.metrics(labels, probabilities)
-    for name in ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"):
-        assert intervals[name][0] < values[name] < intervals[name][1]
-    assert metrics.bootstrap(labels, probabilities, 500) == intervals
-    assert metrics.bootstrap(labels, probabilities, 500, seed=1) != intervals
-
-
-def test_chunks_do_not_change_the_intervals(monkeypatch: pytest.MonkeyPatch):
-    labels, probabilities = sample(5, 100)
-    whole = metrics.bootstrap(labels, probabilities, 100)
+def test_the_seed_decides_what_chance_gives_and_chunks_do_not(monkeypatch: pytest.MonkeyPatch):
+    probabilities = sample(5, 100)[1]
+    whole = metrics.calibration_error_by_chance(probabilities, 100)
+    assert metrics.calibration_error_by_chance(probabilities, 100, seed=1) != whole
     monkeypatch.setattr(metrics, "_CHUNK", 700)
-    parts = metrics.bootstrap(labels, probabilities, 100)
-    assert np.array(list(parts.values())) == pytest.approx(np.array(list(whole.values())))
-
-
-@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 0, 0, 1], [1, 0, 1, 1]])
-def test_resamples_of_one_class_are_drawn_again(labels: list[int]):
-    probabilities = np.linspace(0.2, 0.9, len(labels))
-    intervals = metrics.bootstrap(np.array(labels), probabilities, 400)
-    assert np.isfinite(list(intervals.values())).all()
-    assert 0 <= intervals["roc_auc"][0] <= intervals["roc_auc"][1] <= 1
-
-
-def test_without_a_mistake_the_interval_is_a_point():
-    found = metrics.bootstrap(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), 100)
-    assert found["accuracy"] == found["roc_auc"] == (1, 1)
+    assert metrics.calibration_error_by_chance(probabilities, 100) == pytest.approx(whole)
 
 
 def test_no_resamples_is_wrong_usage():
     with pytest.raises(UsageError, match=r"--bootstrap: expected at least 1 resample, found 0"):
-        metrics.bootstrap(np.array([0, 1]), np.array([0.2, 0.8]), 0)
+        figures(np.array([0, 1]), np.array([0.2, 0.8]), 0)
+
+
+# ---------------------------------------------------------------------------------------------------- in words
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([[987, 13], [13, 987]], []),
+        ([[7, 0], [0, 6]], ["13 test photos: with no mistake among them, the share of mistakes may still be up to 23 %."]),
+        (
+            [[28, 2], [1, 29]],
+            ["60 test photos: with 3 mistakes among them, the share of mistakes may be anything from 2 to 14 %."],
+        ),
+        (
+            [[995, 2], [0, 3]],
+            ["3 test photos of dogs: with no mistake among them, the share of mistakes may still be up to 56 %."],
+        ),
+        (
+            [[40, 0], [1, 1]],
+            [
+                "42 test photos: with 1 mistake among them, the share of mistakes may be anything from 0 to 12 %.",
+                "2 test photos of dogs: with 1 mistake among them, the share of mistakes may be anything from 9 to 91 %.",
+            ],
+        ),
+    ],
+)
+def test_few_photos_are_said_to_be_few(counts: list, expected: list):
+    assert metrics.warnings(counts, ("cats", "dogs"), "test") == expected
+
+
+def test_the_words_begin_where_the_interval_gets_wide():
+    without_mistake = [metrics.warnings([[n - n // 2, 0], [0, n // 2]], ("a", "b"), "test") for n in (72, 73)]
+    assert [len(one) for one in without_mistake] == [1, 0]  # Wilson's interval of 0 in n is z² / (n + z²) wide: 5 points at 73

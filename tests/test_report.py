@@ -1,16 +1,19 @@
 """The page: well-formed, self-contained, safe with any name, legible in both modes. Its look is for eyes to judge."""
 
 import io
+import json
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from catdog_jax import evaluate, plots, report
+from catdog_jax.calibration import abstention
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.images import ImageError
 from catdog_jax.metrics import calibration_bins, metrics
@@ -193,7 +196,40 @@ def test_missing_history_is_said():
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(("split", "notes"), [("test", 0), ("validation", 1), ("train", 1)])
 def test_only_the_test_split_goes_without_a_warning(split: str, notes: int):
-    assert render(judged(), split=split).count('class="note"') == notes
+    assert render(judged(n=1000), split=split).count('class="note"') == notes
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_few_photos_are_said_to_be_few_at_the_top():
+    page = Page(render(judged(mistakes=0, n=14)))
+    assert "14 test photos: with no mistake among them, the share of mistakes may still be up to 22 %." in page.words("p")
+    assert "78.47 – 100.00\u202f%" in page.words("dd")
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_footnote_says_how_each_interval_is_made(full: str):
+    caption = "".join(Page(full).words("caption"))
+    assert "Accuracy, Precision, Recall: Wilson’s interval of a share." in caption
+    for metric in report.METRICS.values():
+        assert metric.title in caption
+    assert "few mistakes" in Page(full).words("small")  # the log loss's, of three
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_metrics_that_were_written_before_are_shown_with_their_own_intervals():
+    old = json.loads((Path(__file__).parents[1] / "artifacts" / "default" / "metrics.json").read_text())
+    for one in old["metrics"].values():
+        for new in ("method", "by_chance"):
+            one.pop(new, None)
+    old.pop("warnings", None)
+    old["metrics"]["ece"] |= {"low": 0.0041, "high": 0.0113}
+    old["metrics"]["log_loss"] |= {"low": 0.0263, "high": 0.0448}
+    old["abstention"] = {"abstain_below": 0.583, "coverage": 0.991, "accuracy": 0.9884}
+    rows = judged()
+    page = Page(report.render(old, rows.labels, rows.probabilities[:, 0]))
+    assert "Intervals: percentiles over 2,000 resamples of the photos." in "".join(page.words("caption"))
+    assert "0.0041 – 0.0113" in page.words("small")
+    assert "Confidence 0.583 or more: 99.10\u202f% of them, 98.84\u202f% right." in page.words("p")
 
 
 def test_a_single_epoch_and_confidences_in_one_bin_can_be_drawn():
@@ -255,12 +291,6 @@ def test_reliability_draws_an_interval_for_each_filled_bin():
     assert intervals[1].count("<path") == 4
 
 
-def test_wilson_interval_of_a_published_example():
-    low, high = plots.wilson(np.array([0.0, 81 / 263]), np.array([10.0, 263.0]))  # Newcombe 1998, table I: 81 of 263
-    assert (low[1], high[1]) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert (low[0], high[0]) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)))
-
-
 def test_pyplot_and_its_global_state_stay_out():
     program = """
 import sys, matplotlib
@@ -300,3 +330,12 @@ def test_values_are_printed_as_shares_or_numbers():
     assert report.format_value("brier", 0.98765) == "0.9877"
     assert report.format_interval("f1", metric) == "25.00 – 75.10\u202f%"
     assert report.format_interval("roc_auc", metric) == "0.2500 – 0.7510"
+    assert report.format_interval("log_loss", {"low": None}) == "few mistakes"
+    assert report.format_interval("ece", {"low": None, "by_chance": 0.0123}) == "chance ≤ 0.0123"
+
+
+def test_the_line_on_abstention_has_intervals():
+    told = report.abstention(abstention(np.arange(20) % 2, np.linspace(0.05, 0.95, 20), 0.6))
+    assert re.fullmatch(
+        r"confidence 0.600 or more: 80.00\u202f% \(58.40 – 91.93\u202f%\) of them, 50.00\u202f% \(.*\) right", told
+    )
