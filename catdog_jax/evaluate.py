@@ -14,7 +14,21 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import calibration, data, features, head, images, judging, markup, metrics, report, storage, vgg16, weights
+from catdog_jax import (
+    calibration,
+    data,
+    features,
+    head,
+    images,
+    jax_environment,
+    judging,
+    markup,
+    metrics,
+    report,
+    storage,
+    vgg16,
+    weights,
+)
 from catdog_jax.buckets import Place, found_from
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
 from catdog_jax.config import THRESHOLD, EvaluateConfig
@@ -66,6 +80,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         raise UsageError(f"--seed and --bootstrap: expected 0 and 1 or more, found {config.seed} and {config.bootstrap}.")
     if config.model:
         return judging.judge_models(config)
+    jax_environment.require_devices()
     fitted = head.load(RunDirectory(config.run).head)
     if config.data is None:
         judged = judge_cache(config, fitted)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import __version__, buckets, calibration, fitting, head, plots, sweep
+from catdog_jax import __version__, buckets, calibration, fitting, head, jax_environment, plots, sweep
 from catdog_jax.cache import FeatureCache
 from catdog_jax.calibration import Calibration
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
@@ -45,6 +45,7 @@ def train(config: TrainConfig) -> head.FittedHead:
       UsageError: an option is out of its range.
     """
     wanted = resolve(config)
+    jax_environment.require_devices()
     cache = FeatureCache.open(config.features)
     recipe = _of_cache(wanted, config, cache)
     swept: dict[str, bytes] = {}
