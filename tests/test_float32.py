@@ -1,4 +1,4 @@
-"""float32 is float32 on every device: the lowered programs ask for the highest precision, or GPUs take TF32 and TPUs bfloat16."""
+"""float32 is float32 everywhere: lowered programs ask for the highest precision, or GPUs take TF32 and TPUs bfloat16."""
 
 import re
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from catdog_jax import features, numerics, weights
-from catdog_jax.numerics import BFLOAT16, CHECKS, FLOAT32, Check
+from catdog_jax.numerics import BFLOAT16, CHECKS, FLOAT32, LABELS, Check
 
 pytestmark = pytest.mark.lenient_types
 
@@ -12,6 +12,10 @@ pytestmark = pytest.mark.lenient_types
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_numbers_are_right(check):
     assert numerics.fault(check) == ""
+
+
+def test_label_errors_of_many_rows_are_right():
+    assert numerics.fault(Check("label errors", lambda: numerics.label_errors(numerics.ROWS), LABELS)) == ""
 
 
 @pytest.fixture(scope="module")
