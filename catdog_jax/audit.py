@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, storage, survey
+from catdog_jax import __version__, audit_page, data, duplicates, exclusion, findings, jax_environment, storage, survey
 from catdog_jax.buckets import Place
 from catdog_jax.config import AuditConfig
 from catdog_jax.console import console
@@ -40,6 +40,8 @@ def audit(config: AuditConfig) -> int:
     """
     if config.seed < 0 or (config.workers is not None and config.workers < 1):
         raise UsageError(f"--seed and --workers: expected 0 and 1 or more, found {config.seed} and {config.workers}.")
+    if config.features is not None:
+        jax_environment.require_devices()
     dataset = exclusion.without(data.load(data.locate(config.data, config.data_dir)), config.exclude)
     found = inspect(dataset, config.features, config.workers, config.seed)
     page = config.out / "audit.html"

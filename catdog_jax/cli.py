@@ -1,7 +1,6 @@
 """`catdog STAGE …`: one thin subcommand a stage. A stage's module is imported when it is chosen, and not before."""
 
 import importlib
-import os
 import signal
 import sys
 import threading
@@ -12,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, Union
 import tyro
 from rich.text import Text
 
-from catdog_jax import __version__, config, storage
+from catdog_jax import __version__, config, jax_environment
 from catdog_jax.console import console, printable
 from catdog_jax.errors import CatdogError, UsageError
 
@@ -41,7 +40,6 @@ _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployabl
 
 `catdog run` does everything, on drawn photos unless --data names a folder; the other stages do one part each, on the files of
 the stage before. `catdog STAGE --help` lists a stage's options."""
-_MAX_CPU_DEVICES = 16  # each keeps the weights, 0.2 GB
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -55,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"catdog_jax {__version__}")
         return 0
     name, settings = _parse(arguments or ["--help"])
-    prepare_jax()
+    jax_environment.prepare()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # its remarks on damage; what matters comes back as an ImageError
     if threading.current_thread() is threading.main_thread():  # a preempted machine's last word ends like Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -76,15 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             soft_wrap=True,
         )
         return INTERRUPTED
-
-
-def prepare_jax() -> None:
-    """Sets what JAX reads from the environment when it starts, where the user has not.
-
-    Each CPU core becomes a device of its own (see `features.Extractor`), and compiled programs are kept between runs.
-    """
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(config.cores(), _MAX_CPU_DEVICES)))
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(storage.cache_directory() / "xla"))
 
 
 def _parse(arguments: list[str]) -> tuple[str, Any]:

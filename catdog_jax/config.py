@@ -74,7 +74,7 @@ class ExtractConfig:
     conv: Literal["auto", "direct", "winograd"] = "auto"
     """The convolution algorithm; auto is Winograd on CPU, direct elsewhere."""
     batch_size: int | None = None
-    """Photos a device computes at once; by default 8 on a CPU core, 256 elsewhere."""
+    """Photos a device computes at once, at most those of a shard; by default 8 on a CPU core, 256 elsewhere."""
     shard_size: int = 512
     """Photos a shard; an interrupted run loses at most the shard in progress."""
     workers: int | None = None

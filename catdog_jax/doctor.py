@@ -18,7 +18,7 @@ from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import features, images, weights
+from catdog_jax import features, images, jax_environment, numerics, weights
 from catdog_jax.config import DoctorConfig, cores
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
@@ -51,6 +51,7 @@ class Facts:
       cache_writable: whether they can be written there.
       weights: what `--weights auto` takes, or the reason why there is nothing.
       has_weights: whether there is something.
+      wrong: what JAX computes wrong, a sentence each.
       decode_rate: photos a second that the cores decode.
       forward_rate: photos a second that the devices compute.
     """
@@ -68,6 +69,7 @@ class Facts:
     cache_writable: bool
     weights: str
     has_weights: bool
+    wrong: tuple[str, ...]
     decode_rate: float
     forward_rate: float
 
@@ -84,13 +86,14 @@ def doctor(config: DoctorConfig) -> int:
     """Prints what was found, measured and advised.
 
     Returns:
-      The exit status: 0, or 1 if there is a problem: an accelerator that JAX does not use, or no weights.
+      The exit status: 0, or 1 if there is a problem: an accelerator that JAX does not use, no weights, or wrong numbers.
 
     Raises:
-      UsageError: `--seconds` is not positive.
+      UsageError: `--seconds` is not positive, or JAX has no device.
     """
     if not config.seconds > 0:
         raise UsageError(f"--seconds: expected more than 0, found {config.seconds}. Leave it out for the default.")
+    jax_environment.require_devices()
     with console.status("measuring for a few seconds; compiling comes first"):
         facts = examine(config)
     console.print(_table(facts))
@@ -107,7 +110,8 @@ def examine(config: DoctorConfig) -> Facts:
     """Looks at the machine, JAX and the weights, and measures both rates, each for `config.seconds` seconds."""
     device, *_ = devices = jax.local_devices()
     described, pretrained = _weights(config.weights)
-    extractor = features.Extractor(pretrained or weights.random())
+    loaded = pretrained or weights.random()
+    extractor = features.Extractor(loaded)
     folder = jax.config.values.get("jax_compilation_cache_dir") or ""
     return Facts(
         backend=device.platform,
@@ -123,6 +127,7 @@ def examine(config: DoctorConfig) -> Facts:
         cache_writable=bool(folder) and _writable(Path(folder)),
         weights=described,
         has_weights=pretrained is not None,
+        wrong=tuple(numerics.wrong(extractor, loaded)),
         decode_rate=decode_rate(config.seconds),
         forward_rate=forward_rate(extractor, config.seconds),
     )
@@ -136,7 +141,8 @@ def preallocates(backend: str, environment: Mapping[str, str]) -> bool:
 
 def advise(facts: Facts) -> list[Advice]:
     """What would help, the most important first."""
-    advice = []
+    remedy = "Trust no figure of this machine. Unset XLA_FLAGS or install the tested version of JAX, and report this"
+    advice = [Advice(f"{one}. {remedy} (JAX {jax.__version__}).", problem=True) for one in facts.wrong]
     if facts.accelerator and facts.backend == "cpu":
         kind, extra = _ACCELERATORS[facts.accelerator]
         why = (
@@ -221,6 +227,7 @@ def _table(facts: Facts) -> Table:
     if facts.memory:
         table.add_row("memory", f"{facts.memory / 2**30:.1f} GiB" + (", taken at the start" if facts.preallocates else ""))
     table.add_row("convolutions", f"{facts.conv}, {facts.precision}")
+    table.add_row("numbers", "wrong" if facts.wrong else "as NumPy computes them in float64")
     table.add_row("compiled programs", Text(facts.compile_cache or "not kept"))
     table.add_row("weights", Text(facts.weights))
     table.add_section()

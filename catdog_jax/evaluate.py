@@ -15,7 +15,7 @@ import numpy as np
 import sklearn.metrics
 from rich.table import Table
 
-from catdog_jax import data, features, head, images, judging, report, storage, vgg16, weights
+from catdog_jax import data, features, head, images, jax_environment, judging, report, storage, vgg16, weights
 from catdog_jax.buckets import Place, found_from
 from catdog_jax.cache import FeatureCache, check_compatible, split_of
 from catdog_jax.calibration import abstention
@@ -66,6 +66,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         raise UsageError(f"--seed and --bootstrap: expected 0 and 1 or more, found {config.seed} and {config.bootstrap}.")
     if config.model:
         return judging.judge_models(config)
+    jax_environment.require_devices()
     fitted = head.load(config.run / "head.safetensors")
     if config.data is None:
         judged = judge_cache(config, fitted)

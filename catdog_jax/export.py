@@ -5,13 +5,27 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import jax
 import numpy as np
 import onnx
 import onnxruntime as ort
 from rich.text import Text
 
-from catdog_jax import __version__, buckets, data, features, graph, head, images, storage, triton, variants, vgg16, web, weights
+from catdog_jax import (
+    __version__,
+    buckets,
+    data,
+    features,
+    graph,
+    head,
+    images,
+    jax_environment,
+    storage,
+    triton,
+    variants,
+    vgg16,
+    web,
+    weights,
+)
 from catdog_jax.cache import FeatureCache, check_compatible
 from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
@@ -51,6 +65,7 @@ def export(config: ExportConfig) -> Path:
     _check_folders(config)
     if config.model is not None:
         return _repacked(config, config.model)
+    jax_environment.require_devices()
     suffix = "" if config.precision == "fp32" else f"-{config.precision}"
     out = config.out or config.run / f"model{suffix}.onnx"
     fitted = head.load(config.run / "head.safetensors")
@@ -203,8 +218,7 @@ def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarr
     """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
     extract = features.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
     views = [photos, photos[:, :, ::-1]] if mirror else [photos]
-    with jax.default_matmul_precision("highest"):  # or GPUs round to TF32 and TPUs to bfloat16
-        return np.mean([head.probabilities(fitted.params, extract(view)) for view in views], axis=0)
+    return np.mean([head.probabilities(fitted.params, extract(view)) for view in views], axis=0)
 
 
 def _check_parity(out: Path, model: bytes, expected: np.ndarray, photos: np.ndarray, source: str) -> float:

@@ -6,6 +6,8 @@ behind it, so that none of the three waits for another for long.
 
 import collections
 import itertools
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.text import Text
 
-from catdog_jax import cache, data, exclusion, images, shares, storage, vgg16, weights, winograd
+from catdog_jax import cache, data, exclusion, images, jax_environment, shares, storage, vgg16, weights, winograd
 from catdog_jax.ahead import map_ahead
 from catdog_jax.cache import FeatureCache, Rows
 from catdog_jax.config import ExtractConfig, Pool
@@ -26,6 +28,7 @@ from catdog_jax.data import Dataset, Record
 from catdog_jax.errors import CatdogError, UsageError
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
+_BYTES_A_PHOTO = 40e6  # of a device's memory while its batch is computed: at most 37 MB for any precision and algorithm
 _IN_FLIGHT = 2  # batches dispatched before the first is waited for, so that the device never waits for the host
 _VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {"original": lambda x: x, "mirror": lambda x: x[:, :, ::-1]}
 
@@ -47,14 +50,16 @@ class Extractor:
         precision: str = "auto",
         conv: str = "auto",
         batch_size: int | None = None,
+        at_once: int | None = None,
     ):
         """Puts the weights on the devices. See `ExtractConfig` for the options; `batch_size` counts one device's photos.
 
-        Where the command line has made each CPU core a device, each computes its photos alone on one thread: without the
-        barriers between threads of one computation, two cores extract about one and a half times as fast.
+        No batch is larger than `at_once` fills, the most photos that will ever come together. Where the command line has made
+        each CPU core a device, each computes its photos alone on one thread: without the barriers between threads of one
+        computation, two cores extract about one and a half times as fast.
 
         Raises:
-          UsageError: Winograd was asked for in bfloat16.
+          UsageError: Winograd was asked for in bfloat16, or a batch that takes more memory than there is.
         """
         devices = jax.local_devices()
         on_cpu = devices[0].platform == "cpu"
@@ -64,7 +69,8 @@ class Extractor:
         if conv == "winograd" and self.precision != "float32":
             raise UsageError(f"--conv winograd: expected --precision float32, found {self.precision}. Choose one of the two.")
         self.conv = conv
-        self.batch_size = (batch_size or (8 if on_cpu else 256)) * len(devices)
+        self.batch_size = _on_each(devices, batch_size, at_once) * len(devices)
+        self._columns = vgg16.columns(pool)
         mesh = Mesh(np.array(devices), ("batch",))
         self._by_photo = NamedSharding(mesh, PartitionSpec("batch"))
         params = winograd.transform_kernels(pretrained.params) if conv == "winograd" else pretrained.params
@@ -93,17 +99,55 @@ class Extractor:
 
         Returns:
           float32 [batch_size, views, 512], or as `pool` has it; [batch_size, views, 7, 7, 512] for "none".
+
+        Raises:
+          CatdogError: `photos` has another type or shape.
         """
+        images.check_photos(photos)
         return self._compute(self._params, jax.device_put(photos, self._by_photo))
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
-        """Features of any number of photos: uint8 [N, 224, 224, 3] -> float32 [N, columns], of the first view."""
-        parts = []
+        """Features of any number of photos: uint8 [N, 224, 224, 3] -> float32 [N, columns], of the first view.
+
+        Raises:
+          CatdogError: `photos` has another type or shape.
+        """
+        images.check_photos(photos)
+        parts = [np.empty((0, self._columns), np.float32)]
         for start in range(0, len(photos), self.batch_size):
             part = photos[start : start + self.batch_size]
             result = np.asarray(self.dispatch(_padded(part, self.batch_size))[: len(part), 0])
             parts.append(result.reshape(len(part), -1))
         return np.concatenate(parts)
+
+
+def _on_each(devices: Sequence[jax.Device], batch_size: int | None, at_once: int | None) -> int:
+    """How many photos each device computes together.
+
+    Raises:
+      UsageError: a batch of the size that was asked for takes more memory than there is.
+    """
+    on_cpu = devices[0].platform == "cpu"
+    fills = math.inf if at_once is None else max(1, -(-at_once // len(devices)))
+    size = int(min(batch_size or (8 if on_cpu else 256), fills))
+    sharing = len(devices) if on_cpu else 1  # CPU cores share one memory
+    memory = _memory(devices[0])
+    needed = size * sharing * _BYTES_A_PHOTO
+    if batch_size and memory and needed > memory:
+        raise UsageError(
+            f"--batch-size {batch_size}: expected a batch that fits into {memory / 1e9:,.0f} GB of memory, found "
+            f"{size * sharing:,} photos at once, which take {needed / 1e9:,.0f} GB. Try --batch-size "
+            f"{max(1, int(memory / sharing / _BYTES_A_PHOTO))} or less, or leave it out."
+        )
+    return size
+
+
+def _memory(device: jax.Device) -> float:
+    """The bytes that batches may take: an accelerator's memory, or half of the machine's; 0 where neither is told."""
+    if device.platform != "cpu":
+        return int((device.memory_stats() or {}).get("bytes_limit", 0))
+    known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= getattr(os, "sysconf_names", {}).keys()
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 if known else 0
 
 
 def _padded(photos: np.ndarray, size: int) -> np.ndarray:
@@ -160,18 +204,20 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
     Raises:
       CatdogError: no usable data or weights; the directory holds features of another fingerprint (the field is named); more
         than 5 % of a split cannot be decoded; a file cannot be written.
-      UsageError: an option is out of its range.
+      UsageError: an option is out of its range, or JAX has no device.
     """
     if any(value is not None and value < 1 for value in (config.shard_size, config.batch_size, config.workers)):
         raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
     index, count = shares.share(config)
+    jax_environment.require_devices()
     config.out.exists()  # a bucket out of reach is told before the work begins
     dataset = exclusion.without(data.load(data.locate(config.data, config.data_dir)), config.exclude)
     pretrained = weights.load(config.weights, config.preprocessing)
     views = config.views.split(",")
-    extractor = Extractor(pretrained, config.pool, views, config.precision, config.conv, config.batch_size)
-    prints = fingerprint(config, dataset, pretrained, extractor.precision)
     shards = plan(dataset, config.shard_size)
+    largest = max((len(shard.records) for shard in shards), default=0)
+    extractor = Extractor(pretrained, config.pool, views, config.precision, config.conv, config.batch_size, largest)
+    prints = fingerprint(config, dataset, pretrained, extractor.precision)
     with shares.claim(config.out, index, count):
         _extract_share(config, dataset, extractor, prints, shards[index::count])
         there = cache.with_sidecar(config.out)

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import linen as nn
+from jax import lax
 
 from catdog_jax import storage
 from catdog_jax.config import Pool
@@ -40,11 +41,11 @@ class Head(nn.Module):
             scaled up; a number or a traced scalar. Needs the RNG "dropout". With 0.0 nothing is dropped.
         """
         for i, width in enumerate(self.hidden):
-            x = nn.relu(nn.Dense(width, name=f"dense_{i}")(x))
+            x = nn.relu(nn.Dense(width, precision=lax.Precision.HIGHEST, name=f"dense_{i}")(x))
             x = self._drop(x, dropout)
         if not self.hidden:
             x = self._drop(x, dropout)
-        return nn.Dense(1, name=OUTPUT)(x)[:, 0]
+        return nn.Dense(1, precision=lax.Precision.HIGHEST, name=OUTPUT)(x)[:, 0]
 
     def _drop(self, x: jax.Array, share: float | jax.Array) -> jax.Array:
         """Dropout whose share may be traced, unlike nn.Dropout's, so that heads of different shares train under vmap."""

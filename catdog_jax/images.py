@@ -97,6 +97,17 @@ class Photo(NamedTuple):
     format: str
 
 
+def check_photos(photos: np.ndarray) -> None:
+    """Checks that an array is what `decode` gives, stacked: other pixels get an answer too, and a wrong one.
+
+    Raises:
+      CatdogError: it is not uint8 [N, 224, 224, 3].
+    """
+    if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (SIZE, SIZE, 3):
+        expected = f"uint8 [N, {SIZE}, {SIZE}, 3]"
+        raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use images.decode.")
+
+
 def decode(data: bytes, size: int = SIZE) -> np.ndarray:
     """Decodes a photo, see `load`, and squashes it to a square.
 

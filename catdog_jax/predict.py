@@ -83,9 +83,7 @@ class Predictor:
         return found[0], found[1] if self.explains else None
 
     def _compute(self, photos: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
-        if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (images.SIZE, images.SIZE, 3):
-            expected = f"uint8 [N, {images.SIZE}, {images.SIZE}, 3]"
-            raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use images.decode.")
+        images.check_photos(photos)
         starts = range(0, len(photos), self._batch_size)
         parts = [self._session.run(outputs, {"image": photos[i : i + self._batch_size]}) for i in starts]
         if not parts:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import __version__, buckets, calibration, fitting, head, plots, storage, sweep
+from catdog_jax import __version__, buckets, calibration, fitting, head, jax_environment, plots, storage, sweep
 from catdog_jax.cache import FeatureCache
 from catdog_jax.calibration import Calibration
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
@@ -47,6 +47,7 @@ def train(config: TrainConfig) -> head.FittedHead:
       UsageError: an option is out of its range.
     """
     wanted = resolve(config)
+    jax_environment.require_devices()
     cache = FeatureCache.open(config.features)
     recipe = _of_cache(wanted, config, cache)
     if config.sweep is None:

@@ -4,14 +4,19 @@ Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Re
 The table drives everything else that must agree with it: weights.py, winograd.py and graph.py.
 """
 
+import functools
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 
+from catdog_jax import jax_environment
 from catdog_jax.config import Pool
+
+jax_environment.keep_sums_right()  # here, because every module that uses JAX imports this one
 
 Params = dict[str, dict[str, Any]]  # {"block1_conv1": {"kernel": [3, 3, 3, 64], "bias": [64]}, ...}, kernels HWIO
 Mode = Literal["torch", "caffe", "unit"]
@@ -77,6 +82,11 @@ def normalise(images: jax.Array, mode: Mode, dtype: Any = jnp.float32) -> jax.Ar
     return ((pixels - mean) / std).astype(dtype)
 
 
+def precision_of(dtype: Any) -> lax.Precision | None:
+    """What products are asked for, so that float32 is float32 everywhere: by default GPUs take TF32 and TPUs bfloat16."""
+    return lax.Precision.HIGHEST if dtype == jnp.float32 else None
+
+
 def max_pool(x: jax.Array) -> jax.Array:
     """2x2 max-pooling with stride 2 that drops an odd last row or column: [N, H, W, C] -> [N, H // 2, W // 2, C]."""
     n, height, width, channels = x.shape
@@ -96,8 +106,9 @@ class VGG16(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps normalised photos [N, H, W, 3] to features [N, H // 32, W // 32, 512] of `dtype`."""
+        convolution = functools.partial(nn.Conv, padding="SAME", dtype=self.dtype, precision=precision_of(self.dtype))
         for layer in LAYERS:
-            x = nn.relu(nn.Conv(layer.outputs, (3, 3), padding="SAME", dtype=self.dtype, name=layer.name)(x))
+            x = nn.relu(convolution(layer.outputs, (3, 3), name=layer.name)(x))
             if layer.pool:
                 x = max_pool(x)
         return x

@@ -57,7 +57,9 @@ def forward(params: Params, x: jax.Array, layers: Sequence[Conv] = LAYERS) -> ja
       float32 [N, H // 32, W // 32, 512] of all layers.
     """
     first, *rest = layers
-    x = lax.conv_general_dilated(x, params[first.name]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    layout, exactly = ("NHWC", "HWIO", "NHWC"), lax.Precision.HIGHEST
+    kernel = params[first.name]["kernel"]
+    x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout, precision=exactly)
     x = jax.nn.relu(x + params[first.name]["bias"].reshape(1, 1, 1, -1))
     for layer in rest:
         x = convolve(x, params[layer.name]["kernel"], params[layer.name]["bias"], layer.pool)
@@ -103,7 +105,8 @@ def _convolve_tiles(padded: jax.Array, kernel: jax.Array, bias: jax.Array, pool:
     by_row = jnp.stack(_input_transform(taps))  # [6, N, R, width, inputs]
     taps = [by_row[:, :, :, j : j + TILE * (columns - 1) + 1 : TILE] for j in range(_POINTS)]
     tiles = jnp.stack(_input_transform(taps), axis=1).reshape(_POINTS**2, n * rows * columns, channels)
-    products = lax.dot_general(tiles, kernel, (((2,), (1,)), ((0,), (0,)))).reshape(_POINTS, _POINTS, n, rows, columns, -1)
+    products = lax.dot_general(tiles, kernel, (((2,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
+    products = products.reshape(_POINTS, _POINTS, n, rows, columns, -1)
     by_column = jnp.stack(_output_transform([products[:, j] for j in range(_POINTS)]))  # [4 (x), 6, N, R, C, outputs]
     by_row_out = _output_transform([by_column[:, i] for i in range(_POINTS)])  # 4 (y) of [4 (x), N, R, C, outputs]
     y = jnp.stack([jnp.moveaxis(row, 0, 3) for row in by_row_out], axis=2)  # [N, R, 4, C, 4, outputs]

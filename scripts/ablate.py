@@ -24,8 +24,7 @@ from ablation_rows import AblateConfig, Variant, load, mixed, variants
 from rich.table import Table
 from scipy.stats import binomtest
 
-from catdog_jax import calibration, fitting, plots, storage
-from catdog_jax.cli import prepare_jax
+from catdog_jax import calibration, fitting, jax_environment, plots, storage
 from catdog_jax.config import THRESHOLD
 from catdog_jax.console import console, progress_bar
 from catdog_jax.errors import CatdogError, UsageError
@@ -64,7 +63,8 @@ def main(config: AblateConfig) -> list[Row]:
     known = {one.name: one for one in variants(config.data is not None, config.keras_weights is not None)}
     if unknown := [name for name in config.only if name not in known]:
         raise UsageError(f"--only: expected names of rows, found {unknown[0]!r}. They are: {'; '.join(known)}.")
-    prepare_jax()
+    jax_environment.prepare()
+    jax_environment.require_devices()
     chosen = [known[name] for name in known if not config.only or name in _with_baselines(config.only, known)]
     rows = {one.variant: one for one in read(config.out / "ablation.csv")} if config.only else {}
     judged: dict[str, dict[str, np.ndarray]] = {}

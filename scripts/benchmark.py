@@ -32,8 +32,7 @@ from contestants import CONTESTS
 from rich.table import Table
 from tyro.conf import Positional
 
-from catdog_jax import data, demo, storage
-from catdog_jax.cli import prepare_jax
+from catdog_jax import data, demo, jax_environment, storage
 from catdog_jax.console import console, progress_bar
 
 PACKAGES = ("catdog-jax", "jax", "numpy", "onnxruntime", "torch", "tensorflow-cpu", "tensorflow", "keras", "pillow")
@@ -284,7 +283,7 @@ def _slug(described: dict[str, Any]) -> str:
 
 def main(config: BenchmarkConfig) -> None:
     """Runs the contests, prints a table of each as soon as it is done, and keeps the results."""
-    prepare_jax()
+    jax_environment.prepare()
     described = machine()
     path = config.out / f"{_slug(described)}.json"
     known = json.loads(path.read_text())["results"] if path.exists() else {}

@@ -429,9 +429,9 @@ CONTESTS: dict[str, dict[str, Callable[[Settings], Measure]]] = {
 }
 
 if __name__ == "__main__":
-    from catdog_jax.cli import prepare_jax
+    from catdog_jax import jax_environment
 
-    prepare_jax()
+    jax_environment.prepare()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print on stdout is no answer
     for answer in main():

@@ -21,9 +21,8 @@ import numpy as np
 import robustness
 import tyro
 
-from catdog_jax import data, evaluate, export, features, head, report, storage, train
+from catdog_jax import data, evaluate, export, features, head, jax_environment, report, storage, train
 from catdog_jax.cache import FeatureCache, Rows, write_manifest, write_shard
-from catdog_jax.cli import prepare_jax
 from catdog_jax.config import EvaluateConfig, ExportConfig, ExtractConfig, TrainConfig
 from catdog_jax.console import console
 
@@ -53,7 +52,7 @@ class ReproduceConfig:
 
 def main(config: ReproduceConfig) -> None:
     """Does every step whose result is missing, then publishes."""
-    prepare_jax()
+    jax_environment.prepare()
     steps = _features(config)
     for preset in ("default", "reference"):
         steps |= _judged(config, preset, "features", preset)

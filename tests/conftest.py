@@ -13,6 +13,9 @@ import hypothesis
 import jax
 import pytest
 
+from catdog_jax import jax_environment
+
+jax_environment.keep_sums_right()  # before a test that imports no other module of the package starts JAX
 jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # in fixtures of modules and sessions too, and in threads
 

@@ -105,7 +105,7 @@ def test_swapped_labels_are_of_the_share_that_was_asked_for():
 
 
 def test_rows_computed_alone_leave_the_others_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "prepare_jax", lambda: None)
+    monkeypatch.setattr(ablate.jax_environment, "prepare", lambda: None)
     monkeypatch.setattr(ablate, "fit", lambda variant, _: judged([1] if variant.name == "linear head" else []))
     config = ablate.AblateConfig(work=tmp_path / "work", out=tmp_path)
     old = [ablate.row(one, judged([0, 1, 2]), judged([3])) for one in ablate.variants(True, True)]

@@ -151,14 +151,15 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 
 ORDER = (
-    *("errors", "buckets", "storage", "console", "config", "downloads", "images", "animals", "scenes", "demo"),
+    *("errors", "buckets", "storage", "console", "config", "jax_environment", "downloads"),
+    *("images", "animals", "scenes", "demo"),
     *("records", "tfds_prepare", "tfds_source", "data"),
     *("exclusion", "ahead", "survey", "duplicates", "findings", "vgg16", "winograd"),
     *("pickles", "checkpoints", "weights", "cache", "shares", "features", "head", "calibration"),
     *("fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train", "report", "heatmaps"),
     *("listing", "screening", "predict", "judging", "evaluate"),
     *("protocol", "openapi", "batcher", "connection", "serve"),
-    *("triton", "web", "variants", "graph", "export", "pipeline", "verify", "doctor", "cli", "__main__"),
+    *("triton", "web", "variants", "graph", "export", "pipeline", "verify", "numerics", "doctor", "cli", "__main__"),
 )
 
 
@@ -173,6 +174,32 @@ def test_modules_import_only_from_modules_above_them(place):
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("catdog_jax."):
             imported.add(str(node.module).removeprefix("catdog_jax."))
     assert imported <= set(ORDER[:place])
+
+
+def _imported(name: str) -> set[str]:
+    """What a module imports, anywhere in its text: the first part of foreign names, the last of ours."""
+    source = Path(catdog_jax.__file__).with_name(f"{name}.py").read_text()
+    nodes = list(ast.walk(ast.parse(source)))
+    plain = {alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    sources = [(node.module or "", node) for node in nodes if isinstance(node, ast.ImportFrom)]
+    ours = {alias.name for module, node in sources if module == "catdog_jax" for alias in node.names}
+    return plain | ours | {module.removeprefix("catdog_jax.").partition(".")[0] for module, _ in sources}
+
+
+def _brings(name: str) -> set[str]:
+    """The modules of the package that importing one of them brings."""
+    found: set[str] = set()
+    waiting = {name}
+    while waiting:
+        found |= waiting
+        waiting = {one for here in waiting for one in _imported(here) & set(ORDER)} - found
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in ORDER if _imported(name) & {"jax", "flax", "optax"}])
+def test_whatever_uses_jax_has_kept_its_sums_right(name):
+    """vgg16 calls `keep_sums_right` when it is imported, so whoever imports it has right numbers."""
+    assert name == "jax_environment" or "vgg16" in _brings(name)
 
 
 def test_every_module_has_its_place():

