@@ -32,7 +32,7 @@ def prepare() -> None:
 
 
 def keep_sums_right() -> None:
-    """Keeps XLA from fusing sums on CPUs, which jaxlib 0.10.1 to 0.12.0.1 compute wrong (jax-ml/jax#39103).
+    """Keeps XLA from fusing sums on CPUs, which jaxlib 0.10.2 to 0.12.0.1 compute wrong (jax-ml/jax#39103).
 
     Products that are summed in the same fusion come out wrong by up to 1e38, and bfloat16 convolutions as NaN. Other flags of
     XLA_FLAGS are kept; where it has this one, the user has decided. XLA ends the process at a flag that it does not know, so
