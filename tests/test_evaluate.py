@@ -247,6 +247,21 @@ def test_history_is_read_or_refused(tmp_path: Path):
             evaluate.read_history(path)
 
 
+def test_few_photos_are_said_to_be_few_everywhere(run: Path, capsys: pytest.CaptureFixture):
+    fitted = head.load(run / "head.safetensors")
+    recipe = {"abstain_below": None, "calibration_photos": 2, "temperature": 1.0}
+    head.save(run / "head.safetensors", dataclasses.replace(fitted, recipe=recipe))
+    result = evaluate.evaluate(settings(run))
+    assert "abstention" not in result
+    few, uncalibrated = result["warnings"]
+    assert few == "24 test photos: with 4 mistakes among them, the share of mistakes may be anything from 7 to 36 %."
+    assert uncalibrated.startswith("2 validation photos calibrated the head: too few")
+    shown, page = capsys.readouterr(), (run / "report.html").read_text()
+    for sentence in (few, uncalibrated):
+        assert sentence in shown.out + shown.err
+        assert f'<p class="note">{sentence}</p>' in page
+
+
 @pytest.mark.usefixtures("no_page")
 def test_table_shows_values_and_intervals(run: Path):
     result = evaluate.evaluate(settings(run))

@@ -52,6 +52,9 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert sure["metrics"]["f1"]["value"] == pytest.approx(f1_score(labels, [one >= 0.5 for one in p]))
     assert sure["metrics"]["log_loss"]["value"] == pytest.approx(log_loss(labels, p), rel=1e-5)
     assert sure["metrics"]["log_loss"]["value"] != pytest.approx(calm["metrics"]["log_loss"]["value"])
+    few = "8 test photos: with 2 mistakes among them, the share of mistakes may be anything from 7 to 59 %."
+    assert result["warnings"] == [few]
+    assert few in shown
     assert (sure["bytes"], calm["decides_otherwise"]) == (models[0].stat().st_size, 0)
     assert sure["photos_per_second"] > 0
     assert sure["sha256"] == storage.sha256_of_file(models[0])

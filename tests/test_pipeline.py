@@ -34,10 +34,16 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
 
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["n"] == 4
+    assert len(metrics["warnings"]) == 2  # 4 test photos, and 4 validation photos
+    assert all(shown.count(sentence) >= 2 for sentence in metrics["warnings"])  # of the stage, and at the end
     assert metrics["classes"] == ["cats", "dogs"]
     session = ort.InferenceSession(out / "model.onnx")
     described = session.get_modelmeta().custom_metadata_map
     assert json.loads(described["classes"]) == ["cats", "dogs"]
+    recipe, judged = json.loads(described["head"]), json.loads(described["test_metrics"])
+    assert (recipe["abstain_below"], recipe["calibration_photos"]) == (None, 4)
+    assert judged["warnings"] == metrics["warnings"]
+    assert judged["metrics"]["accuracy"]["method"] == "wilson"
     records = data.load(str(tmp_path / "photos")).split("test")
     pixels = np.stack([images.decode(record.read()) for record in records])
     decisions = session.run(["probability"], {"image": pixels})[0].argmax(axis=1)

@@ -92,6 +92,13 @@ def test_the_figures_are_those_of_scikit_learn_and_the_drop_is_paired():
     assert (gate.drop_low, gate.drop_high) == tuple(pytest.approx(end, abs=0.003) for end in np.percentile(drops, (2.5, 97.5)))
 
 
+def test_a_few_photos_without_a_difference_leave_a_drop_possible():
+    probabilities = np.array([0.1, 0.9, 0.2, 0.8])
+    gate = variants.compare(probabilities, probabilities, np.array([0, 1, 0, 1]), 1.0)
+    assert gate.drop == 0
+    assert -gate.drop_low == gate.drop_high > 0.3
+
+
 def test_both_files_judge_the_same_photos():
     model, pixels = network(), photos(11)
     labels = np.arange(11) % 2
