@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.text import Text
 
 from catdog_jax import cache, data, exclusion, images, shares, storage, vgg16, weights, winograd
-from catdog_jax.ahead import map_ahead
+from catdog_jax.ahead import Decoded, decoded
 from catdog_jax.cache import FeatureCache, Rows
 from catdog_jax.config import ExtractConfig, Pool
 from catdog_jax.console import console, progress_bar
@@ -220,26 +220,6 @@ def _report(finished: FeatureCache) -> None:
 
 
 @dataclass(frozen=True)
-class _Photo:
-    """A decoded photo, or the reason why there is none."""
-
-    record: Record
-    sha256: str
-    pixels: np.ndarray | None
-    reason: str = ""
-
-
-def _decode(record: Record) -> _Photo:
-    digest = ""
-    try:
-        encoded = data.read_patiently(record)
-        digest = storage.sha256(encoded)
-        return _Photo(record, digest, images.decode(encoded))
-    except images.ImageError as error:
-        return _Photo(record, digest, None, str(error))
-
-
-@dataclass(frozen=True)
 class _Batch:
     """Photos of one shard on their way through the device.
 
@@ -274,7 +254,7 @@ def compute_shards(
       advance: is told how many further photos are done.
     """
     records = (record for shard in shards for record in shard.records)
-    photos = map_ahead(_decode, records, workers, (_IN_FLIGHT + 1) * extractor.batch_size)
+    photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size)
     in_flight: collections.deque[_Batch] = collections.deque()
     for batch in itertools.chain(_dispatch(shards, photos, extractor), [None] * _IN_FLIGHT):
         if batch is not None:
@@ -288,7 +268,7 @@ def compute_shards(
                 yield done.shard, done.rows
 
 
-def _dispatch(shards: Sequence[Shard], photos: Iterator[_Photo], extractor: Extractor) -> Iterator[_Batch]:
+def _dispatch(shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Extractor) -> Iterator[_Batch]:
     """Fills batches with the readable photos of each shard, and sets the device to work on them."""
     for shard in shards:
         rows = Rows()

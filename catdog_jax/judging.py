@@ -6,13 +6,13 @@ The files alone are judged, as a deployment runs them: decoded by `images.decode
 import itertools
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import data, images, report, storage
+from catdog_jax import data, report, storage
+from catdog_jax.ahead import decoded
 from catdog_jax.config import THRESHOLD, EvaluateConfig
 from catdog_jax.console import console, progress_bar
 from catdog_jax.data import Record
@@ -28,7 +28,8 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
 
     Returns:
       The contents of models.json: "split", "n", and "models": for each its file's name and bytes, its precision, the metrics
-      with their intervals, photos a second (inference alone), and on how many photos it decides otherwise than the first.
+      with their intervals, photos a second (inference alone), and on how many photos it decides otherwise than the first;
+      "skipped": the photos that cannot be decoded, each its id and the reason.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be read.
@@ -41,7 +42,8 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     for path, predictor in zip(config.model, predictors, strict=True):
         if predictor.classes != dataset.classes:
             raise CatdogError(f"{path}: expected a model of {dataset.classes}, found {predictor.classes}. Check --data.")
-    labels, rows, seconds = _judge(predictors, dataset.split(config.split))
+    skipped: list[dict[str, str]] = []
+    labels, rows, seconds = _judge(predictors, dataset.split(config.split), skipped)
     if not len(labels):
         raise CatdogError(f"{config.data}: expected {config.split} photos that can be read, found none. Check --data.")
     models = [
@@ -55,41 +57,39 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
         }
         for path, predictor, row, took in zip(config.model, predictors, rows, seconds, strict=True)
     ]
-    result = {"split": config.split, "n": len(labels), "models": models}
+    result = {"split": config.split, "n": len(labels), "models": models, "skipped": skipped}
     out = (config.out or config.run) / "models.json"
     storage.write_json(out, result)
     console.print(table(result))
+    if skipped:
+        console.print(f"{len(skipped):,} photos cannot be decoded and are left out; {out} lists them.", style="yellow")
     console.print(f"Written to {out}", markup=False, soft_wrap=True)
     return result
 
 
-def _judge(predictors: Sequence[Predictor], records: Sequence[Record]) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
-    """The labels [N] of the readable photos, each model's probabilities of the second class [N], and its seconds."""
+def _judge(
+    predictors: Sequence[Predictor], records: Sequence[Record], skipped: list[dict[str, str]]
+) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
+    """The labels [N] of the readable photos, each model's probabilities of the second class [N], and its seconds.
+
+    The others are added to `skipped`.
+    """
     labels: list[int] = []
     rows: list[list[np.ndarray]] = [[] for _ in predictors]
     seconds = [0.0] * len(predictors)
-    remaining = iter(records)
-    with progress_bar("photos") as progress, ThreadPoolExecutor() as pool:
+    remaining = decoded(records, None, _BATCH)
+    with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=len(records))
         while batch := list(itertools.islice(remaining, _BATCH)):
-            found = [(picture, record.label) for picture, record in zip(pool.map(_decode, batch), batch, strict=True)]
-            photos = [picture for picture, _ in found if picture is not None]
-            labels += [label for picture, label in found if picture is not None]
+            photos = [one.pixels for one in batch if one.pixels is not None]
+            labels += [one.record.label for one in batch if one.pixels is not None]
+            skipped += [{"id": one.record.id, "reason": one.reason} for one in batch if one.pixels is None]
             for i, predictor in enumerate(predictors if photos else []):
                 start = time.perf_counter()
                 rows[i].append(predictor(np.stack(photos))[:, 1].astype(np.float64))
                 seconds[i] += time.perf_counter() - start
             progress.advance(task, len(batch))
     return np.array(labels), [np.concatenate(row) if row else np.zeros(0) for row in rows], seconds
-
-
-def _decode(record: Record) -> np.ndarray | None:
-    try:
-        return images.decode(record.read())
-    except images.UnreadableError:
-        return images.decode(data.read_patiently(record))
-    except images.ImageError:
-        return None
 
 
 def table(result: dict[str, Any]) -> Table:
