@@ -1,12 +1,17 @@
-"""A function of many inputs in threads, a bounded number of them in advance: how photos are decoded everywhere."""
+"""A function of many inputs in threads, a bounded number of them in advance; and the one that turns records into pixels."""
 
 import collections
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
+from catdog_jax import data, images, storage
 from catdog_jax.config import cores
+from catdog_jax.data import Record
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -33,3 +38,52 @@ def map_ahead(
             yield result
     finally:
         pool.shutdown(cancel_futures=True)  # who stops early need not wait for what was computed ahead
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A record as the network sees it, or the reason why there is nothing to see.
+
+    Attributes:
+      record: which.
+      sha256: of the undecoded photo; empty where there was none to be had.
+      pixels: uint8 [224, 224, 3], RGB, or None.
+      reason: why there are no pixels.
+    """
+
+    record: Record
+    sha256: str
+    pixels: np.ndarray | None
+    reason: str = ""
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """How lists of what is left out name it: {"id", "reason"}."""
+        return {"id": self.record.id, "reason": self.reason}
+
+
+def decoded(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[Decoded]:
+    """Yields every record's pixels, or why it has none, in order.
+
+    What is no photo is yielded with its reason: whoever leaves it out says so. What the system fails to read is an error
+    instead, because it may be a good photo.
+
+    Args:
+      records: read as they are needed.
+      workers: as in `map_ahead`.
+      ahead: as in `map_ahead`.
+
+    Raises:
+      CatdogError: the system cannot read a photo, twice.
+    """
+    return map_ahead(_decode, records, workers, ahead)
+
+
+def _decode(record: Record) -> Decoded:
+    digest = ""
+    try:
+        encoded = data.read_patiently(record)
+        digest = storage.sha256(encoded)
+        return Decoded(record, digest, images.decode(encoded))
+    except images.ImageError as error:
+        return Decoded(record, digest, None, str(error))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from catdog_jax import images, survey
+from catdog_jax import data, images, survey
 from catdog_jax.ahead import map_ahead
 from catdog_jax.data import Dataset, Record
 from catdog_jax.errors import CatdogError
@@ -42,7 +42,7 @@ def thumbnails(dataset: Dataset, ids: Sequence[str]) -> Thumbnails:
 
     def thumbnail(record: Record) -> tuple[str, tuple[bytes, tuple[int, int]] | None]:
         try:
-            image = images.load(record.read()).image
+            image = images.load(data.read_patiently(record)).image
         except CatdogError:
             return record.id, None
         image.thumbnail((SIDE, SIDE))

@@ -305,7 +305,7 @@ def _thumbnails(source: str, ids: Sequence[str]) -> tuple[dict[str, bytes], str]
     photos, unreadable = {}, [f"{one}: it is not in {source} any more" for one in ids if one not in records]
     for record in records.values():
         try:
-            photos[record.id] = report.thumbnail(record.read())
-        except images.ImageError as error:
+            photos[record.id] = report.thumbnail(data.read_patiently(record))
+        except CatdogError as error:  # the figures are true without a picture
             unreadable.append(f"{record.id}: {error}")
     return photos, f"Photos that cannot be shown: {'; '.join(unreadable)}." if unreadable else ""

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from catdog_jax import (
     web,
     weights,
 )
+from catdog_jax.ahead import decoded
 from catdog_jax.cache import FeatureCache, check_compatible
 from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
@@ -42,6 +43,8 @@ LICENCES = {
 _PARITY_BATCH = 8  # bounds the memory of the check
 _NEEDED: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("validation",), "int8": ("train", "validation")}  # splits
 _ALONE = 2  # photos that are also checked in a batch of one
+_AHEAD = 16  # photos that wait, decoded, for their turn
+_NAMED = 3  # photos left out that are named
 
 
 def export(config: ExportConfig) -> Path:
@@ -73,7 +76,8 @@ def export(config: ExportConfig) -> Path:
     out = config.out or run.model(config.precision)
     fitted = head.load(run.head)
     loaded = _matching_weights(config, fitted)
-    source, photos = _parity_photos(config)
+    left_out: dict[str, str] = {}
+    source, photos = _parity_photos(config, left_out)
     parity = {"photos": len(photos), "tolerance": TOLERANCE}
     metadata = {**_metadata(config, fitted, loaded), "parity": json.dumps(parity), "seal": storage.UNSEALED}
     mirror = "mirror" in config.views
@@ -82,7 +86,8 @@ def export(config: ExportConfig) -> Path:
     difference = _check_parity(out, model, _expected(loaded, fitted, photos, mirror), photos, source)
     told = f"agrees with JAX on {len(photos)} photos of {source}: max |Δprobability| {difference:.1e}, decisions identical"
     if config.precision != "fp32":
-        model, told = _variant(config, out, model, fitted.classes)
+        model, told = _variant(config, out, model, fitted.classes, left_out)
+    _say(left_out)
     model = storage.seal(model)
     storage.write_bytes(out, model)
     console.print(Text(f"{out}: {len(model) / 1e6:.1f} MB; {told}"), soft_wrap=True)
@@ -113,20 +118,26 @@ def _write_folders(config: ExportConfig, model: bytes) -> None:
         web.write(config.web, model, config.web_runtime)
 
 
-def _variant(config: ExportConfig, out: Path, fp32: bytes, classes: tuple[str, str]) -> tuple[bytes, str]:
+def _variant(
+    config: ExportConfig, out: Path, fp32: bytes, classes: tuple[str, str], left_out: dict[str, str]
+) -> tuple[bytes, str]:
     """The file in a smaller precision, and a sentence on how it compares with fp32 on validation photos."""
     dataset = _parity_dataset(config)
     if dataset.classes != classes:
         raise CatdogError(f"{dataset.source}: expected photos of {classes}, found {dataset.classes}. Name some with --data.")
     if config.precision == "int8":
-        training = list(itertools.islice(_readable(dataset.split("train")), variants.CALIBRATION_PHOTOS))
-        model = variants.to_int8(fp32, training)
+        training = itertools.islice(_readable(dataset.split("train"), left_out), variants.CALIBRATION_PHOTOS)
+        model = variants.to_int8(fp32, [photo for photo, _ in training])
     else:
         model = variants.to_fp16(fp32)
     onnx.checker.check_model(model, full_check=True)
+    if wrong := variants.saturating(model):
+        raise CatdogError(
+            f"{out}: expected 8-bit kernels that all CPUs multiply alike, found {', '.join(wrong)}, which saturate without "
+            "VNNI. Nothing was written; please report this."
+        )
     records = dataset.split("validation")[: config.gate_photos or None]
-    labelled = ((photo, record.label) for record in records for photo in _readable([record]))
-    gate = variants.judge(model, fp32, labelled, len(records))
+    gate = variants.judge(model, fp32, _readable(records, left_out), len(records))
     interval = f"{100 * gate.drop_low:.2f} to {100 * gate.drop_high:.2f}"
     told = (
         f"accuracy {gate.accuracy:.2%} against fp32's {gate.fp32_accuracy:.2%} on {gate.n:,} validation photos of "
@@ -192,11 +203,11 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
 # Parity
 
 
-def _parity_photos(config: ExportConfig) -> tuple[str, np.ndarray]:
+def _parity_photos(config: ExportConfig, left_out: dict[str, str]) -> tuple[str, np.ndarray]:
     """The source and the photos to compare on, uint8 [N, 224, 224, 3]."""
     dataset = _parity_dataset(config)
     records = itertools.chain.from_iterable(dataset.split(split) for split in reversed(data.SPLITS))
-    photos = list(itertools.islice(_readable(records), config.parity_photos))
+    photos = [photo for photo, _ in itertools.islice(_readable(records, left_out), config.parity_photos)]
     if len(photos) < 2:
         raise CatdogError(f"{dataset.source}: expected at least 2 photos that can be read, found {len(photos)}. Check --data.")
     return dataset.source, np.stack(photos)
@@ -215,12 +226,20 @@ def _parity_dataset(config: ExportConfig) -> data.Dataset:
         return data.load("demo", _NEEDED[config.precision])
 
 
-def _readable(records: Iterable[data.Record]) -> Iterable[np.ndarray]:
-    for record in records:
-        try:
-            yield images.decode(record.read())
-        except images.ImageError:
-            continue
+def _readable(records: Iterable[data.Record], left_out: dict[str, str]) -> Iterator[tuple[np.ndarray, int]]:
+    """Pixels and label of the photos that can be decoded; the ids of the others go into `left_out`, with the reason."""
+    for one in decoded(records, None, _AHEAD):
+        if one.pixels is None:
+            left_out[one.record.id] = one.reason
+        else:
+            yield one.pixels, one.record.label
+
+
+def _say(left_out: dict[str, str]) -> None:
+    if left_out:
+        named = "; ".join(f"{name!r}: {reason}" for name, reason in itertools.islice(left_out.items(), _NAMED))
+        message = f"{len(left_out):,} photos that cannot be decoded were left out of the checks, for example {named}"
+        console.print(Text(message, "yellow"), soft_wrap=True)
 
 
 def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray, mirror: bool) -> np.ndarray:

@@ -19,8 +19,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.text import Text
 
-from catdog_jax import cache, data, exclusion, images, jax_environment, shares, storage, vgg16, weights, winograd
-from catdog_jax.ahead import map_ahead
+from catdog_jax import cache, data, exclusion, images, jax_environment, shares, vgg16, weights, winograd
+from catdog_jax.ahead import Decoded, decoded
 from catdog_jax.cache import FeatureCache, Rows
 from catdog_jax.config import ExtractConfig, Pool
 from catdog_jax.console import console, progress_bar
@@ -269,36 +269,11 @@ def _report(finished: FeatureCache) -> None:
             console.print(f"  … the others are listed in {finished.path / 'manifest.json'}", soft_wrap=True, markup=False)
 
 
-@dataclass(frozen=True)
-class _Photo:
-    """A decoded photo, or the reason why there is none."""
-
-    record: Record
-    sha256: str
-    pixels: np.ndarray | None
-    reason: str = ""
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        """How a shard lists it where it has no pixels."""
-        return {"id": self.record.id, "reason": self.reason}
-
-
-def _decode(record: Record) -> _Photo:
-    digest = ""
-    try:
-        encoded = data.read_patiently(record)
-        digest = storage.sha256(encoded)
-        return _Photo(record, digest, images.decode(encoded))
-    except images.ImageError as error:
-        return _Photo(record, digest, None, str(error))
-
-
 def _unreadable(shards: Sequence[Shard], workers: int | None) -> dict[str, list[dict[str, str]]]:
     """The photos of each shard that cannot be decoded, found without the network."""
     found: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
     names = (shard.name for shard in shards for _ in shard.records)
-    photos = map_ahead(_decode, (record for shard in shards for record in shard.records), workers, _IN_FLIGHT)
+    photos = decoded((record for shard in shards for record in shard.records), workers, _IN_FLIGHT)
     for name, photo in zip(names, photos, strict=True):
         if photo.pixels is None:
             found[name].append(photo.skipped)
@@ -340,7 +315,7 @@ def compute_shards(
       advance: is told how many further photos are done.
     """
     records = (record for shard in shards for record in shard.records)
-    photos = map_ahead(_decode, records, workers, (_IN_FLIGHT + 1) * extractor.batch_size)
+    photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size)
     in_flight: collections.deque[_Batch] = collections.deque()
     for batch in itertools.chain(_dispatch(shards, photos, extractor), [None] * _IN_FLIGHT):
         if batch is not None:
@@ -354,7 +329,7 @@ def compute_shards(
                 yield done.shard, done.rows
 
 
-def _dispatch(shards: Sequence[Shard], photos: Iterator[_Photo], extractor: Extractor) -> Iterator[_Batch]:
+def _dispatch(shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Extractor) -> Iterator[_Batch]:
     """Fills batches with the readable photos of each shard, and sets the device to work on them."""
     for shard in shards:
         rows = Rows()

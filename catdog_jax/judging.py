@@ -6,13 +6,13 @@ The files alone are judged, as a deployment runs them: decoded by `images.decode
 import itertools
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from catdog_jax import data, images, metrics, report, storage
+from catdog_jax import data, metrics, report, storage
+from catdog_jax.ahead import decoded
 from catdog_jax.config import THRESHOLD, EvaluateConfig
 from catdog_jax.console import console, progress_bar, show, warn
 from catdog_jax.data import Record
@@ -84,32 +84,19 @@ def _judge(
     labels: list[int] = []
     rows: list[list[np.ndarray]] = [[] for _ in predictors]
     seconds = [0.0] * len(predictors)
-    remaining = iter(records)
-    with progress_bar("photos") as progress, ThreadPoolExecutor() as pool:
+    remaining = decoded(records, None, _BATCH)
+    with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=len(records))
         while batch := list(itertools.islice(remaining, _BATCH)):
-            photos = []
-            for picture, record in zip(pool.map(_decode, batch), batch, strict=True):
-                if isinstance(picture, images.ImageError):
-                    skipped.append({"id": record.id, "reason": str(picture)})
-                else:
-                    photos.append(picture)
-                    labels.append(record.label)
+            photos = [one.pixels for one in batch if one.pixels is not None]
+            labels += [one.record.label for one in batch if one.pixels is not None]
+            skipped += [one.skipped for one in batch if one.pixels is None]
             for i, predictor in enumerate(predictors if photos else []):
                 start = time.perf_counter()
                 rows[i].append(predictor(np.stack(photos))[:, 1].astype(np.float64))
                 seconds[i] += time.perf_counter() - start
             progress.advance(task, len(batch))
     return np.array(labels), [np.concatenate(row) if row else np.zeros(0) for row in rows], seconds
-
-
-def _decode(record: Record) -> np.ndarray | images.ImageError:
-    try:
-        return images.decode(record.read())
-    except images.UnreadableError:
-        return images.decode(data.read_patiently(record))
-    except images.ImageError as error:
-        return error
 
 
 def table(result: dict[str, Any]) -> Table:

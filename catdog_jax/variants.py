@@ -2,7 +2,8 @@
 
 fp16 stores the weights in half the bytes and computes in float32, so it is as fast as fp32 and differs by rounding alone. int8
 is onnxruntime's static quantisation in QDQ form: per-channel symmetric weights, activations calibrated on training photos; the
-preprocessing and the head stay in float32, stored as in fp16.
+preprocessing and the head stay in float32, stored as in fp16. The weights use seven of their eight bits, for the sake of CPUs
+that would answer otherwise: see `saturating`.
 """
 
 import contextlib
@@ -24,10 +25,12 @@ from onnxruntime import quantization
 from catdog_jax import intervals
 from catdog_jax.config import THRESHOLD
 from catdog_jax.console import progress_bar
+from catdog_jax.errors import CatdogError
 
 MAX_DROP = 0.003  # of the accuracy, below fp32's, beyond which a file is refused
 CALIBRATION_PHOTOS = 128
 _BATCH = 8
+_PAIR = (2**15 - 1) // (2**8 - 1)  # what two weights of one sign may sum to
 _SMALL = 1024  # constants of fewer values stay float32: halving them saves nothing
 
 
@@ -76,7 +79,12 @@ def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
     Args:
       model: of `export`, in float32.
       photos: uint8 [224, 224, 3] each; the ranges of the activations are measured on them.
+
+    Raises:
+      CatdogError: there are no photos.
     """
+    if not photos:
+        raise CatdogError("int8: expected training photos that can be decoded, found none. Check --data.")
     batches = [np.stack(photos[i : i + _BATCH]) for i in range(0, len(photos), _BATCH)]
 
     class Reader(quantization.CalibrationDataReader):
@@ -97,6 +105,7 @@ def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Relu", "MaxPool"],
             per_channel=True,
+            reduce_range=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
@@ -106,6 +115,27 @@ def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
     del quantised.metadata_props[:]
     quantised.metadata_props.extend(properties)
     return to_fp16(quantised.SerializeToString())  # what stayed float32: a wide head is a fifth of the file
+
+
+def saturating(model: bytes) -> list[str]:
+    """The names of the 8-bit kernels [filters, ...] that some CPUs multiply wrongly; none in a file that is let out.
+
+    x86 CPUs without VNNI (before 2019, and many after) multiply unsigned activations by signed weights and add two such
+    products in 16 signed bits, which saturate (the instruction vpmaddubsw); others add them in 32 bits. With activations up
+    to 255 the two agree on whatever photo if no two weights of a filter sum beyond 128 = 32,767 // 255 in either direction.
+    Which two meet is the engine's affair, so this is about any two. Signed activations gain nothing: engines shift them
+    by 128 to use the same instruction.
+    """
+    graph = onnx.load_from_string(model).graph
+    constants = {one.name: one for one in graph.initializer if one.data_type == TensorProto.INT8 and len(one.dims) > 1}
+    names = [node.input[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
+    return [name for name in names if not _adds_up(numpy_helper.to_array(constants[name]))]
+
+
+def _adds_up(kernel: np.ndarray) -> bool:
+    ordered = np.sort(kernel.reshape(len(kernel), -1).astype(np.int32), axis=1)
+    ends = np.stack([ordered[:, :2], ordered[:, -2:]])  # the two lowest and the two highest of each filter
+    return bool(np.abs(ends.sum(axis=2)).max() <= _PAIR)
 
 
 @contextlib.contextmanager
@@ -124,11 +154,16 @@ def _quiet() -> Iterator[None]:
 def judge(model: bytes, fp32: bytes, photos: Iterator[tuple[np.ndarray, int]], total: int) -> Gate:
     """Judges a file beside the float32 one, batch by batch in turns.
 
+    In a file of which nothing is `saturating`, the figures are those of every CPU, but for the rounding of sums.
+
     Args:
       model: the file.
       fp32: the float32 file that it was made of.
       photos: uint8 [224, 224, 3] and the label, 0 or 1.
       total: how many, for the progress display.
+
+    Raises:
+      CatdogError: there are no photos.
     """
     sessions = [ort.InferenceSession(one, providers=["CPUExecutionProvider"]) for one in (model, fp32)]
     rows: list[list[np.ndarray]] = [[], []]
@@ -143,6 +178,8 @@ def judge(model: bytes, fp32: bytes, photos: Iterator[tuple[np.ndarray, int]], t
                 rows[i].append(session.run(["probability"], {"image": pixels})[0])
                 seconds[i] += time.perf_counter() - start
             progress.advance(task, len(batch))
+    if not labels:
+        raise CatdogError("expected validation photos that can be decoded, to judge the file on, found none. Check --data.")
     found, expected = (np.concatenate(side)[:, 1] for side in rows)
     return compare(found, expected, np.array(labels), seconds[1] / seconds[0])
 

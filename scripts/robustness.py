@@ -155,7 +155,7 @@ def chosen(records: Sequence[data.Record], count: int) -> list[data.Record]:
 
 def _readable(record: data.Record) -> bool:
     try:
-        images.decode(record.read())
+        images.decode(data.read_patiently(record))
     except images.ImageError:
         return False
     return True

@@ -1,6 +1,11 @@
 """fp16 and int8 files of a small network, the figures they are judged by, and the gate."""
 
 import json
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -108,6 +113,116 @@ def test_both_files_judge_the_same_photos():
     assert gate.speed > 0
 
 
+# CPUs without VNNI
+
+
+def sums(kernel: np.ndarray, activations: np.ndarray, saturate: bool) -> np.ndarray:
+    """A filter's products summed up, int32 [filters]; `saturate` as vpmaddubsw does: neighbours in pairs, in 16 bits."""
+    products = kernel.astype(np.int32) * activations.astype(np.int32)
+    pairs = products.reshape(len(kernel), -1, 2).sum(axis=2)
+    return (np.clip(pairs, -(2**15), 2**15 - 1) if saturate else pairs).sum(axis=1)
+
+
+def is_exact(kernel: np.ndarray) -> bool:
+    """Whether the worst photos are summed up alike, int8 [filters, ...], with its neighbours and with its extremes in pairs."""
+    rows = kernel.reshape(len(kernel), -1)
+    rows = np.pad(rows, ((0, 0), (rows.shape[1] % 2, 0)))
+    rising = np.sort(rows, axis=1)
+    orders = [rows, rising, rising[:, ::-1]]
+    worst = [(order, np.where(sign * order > 0, 255, 0)) for order in orders for sign in (1, -1)]
+    return all(np.array_equal(sums(order, at, True), sums(order, at, False)) for order, at in worst)
+
+
+def kernels(model: bytes) -> dict[str, np.ndarray]:
+    """The weights of the convolutions in 8 bits, by name."""
+    found = onnx.load_from_string(model).graph.initializer
+    return {one.name: numpy_helper.to_array(one) for one in found if one.data_type == TensorProto.INT8 and len(one.dims) == 4}
+
+
+def with_kernel(kernel: np.ndarray) -> bytes:
+    """A quantised model with these weights, int8 [64, 3, 3, 3]."""
+    model = onnx.load_from_string(variants.to_int8(network(), list(photos(2))))
+    stored = next(one for one in model.graph.initializer if one.data_type == TensorProto.INT8 and len(one.dims) == 4)
+    stored.CopyFrom(numpy_helper.from_array(kernel, stored.name))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(("weights", "exact"), [
+    ((127, 127), False),  # what the quantiser gives without its reduced range: 255 * 254 is 64,770
+    ((-127, -2), False),
+    ((100, 29), False),
+    ((100, 28), True),
+    ((-64, -64), True),
+    ((127, -127), True),  # one takes from the other
+])  # fmt: skip
+def test_two_weights_of_a_filter_are_found_that_some_cpus_multiply_wrongly(weights, exact):
+    kernel = np.zeros((64, 3, 3, 3), np.int8)
+    kernel[7, 0, 0, 0], kernel[7, 2, 2, 1] = weights  # far apart: engines differ in which they pair
+    assert is_exact(kernel) == exact
+    assert (variants.saturating(with_kernel(kernel)) == []) == exact
+
+
+def test_the_worst_photo_is_summed_up_alike_on_all_cpus():
+    model = variants.to_int8(network(), list(photos(4)))
+    assert all(is_exact(kernel) for kernel in kernels(model).values())
+    assert variants.saturating(model) == []
+    widest = max(int(np.abs(kernel.astype(int)).max()) for kernel in kernels(model).values())
+    assert widest == 64  # no bit is left unused
+
+
+def test_a_file_that_some_cpus_multiply_wrongly_is_not_written(drawn, monkeypatch):
+    wide = with_kernel(np.full((64, 3, 3, 3), 127, np.int8))
+    monkeypatch.setattr(variants, "to_int8", lambda *_: wide)
+    with pytest.raises(
+        CatdogError, match=r"all CPUs multiply alike, found \S+, which saturate without VNNI\. Nothing was written"
+    ):
+        export._variant(ExportConfig(precision="int8"), drawn, network(), ("cats", "dogs"), {})
+
+
+EMULATOR = shutil.which("qemu-x86_64-static")  # Debian's qemu-user-static
+RUN = """
+import sys
+import numpy as np
+import onnxruntime as ort
+options = ort.SessionOptions()
+options.intra_op_num_threads = 1
+session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+np.save(sys.argv[3], session.run(["probability"], {"image": np.load(sys.argv[2])})[0][:, 1])
+"""
+
+
+def on_an_old_cpu(model: bytes, pixels: np.ndarray, folder: Path) -> np.ndarray:
+    """The probabilities that ONNX Runtime computes on a CPU with AVX2 and without VNNI, which is emulated."""
+    if EMULATOR is None or platform.machine() != "x86_64":
+        pytest.skip("needs qemu-x86_64-static (Debian: qemu-user-static) on an x86-64 machine")
+    (folder / "m.onnx").write_bytes(model)
+    np.save(folder / "in.npy", pixels)
+    names = [str(folder / name) for name in ("m.onnx", "in.npy", "out.npy")]
+    command = [EMULATOR, "-cpu", "Haswell", sys.executable, "-c", RUN, *names]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)  # it remarks on every feature that it lacks
+    return np.load(folder / "out.npy")
+
+
+def exactly(model: bytes, pixels: np.ndarray) -> np.ndarray:
+    """The probabilities that x86 CPUs with VNNI, and others, compute."""
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run(["probability"], {"image": pixels})[0][:, 1]
+
+
+@pytest.mark.long
+def test_an_old_cpu_answers_as_a_new_one(tmp_path):
+    pixels = photos(3)
+    model = variants.to_int8(network(), list(pixels))
+    assert np.ptp(exactly(model, pixels)) > 0.1  # or the comparison says nothing
+    np.testing.assert_allclose(on_an_old_cpu(model, pixels, tmp_path), exactly(model, pixels), atol=1e-5)
+    kernel = np.full((64, 3, 3, 3), 64, np.int8)
+    kernel[:, :, 0] = -127
+    saturates = with_kernel(kernel)  # or the emulator shows nothing
+    assert np.abs(on_an_old_cpu(saturates, pixels, tmp_path) - exactly(saturates, pixels)).max() > 5e-3
+
+
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
     """An export whose fp32 file is the small network, on photos that are made up."""
@@ -118,7 +233,7 @@ def drawn(monkeypatch, tmp_path):
         for i in range(3)
     ]
     monkeypatch.setattr(export, "_parity_dataset", lambda _: data.Dataset("made", ("cats", "dogs"), tuple(records)))
-    monkeypatch.setattr(export, "_readable", lambda records: [photos(1)[0] for _ in records])
+    monkeypatch.setattr(export, "_readable", lambda records, _: ((photos(1)[0], one.label) for one in records))
     return tmp_path / "model-fp16.onnx"
 
 
@@ -131,18 +246,18 @@ def test_a_file_that_judges_worse_is_refused_unless_forced(drawn, monkeypatch):
     with pytest.raises(
         CatdogError, match=r"model-fp16.onnx: expected fp16 within 0.3 points of fp32, found .*a drop of 0.40 points"
     ):
-        export._variant(ExportConfig(precision="fp16"), drawn, network(), ("cats", "dogs"))
-    model, _ = export._variant(ExportConfig(precision="fp16", force=True), drawn, network(), ("cats", "dogs"))
+        export._variant(ExportConfig(precision="fp16"), drawn, network(), ("cats", "dogs"), {})
+    model, _ = export._variant(ExportConfig(precision="fp16", force=True), drawn, network(), ("cats", "dogs"), {})
     known = {one.key: one.value for one in onnx.load_from_string(model).metadata_props}
     assert (known["precision"], json.loads(known["gate"])["drop"]) == ("fp16", 0.004)
 
 
 def test_a_file_that_judges_as_well_says_so(drawn, monkeypatch):
     monkeypatch.setattr(variants, "judge", lambda *_: gate(0.003))
-    _, told = export._variant(ExportConfig(precision="fp16"), drawn, network(), ("cats", "dogs"))
+    _, told = export._variant(ExportConfig(precision="fp16"), drawn, network(), ("cats", "dogs"), {})
     assert "accuracy 97.70% against fp32's 98.00% on 500 validation photos of made" in told
 
 
 def test_photos_of_other_classes_cannot_be_the_gate(drawn):
     with pytest.raises(CatdogError, match=r"made: expected photos of \('birds', 'fish'\).*--data"):
-        export._variant(ExportConfig(precision="int8"), drawn, network(), ("birds", "fish"))
+        export._variant(ExportConfig(precision="int8"), drawn, network(), ("birds", "fish"), {})
