@@ -39,8 +39,8 @@ def wrong(extractor: features.Extractor, pretrained: weights.Weights) -> list[st
 
 def fault(check: Check) -> str:
     """What is wrong with a computation, or an empty text."""
-    found, expected = (np.asarray(side, np.float64) for side in check.compute())
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what is wrong may be any bits
+        found, expected = (np.asarray(side, np.float64) for side in check.compute())
         error = np.abs(found - expected)
         off = ~(error <= check.tolerance * np.abs(expected).max())  # written so that NaN is off
     if not off.any():
