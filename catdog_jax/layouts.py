@@ -69,7 +69,7 @@ def find(tensors: dict[str, Stored], where: str) -> Found:
     expected = 2 * len(LAYERS)
     whole = [place for place, names in places.items() if len(names) == expected]
     if len(whole) > 1:
-        prefixes = ", ".join(sorted(repr(prefix) for _, prefix in whole))
+        prefixes = _listed(sorted(repr(prefix) for _, prefix in whole))
         raise CatdogError(f"{where}: expected one VGG16, found {len(whole)}, below {prefixes}. Save one of them alone.")
     layout, prefix = whole[0] if whole else max(places, key=lambda place: len(places[place]), default=(LAYOUTS[0], ""))
     names = places.get((layout, prefix), {})
@@ -121,7 +121,8 @@ def _among(tensors: dict[str, Stored], prefix: str, taken: set[str]) -> tuple[li
     """
     layers: dict[str, list[str]] = defaultdict(list)
     for name in sorted(tensors.keys() - taken):
-        if name.startswith(prefix) and tensors[name].dtype.kind == "f":  # whole numbers are counters and random seeds
+        counts = tensors[name].dtype.kind != "f" or not tensors[name].shape  # steps, epochs, losses, random seeds
+        if name.startswith(prefix) and not counts:
             layers[re.split(r"[/.][^/.]*$", name)[0]].append(name)
     axes = {layer: max(len(tensors[name].shape) for name in names) for layer, names in layers.items()}
     others = [layer for layer in layers if axes[layer] != 2]

