@@ -4,7 +4,6 @@ A classifier, an optimizer's state and the parts of a larger model lie beside th
 them is not: a further convolution or a normalisation would make another network.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -123,7 +122,7 @@ def _among(tensors: dict[str, Stored], prefix: str, taken: set[str]) -> tuple[li
     for name in sorted(tensors.keys() - taken):
         counts = tensors[name].dtype.kind != "f" or not tensors[name].shape  # steps, epochs, losses, random seeds
         if name.startswith(prefix) and not counts:
-            layers[re.split(r"[/.][^/.]*$", name)[0]].append(name)
+            layers[name[: max(name.rfind("/"), name.rfind("."), 0)]].append(name)
     axes = {layer: max(len(tensors[name].shape) for name in names) for layer, names in layers.items()}
     others = [layer for layer in layers if axes[layer] != 2]
     return [name for layer in others for name in layers[layer]], {axes[layer] for layer in others}

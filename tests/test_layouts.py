@@ -136,7 +136,7 @@ def fine_tuned(keras, params, form: str):  # noqa: F811
     layers = keras.layers
     x = first = keras.Input((32, 32, 3))
     for layer in weights.LAYERS:
-        x = layers.Conv2D(layer.outputs, 3, padding="same", activation="relu", name=layer.name)(x)
+        x = layers.Conv2D(layer.outputs, 3, padding="same", kernel_initializer="zeros", name=layer.name)(x)
         x = layers.MaxPooling2D()(x) if layer.pool else x
     base = keras.Model(first, x, name="vgg16")
     for name, arrays in params.items():
