@@ -57,6 +57,12 @@ def history(run: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((run / "history.csv").read_text().splitlines()))
 
 
+def uncalibrated_loss(fitted: head.FittedHead, p: np.ndarray, y: np.ndarray) -> float:
+    """The log loss before the temperature divided the logits, as the history has it."""
+    logits = np.log(p / (1 - p)) * fitted.recipe["temperature"]
+    return float(np.logaddexp(0, np.where(y == 1, -logits, logits)).mean())
+
+
 def test_it_learns_and_keeps_the_best_epoch(tmp_path):
     found = make_cache(tmp_path / "features")
     fitted = train.train(config(tmp_path, epochs=20, learning_rate=0.01))
@@ -66,7 +72,7 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path):
     assert ((p > 0.5) == y).mean() > 0.9
     rows = history(tmp_path / "run")
     losses = [float(row["validation_loss"]) for row in rows]
-    assert min(losses) == pytest.approx(-np.log(np.where(y, p, 1 - p)).mean(), rel=1e-3)
+    assert min(losses) == pytest.approx(uncalibrated_loss(fitted, p, y), rel=1e-3)
     best = rows[int(np.argmin(losses))]
     assert float(best["validation_accuracy"]) == pytest.approx(((p > 0.5) == y).mean())
     assert fitted.classes == ("cats", "dogs")
@@ -262,7 +268,7 @@ def test_a_sweep_keeps_the_best_of_all_and_shows_them(tmp_path, capsys):
     assert any((row["hidden"], row["learning_rate"]) == ("16", "0.0005") for row in rows)  # what was asked for is among them
     p = head.probabilities(head.load(tmp_path / "run" / "head.safetensors").params, found.load("validation", fitted.pool)[:, 0])
     y = found.labels("validation")
-    assert -np.log(np.where(y, p, 1 - p)).mean() == pytest.approx(losses[0], rel=1e-3)
+    assert uncalibrated_loss(fitted, p, y) == pytest.approx(losses[0], rel=1e-3)
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     assert str(settings["recipe"]["l2"]) == rows[0]["l2"]
     with Image.open(tmp_path / "run" / "sweep.png") as picture:
