@@ -340,7 +340,8 @@ class VerifyConfig:
     """Hash everything that was written anew, and name what is no longer as it was: feature caches, runs, weights, models."""
 
     paths: Positional[tuple[Cache, ...]]
-    """Feature caches, run directories, and the .safetensors and .onnx files that `catdog` writes."""
+    """Folders, of which everything below is checked (feature caches, runs, audits, Triton models, folders for browsers), and
+    single files that `catdog` writes."""
 
 
 @dataclass(frozen=True)
