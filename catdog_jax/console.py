@@ -105,6 +105,6 @@ def progress_bar(unit: str) -> Progress:
 
 
 def warn(sentences: Iterable[str]) -> None:
-    """Prints what a user should not overlook, a line each."""
+    """Prints what a result does not tell, with the result: a line each on stdout. Raises as `write`."""
     for sentence in sentences:
-        console.print(sentence, style="yellow", markup=False, soft_wrap=True)
+        show(Text(printable(sentence), "yellow"))
