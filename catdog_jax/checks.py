@@ -148,6 +148,8 @@ def _of_training(path: Path, head_sha256: str | None) -> dict[str, str]:
 
 
 def _file(place: Place, file: Place, head_sha256: str | None) -> Check:
+    if isinstance(file, Path) and file.exists() and not file.is_file():  # a pipe would be waited for
+        return Check(place, "", functools.partial(_unknown, file))
     if file.suffix in _SEALED:
         return Check(place, "file", functools.partial(_sealed, file, head_sha256))
     if file.name in _SHEETS:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from catdog_jax import jax_environment
 from catdog_jax.buckets import Bucket, Place
 from catdog_jax.config import ExtractConfig
 from catdog_jax.console import console
@@ -43,6 +44,8 @@ def _joined(where: str, index: int, count: int) -> tuple[int, int]:
     is made to do.
     """
     import jax  # not at the top: the lock of a directory needs none
+
+    jax_environment.keep_sums_right()
 
     if where != "auto" and count < 2:
         raise UsageError(f"--distributed {where}: expected --shard-index and --num-shards of 2 or more, found {count}.")

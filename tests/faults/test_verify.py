@@ -145,11 +145,12 @@ def test_what_an_older_version_wrote_and_what_is_the_users_is_said_and_is_no_fau
     run.report().write_text("<!doctype html><p>catdog_jax, " + "0123456789abcdef" * 4)
     for name in ("notes.txt", "my.html", "my.json", ".hidden", *(f"{i}.txt" for i in range(9))):
         (run.path / name).write_text("mine")
+    os.mkfifo(run.path / "pipe.html")
     (run.path / "again").symlink_to(run.path)  # a link that leads around
     shown = said(copy, capsys, 0)
     assert f"no seal: written by an older version: {run.path}: config.json, metrics.json, report.html\n" in shown
     assert f"no seal: written by an older version: {copy / 'audit'}: audit.json\n" in shown
-    assert f"not checked: no hash of it is known: {run.path}: .hidden, 0.txt, 1.txt, 2.txt, 3.txt and 11 more\n" in shown
+    assert f"not checked: no hash of it is known: {run.path}: .hidden, 0.txt, 1.txt, 2.txt, 3.txt and 12 more\n" in shown
     value = json.loads(run.metrics().read_text())
     run.metrics().write_text(json.dumps(value | {"head_sha256": "0" * 64, "own_features": True}))
     assert f"of another head: {run.metrics()}: expected a file of the head beside it" in said(copy, capsys, 1)
