@@ -62,7 +62,8 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     storage.write_json(out, result)
     console.print(table(result))
     if skipped:
-        console.print(f"{len(skipped):,} photos cannot be decoded and are left out; {out} lists them.", style="yellow")
+        message = f"photos that cannot be decoded and are left out: {len(skipped):,}; {out} lists them"
+        console.print(message, style="yellow", markup=False, soft_wrap=True)
     console.print(f"Written to {out}", markup=False, soft_wrap=True)
     return result
 

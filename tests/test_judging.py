@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import f1_score, log_loss
 from test_predict import probability_of_dogs, save_grey, tiny_model
 
-from catdog_jax import cli
+from catdog_jax import cli, data, images
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.judging import judge_models
@@ -52,6 +52,18 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert sure["metrics"]["log_loss"]["value"] != pytest.approx(calm["metrics"]["log_loss"]["value"])
     assert (sure["bytes"], calm["decides_otherwise"]) == (models[0].stat().st_size, 0)
     assert sure["photos_per_second"] > 0
+    assert [one["id"] for one in result["skipped"]] == ["test/dogs/broken.png"]
+    assert "photos that cannot be decoded and are left out: 1;" in " ".join(shown.split())
+
+
+def test_a_failing_disk_is_no_undecodable_photo(photos, models, tmp_path, monkeypatch):
+    def fail(_):
+        raise images.UnreadableError("cannot be read: Input/output error")
+
+    monkeypatch.setattr(data, "_BEFORE_RETRY", 0)
+    monkeypatch.setattr(images, "read_photo", fail)
+    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
+        judge_models(EvaluateConfig(model=models, data=str(photos), out=tmp_path))
 
 
 def test_models_need_photos(models):
