@@ -238,7 +238,7 @@ def _readable(records: Iterable[data.Record], left_out: dict[str, str]) -> Itera
 def _say(left_out: dict[str, str]) -> None:
     if left_out:
         named = "; ".join(f"{name!r}: {reason}" for name, reason in itertools.islice(left_out.items(), _NAMED))
-        message = f"{len(left_out):,} photos that cannot be decoded were left out of the checks, for example {named}"
+        message = f"photos that cannot be decoded and were left out of the checks: {len(left_out):,}, for example {named}"
         console.print(Text(message, "yellow"), soft_wrap=True)
 
 

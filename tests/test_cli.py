@@ -214,14 +214,8 @@ def _brings(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", [name for name in ORDER if _imported(name) & {"jax", "flax", "optax"}])
 def test_whatever_uses_jax_has_kept_its_sums_right(name):
-<<<<<<< HEAD
-    """vgg16 calls `keep_sums_right` when it is imported, so whoever imports it has right numbers."""
-    computes_nothing = ("jax_environment", "shares")
-    assert name in computes_nothing or "vgg16" in _brings(name)
-=======
     """It calls `keep_sums_right`, or brings a module that does when it is imported."""
     assert any("keep_sums_right()" in _source(one) for one in {"vgg16", name} & _brings(name))
->>>>>>> w/xla
 
 
 def test_every_module_has_its_place():

@@ -142,6 +142,22 @@ def test_the_whole_graph_agrees_with_the_flax_module_in_any_batch(params: vgg16.
     np.testing.assert_allclose(alone, probability[1:], atol=1e-6)
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("mode", ["torch", "caffe"])
+def test_pixels_are_cast_before_anything_else(params: vgg16.Params, mode: vgg16.Mode, mirror: bool) -> None:
+    """TensorRT takes an input of uint8 only where a Cast follows."""
+    model = graph.build(params, mode, fitted_head("avg"), {}, mirror)
+    assert [node.op_type for node in model.graph.node if "image" in node.input] == ["Cast"]
+
+
+def test_no_kernel_is_taken_both_ways(params: vgg16.Params) -> None:
+    """OpenVINO takes a square kernel that one Gemm transposes and another does not for not transposed in either."""
+    model = graph.build(params, "torch", fitted_head("avg+max", (1024,)), {})
+    uses = [node for node in model.graph.node if "dense_0_kernel" in node.input]
+    assert len(uses) == 2
+    assert [list(node.input).index("dense_0_kernel") for node in uses] == [1, 0]  # a second factor once
+
+
 def test_both_views_are_averaged(params: vgg16.Params, photos: np.ndarray) -> None:
     fitted = fitted_head("avg+max", (8,), feature_size=100)
     alone = session(graph.build(params, "torch", fitted, {}))
@@ -438,7 +454,8 @@ def test_one_photo_proves_nothing() -> None:
 
 
 def test_unreadable_photos_are_passed_over_and_the_test_split_comes_first(folder: Path) -> None:
-    source, pixels = export._parity_photos(ExportConfig(data=str(folder), parity_photos=2))
+    left_out: dict[str, str] = {}
+    source, pixels = export._parity_photos(ExportConfig(data=str(folder), parity_photos=2), left_out)
     assert source == str(folder)
     expected = [images.decode((folder / "test" / name / "0.png").read_bytes()) for name in ("cats", "dogs")]
     assert sorted(one.tobytes() for one in pixels) == sorted(one.tobytes() for one in expected)
@@ -450,7 +467,42 @@ def test_photos_of_which_none_can_be_read_are_an_error(tmp_path: Path) -> None:
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "0.jpg").write_bytes(b"no photo")
     with pytest.raises(CatdogError, match="expected at least 2 photos that can be read, found 0"):
-        export._parity_photos(ExportConfig(data=str(tmp_path)))
+        export._parity_photos(ExportConfig(data=str(tmp_path)), {})
+
+
+def test_photos_that_are_left_out_are_counted_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left_out: dict[str, str] = {}
+    export._parity_photos(ExportConfig(data=str(folder), parity_photos=6), left_out)
+    export._say(left_out)
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "photos that cannot be decoded and were left out of the checks: 1, for example 'test/dogs/broken.jpg': expected JPEG"
+        in said
+    )
+    export._say({})
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_failing_disk_stops_the_checks(
+    run: Path, weights_file: Path, folder: Path, precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an int8 file it is the photos of the gate and the calibration that fail."""
+    read = images.read_photo
+
+    def fail(path: Path) -> bytes:
+        if (precision == "int8") == ("test" not in path.parts):
+            raise images.UnreadableError("cannot be read: Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(images, "read_photo", fail)
+    monkeypatch.setattr(data, "_BEFORE_RETRY", 0)
+    if precision == "int8":
+        monkeypatch.setattr(export, "_expected", lambda *_: np.zeros(2))
+        monkeypatch.setattr(export, "_check_parity", lambda *_: 0.0)
+    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
+        export.export(replace(settings(run, weights_file, folder), precision=precision))
+    assert [one.name for one in run.iterdir()] == ["head.safetensors"]
 
 
 def test_by_default_the_photos_are_those_of_the_training(

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import f1_score, log_loss
 from test_predict import probability_of_dogs, save_grey, tiny_model
 
-from catdog_jax import cli, data, storage
+from catdog_jax import cli, data, images, storage
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.judging import judge_models
@@ -61,6 +61,16 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert storage.read_sealed_json(tmp_path / "models.json", "comparison") == {
         k: v for k, v in result.items() if k != "sha256"
     }
+
+
+def test_a_failing_disk_is_no_undecodable_photo(photos, models, tmp_path, monkeypatch):
+    def fail(_):
+        raise images.UnreadableError("cannot be read: Input/output error")
+
+    monkeypatch.setattr(data, "_BEFORE_RETRY", 0)
+    monkeypatch.setattr(images, "read_photo", fail)
+    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
+        judge_models(EvaluateConfig(model=models, data=str(photos), out=tmp_path))
 
 
 def test_all_photos_of_a_folder_without_splits_are_judged(models, tmp_path, capsys):
