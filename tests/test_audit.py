@@ -84,11 +84,11 @@ def test_what_no_stage_takes_is_found(source, tmp_path, capsys):
     command = ["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]
     (tmp_path / "photos" / "train" / "cats" / "notes.txt").write_text("text")
     assert cli.main(command) == 0
-    assert "left out: 1 .txt\n" in capsys.readouterr().err
+    assert "left out: 1 .txt\n" in capsys.readouterr().out
     (tmp_path / "photos" / "train" / "cats" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
     assert cli.main(command) == 3
     line = "left out: 1 .heic, 1 .txt; 1 of them look like pictures, for example 'train/cats/phone.heic'"
-    assert line in capsys.readouterr().err
+    assert line in capsys.readouterr().out
     found = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert {one["kind"]: one["pictures"] for one in found["left_out"]} == {".heic": 1, ".txt": 0}
     assert line in Tags((tmp_path / "audit" / "audit.html").read_text()).text
@@ -103,14 +103,14 @@ def test_names_that_are_not_utf8_pass_through(source, tmp_path, capsys):
     found = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert found["faulty"][0]["photo"]["id"] == "train/cats/caf\udce9.jpg"
     assert found["left_out"][0]["kind"] == ".h\udce9ic"
-    assert r"left out: 1 .h\udce9ic; 1 of them look like pictures" in capsys.readouterr().err
+    assert r"left out: 1 .h\udce9ic; 1 of them look like pictures" in capsys.readouterr().out
     assert r"caf\udce9.jpg" in (tmp_path / "audit" / "audit.html").read_text()
 
 
 def test_a_data_set_that_lacks_a_split_is_looked_at_all_the_same(source, tmp_path, capsys):
     shutil.copytree(source / "test", tmp_path / "photos" / "train")
     assert cli.main(["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]) == 3
-    assert "No photos of 'cats' in the validation split: `catdog extract` needs some." in capsys.readouterr().err
+    assert "No photos of 'cats' in the validation split: `catdog extract` needs some." in capsys.readouterr().out
 
 
 def test_a_cameras_jpeg_of_several_pictures_is_no_fault(source, tmp_path):

@@ -121,7 +121,7 @@ def test_wrong_numbers_are_a_problem_of_this_machine(monkeypatch, capsys):
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(numerics, "wrong", lambda *_: ["sums: expected 1, found 2; 1 of 3 values are wrong"])
     assert main(["doctor", "--seconds", "0.05"]) == 1
-    assert "problem: sums: expected 1, found 2; 1 of 3 values are wrong. Trust no figure" in capsys.readouterr().err
+    assert "problem: sums: expected 1, found 2; 1 of 3 values are wrong. Trust no figure" in capsys.readouterr().out
 
 
 def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path):

@@ -107,7 +107,15 @@ def test_a_platform_that_is_not_there_is_one_line(asked, words):
 
 @pytest.mark.parametrize(
     "command",
-    [["run"], ["extract"], ["train"], ["evaluate"], ["export"], ["doctor"], ["audit", "--features", "nowhere"]],
+    [
+        ["run", "--data", "demo"],
+        ["extract"],
+        ["train"],
+        ["evaluate"],
+        ["export"],
+        ["doctor"],
+        ["audit", "--features", "nowhere"],
+    ],
     ids=lambda command: command[0],
 )
 def test_every_stage_that_uses_jax_asks_for_its_devices_first(command, capsys, tmp_path, monkeypatch):
