@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics
+from test_variants import exactly, is_exact, kernels, on_an_old_cpu, probabilities
 
-from catdog_jax import head, train
+from catdog_jax import demo, head, train, variants, vgg16
 from catdog_jax.cache import FeatureCache
 from catdog_jax.config import PRESETS, TrainConfig
 
@@ -37,6 +38,25 @@ def test_the_published_head_is_the_one_that_was_judged():
     metrics = json.loads((ARTIFACTS / "default" / "metrics.json").read_text())
     assert metrics["head_sha256"] == head.digest(fitted.params)
     assert published("default")["accuracy"] > 0.98
+
+
+def test_the_published_file_answers_alike_on_every_cpu():
+    model = (ARTIFACTS / "default" / "model-int8.onnx").read_bytes()
+    assert variants.saturating(model) == []
+    assert len(kernels(model)) == len(vgg16.LAYERS)
+    assert all(is_exact(kernel) for kernel in kernels(model).values())
+    photos = drawings()  # on a CPU without VNNI the two sessions compute differently
+    np.testing.assert_allclose(probabilities(model, photos), exactly(model, photos), atol=1e-4)
+
+
+@pytest.mark.long
+def test_the_published_file_answers_alike_on_an_emulated_old_cpu(tmp_path):
+    model, photos = (ARTIFACTS / "default" / "model-int8.onnx").read_bytes(), drawings()[:1]
+    np.testing.assert_allclose(on_an_old_cpu(model, photos, tmp_path), exactly(model, photos), atol=1e-4)
+
+
+def drawings() -> np.ndarray:
+    return np.stack([np.asarray(demo.draw(kind, np.random.default_rng(4))) for kind in ("cat", "dog")])
 
 
 def test_the_default_preset_is_the_best_head_of_the_sweep():
