@@ -114,4 +114,5 @@ def test_the_published_file_says_what_it_says_in_onnx_runtime() -> None:
     model = PUBLISHED.read_bytes()
     expected, found = in_onnxruntime(model, photos), in_openvino(model, "image", photos)
     np.testing.assert_allclose(found[0], expected[0], atol=CLOSE)
-    np.testing.assert_allclose(found[1], expected[1], atol=FAR * np.abs(expected[1]).max())
+    off = np.sqrt(np.mean((found[1] - expected[1]) ** 2) / np.mean(expected[1] ** 2))
+    assert off < 0.25  # a tie of two maxima may fall otherwise in 8 bits; with the fault it is about 1
