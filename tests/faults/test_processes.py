@@ -37,6 +37,7 @@ class Slow(blocks.Blocks):
 Slow.batches = 0
 blocks.stand_in()
 features.Extractor = Slow
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background inherits that it is ignored
 sys.exit(cli.main(sys.argv[2:]))
 """
 
