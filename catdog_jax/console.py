@@ -6,6 +6,7 @@ Results are for pipes too: there a table is neither cut nor folded at 80 columns
 import contextlib
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
@@ -30,7 +31,8 @@ console = Console(stderr=True, highlight=False)
 
 def printable(text: str) -> str:
     """The text with escapes for what would break a line, steer the terminal, or cannot be encoded."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    kept = (c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(kept)  # spaces of any width (Zs) break no line
 
 
 def show(result: RenderableType) -> None:

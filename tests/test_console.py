@@ -81,3 +81,8 @@ def test_head_ends_any_stage_without_a_traceback():
     done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "a note\n")
+
+
+def test_spaces_of_any_width_are_printed_and_what_breaks_a_line_is_not():
+    assert console.printable("98.85\u202f% of\u00a0them") == "98.85\u202f% of\u00a0them"
+    assert console.printable("a\u2028b\nc\x1b") == r"a\u2028b\nc\x1b"
