@@ -17,7 +17,7 @@ from catdog_jax.errors import CatdogError, UsageError
 
 
 class Stage(NamedTuple):
-    """A subcommand: its settings, and the module that holds the function of the same name (for `run`, pipeline.run)."""
+    """A subcommand: its settings, and the module that holds the function of the same name."""
 
     settings: type
     module: str
@@ -25,14 +25,14 @@ class Stage(NamedTuple):
 
 STAGES = {
     "run": Stage(config.RunConfig, "pipeline"),
-    "audit": Stage(config.AuditConfig, "audit"),
-    "port": Stage(config.PortConfig, "weights"),
-    "extract": Stage(config.ExtractConfig, "features"),
-    "train": Stage(config.TrainConfig, "train"),
-    "evaluate": Stage(config.EvaluateConfig, "evaluate"),
-    "export": Stage(config.ExportConfig, "export"),
-    "predict": Stage(config.PredictConfig, "predict"),
-    "serve": Stage(config.ServeConfig, "serve"),
+    "audit": Stage(config.AuditConfig, "auditing.audit"),
+    "port": Stage(config.PortConfig, "backbone.weights"),
+    "extract": Stage(config.ExtractConfig, "features.extraction"),
+    "train": Stage(config.TrainConfig, "heads.training"),
+    "evaluate": Stage(config.EvaluateConfig, "evaluation.evaluate"),
+    "export": Stage(config.ExportConfig, "deployment.onnx_file"),
+    "predict": Stage(config.PredictConfig, "runtime.predictor"),
+    "serve": Stage(config.ServeConfig, "serving.app"),
     "verify": Stage(config.VerifyConfig, "verify"),
     "doctor": Stage(config.DoctorConfig, "doctor"),
 }
@@ -99,9 +99,8 @@ def _stage(name: str) -> Any:
     Raises:
       UsageError: a package that the stage needs is not installed; the message names the extra that brings it.
     """
-    module = STAGES[name].module
     try:
-        return getattr(importlib.import_module(f"catdog_jax.{module}"), "run" if module == "pipeline" else name)
+        return getattr(importlib.import_module(f"catdog_jax.{STAGES[name].module}"), name)
     except ModuleNotFoundError as error:
         extras = "[serve]'" if name == "serve" else "[cpu,weights]' (or cuda13, or tpu, in place of cpu)"
         raise UsageError(

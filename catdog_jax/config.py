@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 from tyro.constructors import PrimitiveConstructorSpec
 
-from catdog_jax.buckets import Place, place
+from catdog_jax.files.buckets import Place, place
 
 THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
 

@@ -18,10 +18,13 @@ from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import features, images, jax_environment, numerics, weights
+from catdog_jax import jax_environment, numerics
+from catdog_jax.backbone import weights
 from catdog_jax.config import DoctorConfig, cores
 from catdog_jax.console import console, show
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.features import extraction
+from catdog_jax.photos import decoding
 
 EXAMPLE = 25_000  # photos of the whole Dogs vs Cats set, for the estimate of time
 _ACCELERATORS = {  # a file that the driver makes -> what it stands for, and the extra that brings JAX for it
@@ -111,7 +114,7 @@ def examine(config: DoctorConfig) -> Facts:
     device, *_ = devices = jax.local_devices()
     described, pretrained = _weights(config.weights)
     loaded = pretrained or weights.random()
-    extractor = features.Extractor(loaded)
+    extractor = extraction.Extractor(loaded)
     folder = jax.config.values.get("jax_compilation_cache_dir") or ""
     return Facts(
         backend=device.platform,
@@ -186,14 +189,14 @@ def decode_rate(seconds: float) -> float:
     with ThreadPoolExecutor(cores()) as pool:
 
         def work() -> int:
-            return sum(1 for _ in pool.map(images.decode, [encoded.getvalue()] * _DECODED_AT_ONCE))
+            return sum(1 for _ in pool.map(decoding.decode, [encoded.getvalue()] * _DECODED_AT_ONCE))
 
         return _rate(work, seconds)
 
 
-def forward_rate(extractor: features.Extractor, seconds: float) -> float:
+def forward_rate(extractor: extraction.Extractor, seconds: float) -> float:
     """Photos a second through the convolutions, compiled before, two batches in flight as in an extraction."""
-    photos = np.zeros((extractor.batch_size, images.SIZE, images.SIZE, 3), np.uint8)
+    photos = np.zeros((extractor.batch_size, decoding.SIZE, decoding.SIZE, 3), np.uint8)
 
     def work() -> int:
         jax.block_until_ready([extractor.dispatch(photos) for _ in range(2)])

@@ -11,8 +11,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from catdog_jax import config, storage
+from catdog_jax import config
 from catdog_jax.errors import UsageError
+from catdog_jax.files import atomic
 
 _MAX_CPU_DEVICES = 16  # each keeps the weights, 0.2 GB
 _FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
@@ -27,7 +28,7 @@ def prepare() -> None:
     right.
     """
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(config.cores(), _MAX_CPU_DEVICES)))
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(storage.cache_directory() / "xla"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(atomic.cache_directory() / "xla"))
     keep_sums_right()
 
 

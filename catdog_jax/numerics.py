@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from catdog_jax import features, fitting, head, suspects, vgg16, weights, winograd
-from catdog_jax.fitting import Hyper
-from catdog_jax.vgg16 import Params
+from catdog_jax.auditing import label_errors as suspects
+from catdog_jax.backbone import vgg16, weights, winograd
+from catdog_jax.backbone.vgg16 import Params
+from catdog_jax.features import extraction as feature_extraction
+from catdog_jax.heads import fitting, head
+from catdog_jax.heads.fitting import Hyper
 
 Pair = tuple[np.ndarray, np.ndarray]  # found, expected
 ROWS = 40_001  # many, and odd: vectorised loops have remainders
@@ -30,7 +33,7 @@ class Check(NamedTuple):
     tolerance: float
 
 
-def wrong(extractor: features.Extractor, pretrained: weights.Weights) -> list[str]:
+def wrong(extractor: feature_extraction.Extractor, pretrained: weights.Weights) -> list[str]:
     """What comes out wrong, a sentence for each: the photos of the extractor that is given, and all `CHECKS`."""
     tolerance = BFLOAT16 if extractor.precision == "bfloat16" else FLOAT32
     photo = Check(f"extraction ({extractor.conv}, {extractor.precision})", lambda: extraction(extractor, pretrained), tolerance)
@@ -50,7 +53,7 @@ def fault(check: Check) -> str:
     return f"{check.name}: {pair}; {off.sum():,} of {off.size:,} values are wrong"
 
 
-def extraction(extractor: features.Extractor, pretrained: weights.Weights) -> Pair:
+def extraction(extractor: feature_extraction.Extractor, pretrained: weights.Weights) -> Pair:
     """The averaged features of one photo of noise."""
     photos = _random((1, 224, 224, 3), 256)
     return extractor(photos), convolutions(pretrained.params, vgg16_pixels(photos, pretrained.mode)).mean(axis=(1, 2))

@@ -11,11 +11,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import data, decision, evaluate, exclusion, export, features, images, predict, report, train
 from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
 from catdog_jax.console import console, show, warn
+from catdog_jax.deployment import onnx_file
 from catdog_jax.errors import UsageError
-from catdog_jax.run_directory import RunDirectory
+from catdog_jax.evaluation import evaluate
+from catdog_jax.evaluation import page as evaluation_page
+from catdog_jax.features import extraction
+from catdog_jax.heads import training
+from catdog_jax.heads.run_directory import RunDirectory
+from catdog_jax.photos import decoding, exclude_list, sources
+from catdog_jax.runtime import decision
+from catdog_jax.runtime import predictor as predict
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
 _HEADLINE = ("accuracy", "f1", "roc_auc", "log_loss", "ece")
@@ -32,18 +39,18 @@ def run(config: RunConfig) -> None:
     pool = config.pool or needed
     if pool not in (needed, "none"):
         raise UsageError(f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out.")
-    source = data.locate(config.data, config.data_dir)
+    source = sources.locate(config.data, config.data_dir)
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
-        features.extract(
+        extraction.extract(
             ExtractConfig(source, cache, weights=config.weights, pool=pool, views=config.views, exclude=config.exclude)
         )
     with _stage(times, "train", f"a head, preset {config.preset}"):
-        train.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
+        training.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
     with _stage(times, "evaluate", "on the test split"):
         result = evaluate.evaluate(EvaluateConfig(config.out))
     with _stage(times, "export", "to ONNX, checked against JAX"):
-        model = export.export(ExportConfig(config.out, weights=config.weights, data=source))
+        model = onnx_file.export(ExportConfig(config.out, weights=config.weights, data=source))
     with _stage(times, "predict", "unseen photos, with the exported file alone"):
         show(_unseen(source, config, model))
     show(_summary(config, result, times))
@@ -60,13 +67,13 @@ def _stage(times: dict[str, float], name: str, what: str) -> Iterator[None]:
 
 def _unseen(source: str, config: RunConfig, model: Path) -> Table:
     """What the exported model says of a few photos of the test split, taken evenly from it."""
-    records = exclusion.without(data.load(source), config.exclude).split("test")
+    records = exclude_list.without(sources.load(source), config.exclude).split("test")
     predictor = predict.Predictor(model)
     table = Table("photo", "is", "model says", "probability")
     for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:
         try:
-            pixels = images.decode(record.read())
-        except images.ImageError as error:
+            pixels = decoding.decode(record.read())
+        except decoding.ImageError as error:
             table.add_row(Text(record.id), Text(predictor.classes[record.label]), Text(f"cannot be read: {error}", "yellow"))
             continue
         verdict, truth = predictor.rule.decide(predictor(pixels[np.newaxis])[0]), predictor.classes[record.label]
@@ -83,8 +90,8 @@ def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float])
     table = Table(title=f"{result['n']:,} test photos", show_header=False, title_justify="left", title_style="bold")
     for name in _HEADLINE:
         metric = result["metrics"][name]
-        interval = report.format_interval(name, metric)
-        table.add_row(report.METRICS[name].title, report.format_value(name, metric["value"]), interval)
+        interval = evaluation_page.format_interval(name, metric)
+        table.add_row(evaluation_page.METRICS[name].title, evaluation_page.format_value(name, metric["value"]), interval)
     if result["skipped"]:
         table.add_row("left out", f"{len(result['skipped'])} photos", "unreadable; the report says why")
     table.add_section()

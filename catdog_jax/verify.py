@@ -5,12 +5,12 @@ from collections import defaultdict
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax.buckets import Place, UnreachableError
-from catdog_jax.checks import Remark, checks_of
 from catdog_jax.config import VerifyConfig
 from catdog_jax.console import printable, progress_bar, show
 from catdog_jax.errors import CatdogError
-from catdog_jax.run_directory import OtherHeadError
+from catdog_jax.files.buckets import Place, UnreachableError
+from catdog_jax.heads.run_directory import OtherHeadError
+from catdog_jax.stored_files import Remark, checks_of
 
 _NAMED = 5  # files of a remark
 

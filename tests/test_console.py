@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from catdog_jax import cli, console, train
+from catdog_jax import cli, console
 from catdog_jax.errors import CatdogError
+from catdog_jax.heads import training
 
 LONG = "photos/" + "a-long-name/" * 20 + "[red]cat.jpg"
 
@@ -63,7 +64,7 @@ def test_a_reader_that_goes_away_is_a_status(capsys, monkeypatch):
     def gone(_):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(train, "train", gone)
+    monkeypatch.setattr(training, "train", gone)
     assert cli.main(["train"]) == cli.BROKEN_PIPE == 141
     assert capsys.readouterr() == ("", "")
 
@@ -72,7 +73,7 @@ def test_a_reader_that_goes_away_is_a_status(capsys, monkeypatch):
 def test_head_ends_any_stage_without_a_traceback():
     """The reader is gone before the first line, as `| head -1` is before the second."""
     code = (
-        "import sys\nfrom catdog_jax import cli, console, predict\n"
+        "import sys\nfrom catdog_jax import cli, console\nfrom catdog_jax.runtime import predictor\n"
         "def shows(_):\n    console.console.print('a note')\n    console.show('a result')\n"
         "predict.predict = shows\nsys.exit(cli.main(['predict', 'x.jpg']))"
     )

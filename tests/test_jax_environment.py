@@ -79,7 +79,7 @@ def test_what_cannot_be_set_is_told(flags, started, words, monkeypatch):
 
 def test_a_library_user_has_right_sums_too():
     """JAX imported first, then a module of the package, then JAX started: the flag comes in time."""
-    code = "import jax\nfrom catdog_jax import head, jax_environment\nimport os\nprint(os.environ['XLA_FLAGS'])\n"
+    code = "import jax\nfrom catdog_jax import jax_environment\nfrom catdog_jax.heads import head\nimport os\nprint(os.environ['XLA_FLAGS'])\n"
     code += "print(jax_environment._started())\njax.devices()\nprint(jax_environment._started())"
     assert python(code).stdout.split("\n")[:3] == [FLAG, "False", "True"]
 

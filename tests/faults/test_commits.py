@@ -7,18 +7,17 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import injector
 import pytest
+from helpers import injector
+from helpers.figures import record
 
-from catdog_jax import run_directory
+from catdog_jax.heads import run_directory
 
-INJECTOR = Path(__file__).with_name("injector.py")
 STEPS = {  # the kinds that there must be
     "extract": {"before write", "half a write", "after flush", "before fsync", "after replace"},
     "extract into a bucket": {"before PUT", "after PUT"},
 }
 OF_THE_HEAD = (*run_directory.DERIVED, *run_directory.SWEEP)
-FIGURES = Path(__file__).parents[2] / "artifacts" / "faults.json"
 
 
 class Server:
@@ -27,7 +26,7 @@ class Server:
     def __init__(self, photos: Path, report: Path):
         self._photos, self._report = photos, report
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([sys.executable, INJECTOR], stdin=pipe, stdout=pipe, text=True)
+        self.process = subprocess.Popen([sys.executable, "-m", "helpers.injector"], stdin=pipe, stdout=pipe, text=True)
 
     def __call__(self, job: str, out: Path, strike_at: int | None = None, strike: str = "SIGKILL") -> int:
         arguments = [job, str(self._photos), str(out), strike_at, strike, str(self._report)]
@@ -55,13 +54,6 @@ def contents(directory: Path) -> dict[str, bytes]:
 def places(steps: list[str], long: bool) -> list[int]:
     """All steps in the long form; else every eleventh, or third of few, which meets each kind in one file or another."""
     return list(range(0, len(steps), 1 if long else 11 if len(steps) > 50 else 3))
-
-
-def record(name: str, figures: dict[str, int], long: bool) -> None:
-    print(name, figures)
-    if long:
-        known = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-        FIGURES.write_text(json.dumps(known | {name: figures}, indent=1, sort_keys=True) + "\n")
 
 
 @pytest.mark.parametrize("job", ["extract", "extract into a bucket"])

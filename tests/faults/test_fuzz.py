@@ -6,18 +6,20 @@ import time
 import warnings
 from collections.abc import Callable
 
-import checkpoint_files as files
-import corpus
 import numpy as np
 import pytest
+from helpers import checkpoint_files as files
+from helpers import corpus
+from helpers.figures import record
+from helpers.models import tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_commits import record
-from test_predict import tiny_model
 
-from catdog_jax import checkpoints, images, screening
+from catdog_jax.backbone import checkpoint_files
 from catdog_jax.errors import CatdogError
+from catdog_jax.photos import decoding
+from catdog_jax.runtime import model_check
 
 SLOWEST = 5.0  # seconds for one input
 SECONDS, LONG_SECONDS = 1.0, 30.0  # for each kind of file
@@ -83,20 +85,20 @@ def mutated(data: bytes, generator: random.Random, other: bytes) -> bytes:
 
 
 def decode(data: bytes) -> None:
-    pixels = images.decode(data)
+    pixels = decoding.decode(data)
     assert (pixels.dtype, pixels.shape) == (np.uint8, (224, 224, 3))
 
 
 def read_tensors(data: bytes) -> None:
-    for stored in checkpoints.parse(data, "file").tensors.values():
+    for stored in checkpoint_files.parse(data, "file").tensors.values():
         if stored.dtype.kind == "f" and np.prod([float(extent) for extent in stored.shape]) < 2**20:  # as `weights` chooses
-            checkpoints.read(stored, "file")
+            checkpoint_files.read(stored, "file")
 
 
 READERS: dict[str, Callable[[bytes], object]] = {
     **dict.fromkeys(("JPEG", "PNG", "WEBP", "BMP", "GIF"), decode),
     **dict.fromkeys(("npz", "safetensors", "pickle"), read_tensors),
-    "onnx": screening.screen,
+    "onnx": model_check.screen,
 }
 
 
@@ -107,7 +109,7 @@ def attempt(kind: str, data: bytes) -> bool:
         READERS[kind](data)
         refused = False
     except CatdogError as error:
-        refused = isinstance(error, images.ImageError) or READERS[kind] is not decode
+        refused = isinstance(error, decoding.ImageError) or READERS[kind] is not decode
         if not refused:
             raise
     assert time.perf_counter() - start < SLOWEST
@@ -152,6 +154,6 @@ def test_a_large_text_is_no_warning():
     photo = corpus.jpeg()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        images.decode(photo[:2] + broken + photo[2:])
+        decoding.decode(photo[:2] + broken + photo[2:])
         Image.open(io.BytesIO(photo)).close()
     assert not caught

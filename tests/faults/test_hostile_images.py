@@ -11,17 +11,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import corpus
-import measured
 import numpy as np
 import pytest
+from helpers import corpus, measured
+from helpers.figures import record
+from helpers.models import probability_of_dogs, tiny_model
 from PIL import Image
-from test_commits import record
-from test_predict import probability_of_dogs, tiny_model
 
-from catdog_jax import data, images
-from catdog_jax.cache import FeatureCache
 from catdog_jax.errors import CatdogError
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.photos import decoding, sources
 
 MOST = 1200  # MB; the interpreter, its libraries and two threads that decode pictures of the largest size
 Verdicts = dict[str, np.ndarray | str]  # by the file's name: pixels, or the reason why there are none
@@ -53,8 +52,8 @@ def gate(folder) -> Verdicts:
 
 def decoded(path: Path) -> np.ndarray | str:
     try:
-        return images.decode(images.read_photo(path))
-    except images.ImageError as error:
+        return decoding.decode(decoding.read_photo(path))
+    except decoding.ImageError as error:
         return str(error)
 
 
@@ -87,7 +86,7 @@ def test_extraction(folder, gate, tmp_path, request):
     done = measured.run("record", folder, tmp_path / "out")
     assert done.status == 0, done.err
     cache = FeatureCache.open(tmp_path / "out")
-    ids = [name for split in data.SPLITS for name in cache.ids(split)]
+    ids = [name for split in sources.SPLITS for name in cache.ids(split)]
     found: Verdicts = dict(zip(ids, np.load(tmp_path / "out" / "seen.npy"), strict=True))
     found |= {item["id"]: item["reason"] for item in cache.skipped("train")}
     found = {name.removeprefix("train/cats/"): verdict for name, verdict in found.items()}
@@ -153,8 +152,8 @@ def tell(door: str, files: dict, peak: int, request: pytest.FixtureRequest) -> N
 def test_a_pipe_that_takes_the_place_of_a_photo_is_not_waited_for(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "photo.jpg")
     monkeypatch.setattr(Path, "is_file", lambda _: True)  # it was one a moment ago
-    with pytest.raises(images.UnreadableError, match="cannot be read: not a regular file"):
-        images.read_photo(tmp_path / "photo.jpg")
+    with pytest.raises(decoding.UnreadableError, match="cannot be read: not a regular file"):
+        decoding.read_photo(tmp_path / "photo.jpg")
 
 
 def test_a_photo_that_changes_while_it_is_read_is_one_of_its_states_or_damaged(tmp_path):
@@ -188,10 +187,10 @@ def test_a_file_that_cannot_be_read_stops_extraction_and_is_named_by_predict(fol
     photo = tmp_path / "photo.jpg"
     photo.symlink_to("/proc/self/mem")  # a regular file whose first byte is an input/output error
     assert decoded(photo) == "cannot be read: Input/output error"
-    monkeypatch.setattr(data, "_BEFORE_RETRY", 0)
-    unreadable = data.Record("photo.jpg", 0, "train", 0, lambda: images.read_photo(photo))
+    monkeypatch.setattr(sources, "_BEFORE_RETRY", 0)
+    unreadable = sources.Record("photo.jpg", 0, "train", 0, lambda: decoding.read_photo(photo))
     with pytest.raises(CatdogError, match=r"'photo\.jpg': cannot be read: Input/output error, twice\. Mend the disk"):
-        data.read_patiently(unreadable)
+        sources.read_patiently(unreadable)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")

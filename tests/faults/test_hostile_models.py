@@ -7,18 +7,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import measured
 import numpy as np
 import onnx
 import pytest
+from helpers import measured
+from helpers.figures import record
+from helpers.models import tiny_model
+from helpers.networks import network, photos
 from onnx import TensorProto, helper, numpy_helper
-from test_commits import record
-from test_predict import tiny_model
-from test_variants import network, photos
 
-from catdog_jax import graph, head, screening, variants, vgg16
+from catdog_jax.backbone import vgg16
+from catdog_jax.deployment import graph, precisions
 from catdog_jax.errors import CatdogError
-from catdog_jax.predict import Predictor
+from catdog_jax.heads import head
+from catdog_jax.runtime import model_check
+from catdog_jax.runtime.predictor import Predictor
 
 PUBLISHED = Path(__file__).parents[2] / "artifacts" / "default" / "model-int8.onnx"
 MOST = 400  # MB that refusing a file may take, the interpreter and ONNX Runtime included
@@ -194,7 +197,7 @@ def test_bytes_that_mislead_are_refused_soon(name):
     data, expected = BYTES[name]
     start = time.perf_counter()
     with pytest.raises(CatdogError, match=expected):
-        screening.screen(data)
+        model_check.screen(data)
     assert time.perf_counter() - start < 2
 
 
@@ -206,7 +209,7 @@ def test_an_operator_named_twice_is_the_worse_of_both():
     graph = made + model.graph.SerializeToString()
     model.ClearField("graph")
     with pytest.raises(CatdogError, match="expected an operator that `catdog export` writes, found Cast, Expand"):
-        screening.screen(model.SerializeToString() + field(7, graph))
+        model_check.screen(model.SerializeToString() + field(7, graph))
 
 
 @pytest.mark.parametrize("kind", ["a terabyte", "a pipe", "a folder"])
@@ -262,18 +265,18 @@ def test_every_export_passes(pool, hidden):
     }
     model = graph.build(params, "torch", fitted(pool, hidden), {}).SerializeToString()
     start = time.perf_counter()
-    screening.screen(model)
+    model_check.screen(model)
     assert time.perf_counter() - start < 0.05  # seconds, for 59 MB
     if hidden:
-        screening.screen(variants.to_fp16(model))
+        model_check.screen(precisions.to_fp16(model))
 
 
 def test_a_quantised_model_passes():
-    screening.screen(variants.to_int8(network(), list(photos(2))))
+    model_check.screen(precisions.to_int8(network(), list(photos(2))))
 
 
 def test_the_published_model_passes_and_loads():
     if not PUBLISHED.exists():
         pytest.skip("needs artifacts/default/model-int8.onnx")
-    screening.screen(PUBLISHED.read_bytes())
+    model_check.screen(PUBLISHED.read_bytes())
     assert Predictor(PUBLISHED).classes == ("cats", "dogs")

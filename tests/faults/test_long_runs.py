@@ -4,10 +4,10 @@ import json
 import os
 from pathlib import Path
 
-import measured
 import pytest
+from helpers import measured
+from helpers.figures import record
 from PIL import Image
-from test_commits import record
 
 pytestmark = pytest.mark.skipif(measured.resident() == 0, reason="the system does not tell how much memory a process holds")
 

@@ -10,19 +10,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import blocks
 import pytest
 import yaml
-from test_commits import record
+from helpers import blocks
+from helpers.figures import record
 
-from catdog_jax import cli, config, features, weights
+from catdog_jax import cli, config
+from catdog_jax.backbone import weights
+from catdog_jax.features import extraction
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"
 # The command line with a stand-in for the network, which tells of its fifth batch of six and then does what argv[1] says.
 VICTIM = """
 import os, signal, sys, time
-import blocks
-from catdog_jax import cli, features
+from helpers import blocks
+from catdog_jax import cli
+from catdog_jax.features import extraction
 
 class Slow(blocks.Blocks):
     def dispatch(self, photos):
@@ -36,7 +39,7 @@ class Slow(blocks.Blocks):
 
 Slow.batches = 0
 blocks.stand_in()
-features.Extractor = Slow
+extraction.Extractor = Slow
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background inherits that it is ignored
 sys.exit(cli.main(sys.argv[2:]))
 """
@@ -48,7 +51,7 @@ def long(value: object) -> object:
 
 
 def start(does: str, photos: Path, out: Path, *options: str) -> subprocess.Popen:
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(cli.__file__).parents[1])])
+    paths = os.environ["PYTHONPATH"]
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     arguments = ["extract", "--data", str(photos), "--out", str(out), "--shard-size", "1", "--workers", "1", *options]
     return subprocess.Popen(
@@ -76,11 +79,11 @@ def contents(directory: Path) -> dict[str, bytes]:
 @pytest.fixture
 def finish(small_photos, monkeypatch) -> Callable[[Path], dict[str, bytes]]:
     """Extracts what is missing, here, and returns the bytes."""
-    monkeypatch.setattr(features, "Extractor", blocks.Blocks)
+    monkeypatch.setattr(extraction, "Extractor", blocks.Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
 
     def extract(out: Path) -> dict[str, bytes]:
-        features.extract(config.ExtractConfig(str(small_photos), out, shard_size=1, workers=1))
+        extraction.extract(config.ExtractConfig(str(small_photos), out, shard_size=1, workers=1))
         return contents(out)
 
     return extract

@@ -5,18 +5,20 @@ import subprocess
 import sys
 
 import pytest
-from blocks import Blocks
+from helpers.blocks import Blocks
 
-from catdog_jax import data, features, images, shares, weights
+from catdog_jax.backbone import weights
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.features import extraction, locks
+from catdog_jax.photos import decoding, sources
 
 
 @pytest.fixture
 def extract(small_photos, monkeypatch):
-    monkeypatch.setattr(features, "Extractor", Blocks)
+    monkeypatch.setattr(extraction, "Extractor", Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
-    return lambda out, **options: features.extract(ExtractConfig(str(small_photos), out, shard_size=1, **options))
+    return lambda out, **options: extraction.extract(ExtractConfig(str(small_photos), out, shard_size=1, **options))
 
 
 def contents(directory):
@@ -47,7 +49,7 @@ def test_a_share_out_of_range_is_wrong_usage(extract, tmp_path):
 
 
 def test_a_second_extractor_is_told_who_is_at_work_and_the_dead_hold_nothing(extract, tmp_path):
-    code = f"from pathlib import Path\nfrom catdog_jax import shares\nwith shares.claim(Path({str(tmp_path)!r})):\n"
+    code = f"from pathlib import Path\nfrom catdog_jax.features import locks\nwith locks.claim(Path({str(tmp_path)!r})):\n"
     code += "    print('held', flush=True)\n    input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ)
     with holder:
@@ -61,22 +63,22 @@ def test_a_second_extractor_is_told_who_is_at_work_and_the_dead_hold_nothing(ext
 
 
 def test_the_same_share_twice_is_refused(tmp_path):
-    with shares.claim(tmp_path, 0, 2), shares.claim(tmp_path, 1, 2):  # others go together
-        with pytest.raises(CatdogError, match="found process"), shares.claim(tmp_path, 0, 2):
+    with locks.claim(tmp_path, 0, 2), locks.claim(tmp_path, 1, 2):  # others go together
+        with pytest.raises(CatdogError, match="found process"), locks.claim(tmp_path, 0, 2):
             pass
-        with pytest.raises(CatdogError, match="found process"), shares.claim(tmp_path):
+        with pytest.raises(CatdogError, match="found process"), locks.claim(tmp_path):
             pass
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failing_disk_is_no_undecodable_photo(extract, tmp_path, monkeypatch):
     def fail(_):
-        raise images.UnreadableError("cannot be read: Input/output error")
+        raise decoding.UnreadableError("cannot be read: Input/output error")
 
-    monkeypatch.setattr(data, "_BEFORE_RETRY", 0)
+    monkeypatch.setattr(sources, "_BEFORE_RETRY", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(images, "read_photo", fail)
+        patch.setattr(decoding, "read_photo", fail)
         with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
             extract(tmp_path / "out")
     found = extract(tmp_path / "out")
-    assert not any(found.skipped(split) for split in data.SPLITS)
+    assert not any(found.skipped(split) for split in sources.SPLITS)

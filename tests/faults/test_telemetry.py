@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import ask, photo, started
-from test_predict import tiny_model
+from helpers.models import tiny_model
+from helpers.serving import ask, photo, started
 
 import catdog_jax
-from catdog_jax import demo
+from catdog_jax.photos.demo import drawing
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
 REPOSITORY = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def drawings(tmp_path: Path) -> Path:
-    demo.draw_dataset(tmp_path / "photos", counts={"train": 4, "validation": 2, "test": 2})
+    drawing.draw_dataset(tmp_path / "photos", counts={"train": 4, "validation": 2, "test": 2})
     return tmp_path / "photos"
 
 

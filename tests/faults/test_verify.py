@@ -4,23 +4,23 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from helpers import blocks, injector
+from helpers.figures import record
 from onnx import TensorProto, helper
 
-from catdog_jax import cli, features, head, markup, storage, verify, vgg16, weights
+from catdog_jax import cli, verify
+from catdog_jax.backbone import vgg16, weights
 from catdog_jax.config import ExtractConfig, VerifyConfig
-from catdog_jax.run_directory import SWEEP, RunDirectory
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import blocks
-import injector
-from test_commits import record
+from catdog_jax.features import extraction
+from catdog_jax.files import atomic
+from catdog_jax.heads import head
+from catdog_jax.heads.run_directory import SWEEP, RunDirectory
+from catdog_jax.reporting import html
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,23 +30,23 @@ def written(small_photos, tmp_path_factory) -> Path:
     """A feature cache, a run with a cache of its own, weights, an audit and a Triton model, small ones, as they are written."""
     root = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "Extractor", blocks.Blocks)
+        patch.setattr(extraction, "Extractor", blocks.Blocks)
         patch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
-        features.extract(ExtractConfig(str(small_photos), root / "cache", shard_size=1, workers=1))
+        extraction.extract(ExtractConfig(str(small_photos), root / "cache", shard_size=1, workers=1))
     rng = np.random.default_rng(0)
     injector.finish_training(root, root / "run", swept=SWEEP)
     shutil.copytree(root / "cache", root / "run" / "features")
     run = RunDirectory(root / "run")
     for split in ("test", "validation"):
-        storage.write_sealed_json(run.metrics(split), {"format": 1, "n": 9, "head_sha256": digest(run), "own_features": True})
-        storage.write_bytes(run.report(split), markup.sealed(page()))
+        atomic.write_sealed_json(run.metrics(split), {"format": 1, "n": 9, "head_sha256": digest(run), "own_features": True})
+        atomic.write_bytes(run.report(split), html.sealed(page()))
     few = {layer.name: {"kernel": rng.normal(size=9).astype(np.float32)} for layer in vgg16.LAYERS}
     weights.save(root / "vgg16.safetensors", weights.Weights(few, "torch", "0" * 64, "some"))
-    storage.write_bytes(run.model(), model(digest(run)))
-    judged = {"model": "model.onnx", "sha256": storage.sha256_of_file(run.model())}
-    storage.write_sealed_json(run.comparison, {"n": 9, "models": [judged]})
-    storage.write_sealed_json(root / "audit" / "audit.json", {"format": 1, "notes": []})
-    storage.write_bytes(root / "audit" / "audit.html", markup.sealed(page()))
+    atomic.write_bytes(run.model(), model(digest(run)))
+    judged = {"model": "model.onnx", "sha256": atomic.sha256_of_file(run.model())}
+    atomic.write_sealed_json(run.comparison, {"n": 9, "models": [judged]})
+    atomic.write_sealed_json(root / "audit" / "audit.json", {"format": 1, "notes": []})
+    atomic.write_bytes(root / "audit" / "audit.html", html.sealed(page()))
     injector.write_triton(root, root / "triton")
     return root
 
@@ -57,15 +57,15 @@ def digest(run: RunDirectory) -> str:
 
 def page() -> str:
     """With what a photo could be called."""
-    return markup.page("t", "h", [markup.section("x", markup.code(f"{storage.UNSEALED}/catdog-seal:.jpg"))])
+    return html.page("t", "h", [html.section("x", html.code(f"{atomic.UNSEALED}/catdog-seal:.jpg"))])
 
 
 def model(head_sha256: str) -> bytes:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "small", ends[:1], ends[1:])
     made = helper.make_model(graph)
-    helper.set_model_props(made, {"classes": "[]", "head_sha256": head_sha256, "seal": storage.UNSEALED})
-    return storage.seal(made.SerializeToString(deterministic=True))
+    helper.set_model_props(made, {"classes": "[]", "head_sha256": head_sha256, "seal": atomic.UNSEALED})
+    return atomic.seal(made.SerializeToString(deterministic=True))
 
 
 def paths(root: Path) -> list[str]:
@@ -194,7 +194,7 @@ def test_what_cannot_be_verified_is_refused(tmp_path, capsys):
 
 
 def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "Extractor", blocks.Blocks)
+    monkeypatch.setattr(extraction, "Extractor", blocks.Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     copy = tmp_path / "cache"
     shutil.copytree(written / "cache", copy)
@@ -203,7 +203,7 @@ def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_pat
     damaged.write_bytes(whole[damaged.name][:-1] + bytes([whole[damaged.name][-1] ^ 4]))
     for path in copy.iterdir():
         os.utime(path, ns=(1, 1))
-    features.extract(ExtractConfig(str(small_photos), copy, shard_size=1, workers=1))
+    extraction.extract(ExtractConfig(str(small_photos), copy, shard_size=1, workers=1))
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == whole
     shard = damaged.name.partition(".")[0]
     rewritten = {path.name for path in copy.iterdir() if path.stat().st_mtime_ns != 1}

@@ -1,6 +1,6 @@
 """Weights from strangers through `catdog port`: nothing in them runs, nothing outside them is read, memory is bounded.
 
-What a single reader refuses is in tests/test_pickles.py and tests/test_checkpoints.py; here the whole way is gone, in a process
+What a single reader refuses is in tests/backbone/test_safe_pickle.py and tests/backbone/test_checkpoint_files.py; here the whole way is gone, in a process
 of its own, with files that would take all memory or time.
 """
 
@@ -14,14 +14,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import checkpoint_files as files
-import measured
 import numpy as np
 import pytest
-from test_commits import record
-from test_pickles import MakeDirectory
+from helpers import checkpoint_files as files
+from helpers import measured
+from helpers.figures import record
+from helpers.hostile_pickles import MakeDirectory
 
-from catdog_jax import weights
+from catdog_jax.backbone import weights
 from catdog_jax.errors import CatdogError
 
 KERNEL, BIAS = (3, 3, 3, 64), (64,)

@@ -1,0 +1,206 @@
+"""Smaller files of an exported model, float16 and int8, each judged beside the float32 file before it is let out.
+
+fp16 stores the weights in half the bytes and computes in float32, so it is as fast as fp32 and differs by rounding alone. int8
+is onnxruntime's static quantisation in QDQ form: per-channel symmetric weights, activations calibrated on training photos; the
+preprocessing and the head stay in float32, stored as in fp16. The weights use seven of their eight bits, for the sake of CPUs
+that would answer otherwise: see `saturating`.
+"""
+
+import contextlib
+import io
+import itertools
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import quantization
+
+from catdog_jax.config import THRESHOLD
+from catdog_jax.console import progress_bar
+from catdog_jax.errors import CatdogError
+from catdog_jax.reporting import intervals
+
+MAX_DROP = 0.003  # of the accuracy, below fp32's, beyond which a file is refused
+CALIBRATION_PHOTOS = 128
+_BATCH = 8
+_PAIR = (2**15 - 1) // (2**8 - 1)  # what two weights of one sign may sum to
+_SMALL = 1024  # constants of fewer values stay float32: halving them saves nothing
+
+
+class Gate(NamedTuple):
+    """A file beside the float32 file on the same photos.
+
+    Attributes:
+      n: photos that both judged.
+      accuracy, log_loss: of the file.
+      fp32_accuracy, fp32_log_loss: of the float32 file.
+      drop, drop_low, drop_high: how much lower the accuracy is, and its 95 % interval (paired; Bonett and Price).
+      speed: photos a second of the file / of the float32 file, in turns in the same run.
+    """
+
+    n: int
+    accuracy: float
+    log_loss: float
+    fp32_accuracy: float
+    fp32_log_loss: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    speed: float
+
+
+def to_fp16(model: bytes) -> bytes:
+    """The same graph with its large constants stored as float16 and cast to float32 when the model is loaded."""
+    loaded = onnx.load_from_string(model)
+    graph = loaded.graph
+    casts = []
+    for constant in graph.initializer:
+        name, values = constant.name, numpy_helper.to_array(constant)
+        if constant.data_type != TensorProto.FLOAT or values.size < _SMALL:
+            continue
+        constant.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16"))
+        casts.append(helper.make_node("Cast", [constant.name], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return loaded.SerializeToString(deterministic=True)
+
+
+def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
+    """The same graph with its convolutions in 8 bits.
+
+    Args:
+      model: of `export`, in float32.
+      photos: uint8 [224, 224, 3] each; the ranges of the activations are measured on them.
+
+    Raises:
+      CatdogError: there are no photos.
+    """
+    if not photos:
+        raise CatdogError("int8: expected training photos that can be decoded, found none. Check --data.")
+    batches = [np.stack(photos[i : i + _BATCH]) for i in range(0, len(photos), _BATCH)]
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self._batches = iter(batches)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {"image": batch}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        source, result = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
+        source.write_bytes(model)
+        quantization.quantize_static(
+            source,
+            result,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Relu", "MaxPool"],
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
+        )
+        quantised = onnx.load(result)
+    properties = onnx.load_from_string(model).metadata_props
+    del quantised.metadata_props[:]
+    quantised.metadata_props.extend(properties)
+    return to_fp16(quantised.SerializeToString())  # what stayed float32: a wide head is a fifth of the file
+
+
+def saturating(model: bytes) -> list[str]:
+    """The names of the 8-bit kernels [filters, ...] that some CPUs multiply wrongly; none in a file that is let out.
+
+    x86 CPUs without VNNI (before 2019, and many after) multiply unsigned activations by signed weights and add two such
+    products in 16 signed bits, which saturate (the instruction vpmaddubsw); others add them in 32 bits. With activations up
+    to 255 the two agree on whatever photo if no two weights of a filter sum beyond 128 = 32,767 // 255 in either direction.
+    Which two meet is the engine's affair, so this is about any two. Signed activations gain nothing: engines shift them
+    by 128 to use the same instruction.
+    """
+    graph = onnx.load_from_string(model).graph
+    constants = {one.name: one for one in graph.initializer if one.data_type == TensorProto.INT8 and len(one.dims) > 1}
+    names = [node.input[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
+    return [name for name in names if not _adds_up(numpy_helper.to_array(constants[name]))]
+
+
+def _adds_up(kernel: np.ndarray) -> bool:
+    ordered = np.sort(kernel.reshape(len(kernel), -1).astype(np.int32), axis=1)
+    ends = np.stack([ordered[:, :2], ordered[:, -2:]])  # the two lowest and the two highest of each filter
+    return bool(np.abs(ends.sum(axis=2)).max() <= _PAIR)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the quantiser's advice, on the root logger and on stdout, away from the user."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)
+
+
+def judge(model: bytes, fp32: bytes, photos: Iterator[tuple[np.ndarray, int]], total: int) -> Gate:
+    """Judges a file beside the float32 one, batch by batch in turns.
+
+    In a file of which nothing is `saturating`, the figures are those of every CPU, but for the rounding of sums.
+
+    Args:
+      model: the file.
+      fp32: the float32 file that it was made of.
+      photos: uint8 [224, 224, 3] and the label, 0 or 1.
+      total: how many, for the progress display.
+
+    Raises:
+      CatdogError: there are no photos.
+    """
+    sessions = [ort.InferenceSession(one, providers=["CPUExecutionProvider"]) for one in (model, fp32)]
+    rows: list[list[np.ndarray]] = [[], []]
+    seconds, labels = [0.0, 0.0], []
+    with progress_bar("photos") as progress:
+        task = progress.add_task("judge beside fp32", total=total)
+        while batch := list(itertools.islice(photos, _BATCH)):
+            pixels = np.stack([photo for photo, _ in batch])
+            labels += [label for _, label in batch]
+            for i, session in enumerate(sessions):
+                start = time.perf_counter()
+                rows[i].append(session.run(["probability"], {"image": pixels})[0])
+                seconds[i] += time.perf_counter() - start
+            progress.advance(task, len(batch))
+    if not labels:
+        raise CatdogError("expected validation photos that can be decoded, to judge the file on, found none. Check --data.")
+    found, expected = (np.concatenate(side)[:, 1] for side in rows)
+    return compare(found, expected, np.array(labels), seconds[1] / seconds[0])
+
+
+def compare(found: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: float) -> Gate:
+    """The figures of `Gate` from the probabilities of the second class of both files, each [N]."""
+    right, fp32_right = ((side >= THRESHOLD) == (labels == 1) for side in (found, fp32))
+    n = len(labels)
+    worse, better = int((fp32_right & ~right).sum()), int((right & ~fp32_right).sum())
+    drop = (worse - better) / n
+    low, high = intervals.of_paired_drop(worse, better, n)
+    losses = [
+        float(-np.log(np.maximum(np.where(labels == 1, side, 1 - side), np.finfo(np.float64).eps)).mean())
+        for side in (found.astype(np.float64), fp32.astype(np.float64))
+    ]
+    return Gate(n, float(right.mean()), losses[0], float(fp32_right.mean()), losses[1], drop, low, high, speed)
+
+
+def described(model: bytes, properties: dict[str, Any]) -> bytes:
+    """The model with further `metadata_props`."""
+    loaded = onnx.load_from_string(model)
+    known = {one.key: one.value for one in loaded.metadata_props}
+    helper.set_model_props(loaded, known | {key: str(value) for key, value in properties.items()})
+    return loaded.SerializeToString(deterministic=True)

@@ -1,0 +1,165 @@
+"""Many processes on one cache: which share is whose, and locks that the system drops when their process dies."""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from catdog_jax import jax_environment
+from catdog_jax.config import ExtractConfig
+from catdog_jax.console import console
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.files.buckets import Bucket, Place
+
+try:
+    import fcntl
+except ImportError:  # a platform without them; the writes are atomic all the same
+    fcntl = None  # type: ignore[assignment]
+
+_LOCK = ".extract.lock"
+_PATIENCE = 5.0  # seconds in which a process that only looks whether it is alone has looked
+
+
+def share(config: ExtractConfig) -> tuple[int, int]:
+    """Which share of the shards this process takes, and of how many.
+
+    Raises:
+      CatdogError: the other processes of --distributed cannot be found.
+      UsageError: an option is out of its range.
+    """
+    if not 0 <= config.shard_index < config.num_shards:
+        raise UsageError(f"--shard-index: expected 0 to --num-shards - 1, found {config.shard_index} of {config.num_shards}.")
+    if config.distributed is None:
+        return config.shard_index, config.num_shards
+    return _joined(config.distributed, config.shard_index, config.num_shards)
+
+
+def _joined(where: str, index: int, count: int) -> tuple[int, int]:
+    """This process's place among those of jax.distributed, which are left at once.
+
+    The shares need nothing of each other. Staying would bring the others down with the first that dies, as JAX's health check
+    is made to do.
+    """
+    import jax  # not at the top: the lock of a directory needs none
+
+    jax_environment.keep_sums_right()
+
+    if where != "auto" and count < 2:
+        raise UsageError(f"--distributed {where}: expected --shard-index and --num-shards of 2 or more, found {count}.")
+    try:
+        jax.distributed.initialize(*(() if where == "auto" else (where, count, index)))
+        place = jax.process_index(), jax.process_count()
+        jax.distributed.shutdown()
+    except (RuntimeError, ValueError, TypeError, KeyError, ImportError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CatdogError(
+            f"--distributed {where}: expected the other processes, found: {reason}. Check the launcher, or name the share "
+            "yourself by --shard-index and --num-shards."
+        ) from None
+    console.print(f"process {place[0]} of {place[1]}", style="dim", markup=False)
+    return place
+
+
+@contextlib.contextmanager
+def claim(directory: Place, index: int = 0, count: int = 1) -> Iterator[None]:
+    """Holds a directory, or share `index` of `count` of it, against every other process until the block ends.
+
+    Shares exclude their like and the whole, not each other. A process that finds itself alone removes the temporary files
+    of the dead. Where the file system knows no locks a line says so and the work goes on. A bucket has none, and needs none:
+    two processes on one share put the same bytes twice.
+
+    Raises:
+      CatdogError: another process holds it; the message names its process id and host. Or the directory cannot be written.
+    """
+    if isinstance(directory, Bucket) or fcntl is None:
+        yield
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            if count > 1:
+                held.enter_context(_locked(directory / f".share-{index}-of-{count}.lock", shared=False))
+            held.enter_context(_locked(directory / _LOCK, shared=count > 1))
+            yield
+    except OSError as error:
+        raise CatdogError(f"{directory}: cannot be written: {error.strerror or error}. Choose another --out.") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path, shared: bool) -> Iterator[None]:
+    descriptor = _acquire(path, shared)
+    try:
+        yield
+    finally:
+        if _try(descriptor, fcntl.LOCK_EX):  # nobody else holds it: whoever waits for it sees that the name is gone
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(path: Path, shared: bool) -> int:
+    """Locks the file that bears the name now: its holder removes the name with the lock."""
+    deadline = time.monotonic() + (_PATIENCE if shared else 0)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            alone = _try(descriptor, fcntl.LOCK_EX)
+            if alone and _bears_the_name(descriptor, path):
+                for temporary in path.parent.glob(".*.tmp") if path.name == _LOCK else ():
+                    temporary.unlink(missing_ok=True)  # every writer of the directory holds this lock: its own is dead
+            if (alone and not shared) or (shared and _try(descriptor, fcntl.LOCK_SH)):
+                if _bears_the_name(descriptor, path):
+                    _sign(descriptor)
+                    return descriptor
+            elif time.monotonic() >= deadline:
+                raise CatdogError(f"{path.parent}: expected a directory that no other process extracts into, found "
+                                  f"{_signature(descriptor)} at work. Wait for it, or choose another --out.")  # fmt: skip
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        time.sleep(0.02)
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        console.print(f"this file system has no locks ({error.strerror}): let one process alone extract", markup=False)
+    return True
+
+
+def _bears_the_name(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sign(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+
+
+def _signature(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 1000, 0))
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def report_missing(missing: Sequence[str], total: int) -> None:
+    """Says which shards other processes have yet to finish."""
+    names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+    console.print(
+        f"this share is finished; {len(missing)} of {total} shards are missing: {names}. The process that finishes last makes "
+        "them a cache; if one died, run the command again, with any --num-shards.",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,196 @@
+"""The small trained part: dense layers on the features of a photo, and its file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import linen as nn
+from jax import lax
+
+from catdog_jax.backbone.vgg16 import Params, columns
+from catdog_jax.config import Pool
+from catdog_jax.errors import CatdogError
+from catdog_jax.files import atomic
+from catdog_jax.photos.dataset import is_class_name
+
+FORMAT = 1
+OUTPUT = "output"
+
+
+class Head(nn.Module):
+    """Dense layers with ReLU and dropout, then one logit: that of the second class.
+
+    Attributes:
+      hidden: widths of the hidden layers; none makes the head linear.
+    """
+
+    hidden: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, dropout: float | jax.Array = 0.0) -> jax.Array:
+        """Maps features [N, columns] to logits [N].
+
+        Args:
+          x: float32 [N, columns].
+          dropout: the share of the hidden activations (of the features, for a linear head) that is zeroed, the rest being
+            scaled up; a number or a traced scalar. Needs the RNG "dropout". With 0.0 nothing is dropped.
+        """
+        for i, width in enumerate(self.hidden):
+            x = nn.relu(nn.Dense(width, precision=lax.Precision.HIGHEST, name=f"dense_{i}")(x))
+            x = self._drop(x, dropout)
+        if not self.hidden:
+            x = self._drop(x, dropout)
+        return nn.Dense(1, precision=lax.Precision.HIGHEST, name=OUTPUT)(x)[:, 0]
+
+    def _drop(self, x: jax.Array, share: float | jax.Array) -> jax.Array:
+        """Dropout whose share may be traced, unlike nn.Dropout's, so that heads of different shares train under vmap."""
+        if isinstance(share, float) and share == 0.0:
+            return x
+        kept = jax.random.uniform(self.make_rng("dropout"), x.shape) >= share
+        return jnp.where(kept, x / (1.0 - share), 0.0)
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A trained head and what is needed to use it correctly.
+
+    Attributes:
+      pool: what it sees of the features.
+      params: {"dense_0": {"kernel": [columns, width], "bias": [width]}, …, "output": {"kernel": [width, 1], "bias": [1]}},
+        float32, in the order of the layers, the standardisation of the features folded into the first.
+      classes: the two names; sigmoid(logit) is the probability of the second.
+      fingerprint: that of the features it was trained on.
+      recipe: how it was trained.
+    """
+
+    pool: Pool
+    params: Params
+    classes: tuple[str, str]
+    fingerprint: dict[str, Any]
+    recipe: dict[str, Any]
+
+
+def fold_standardisation(params: Params, mean: np.ndarray, deviation: np.ndarray) -> Params:
+    """Makes a head that was trained on (x - mean) / deviation one of x, exactly: W' = W / deviation, b' = b - mean W'.
+
+    Args:
+      params: as in `FittedHead`.
+      mean: [columns].
+      deviation: [columns], positive.
+
+    Returns:
+      New params; computed in float64, float32.
+    """
+    first = next(iter(params))
+    kernel = np.asarray(params[first]["kernel"], np.float64) / deviation[:, None]
+    bias = np.asarray(params[first]["bias"], np.float64) - mean @ kernel
+    return params | {first: {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}}
+
+
+def probabilities(params: Params, x: np.ndarray) -> np.ndarray:
+    """The probability of the second class for each row of features, computed on the device in bounded batches.
+
+    Args:
+      params: as in `FittedHead`.
+      x: [N, columns] of any floating type.
+
+    Returns:
+      float64 [N].
+    """
+    size = 1024
+    batches = (jnp.asarray(x[start : start + size], jnp.float32) for start in range(0, len(x), size))
+    logit = np.concatenate([np.zeros(0), *(np.asarray(_jitted_logits(params, batch), np.float64) for batch in batches)])
+    return 0.5 * (1 + np.tanh(logit / 2))  # the sigmoid, without overflow
+
+
+def in_order(params: Params) -> Params:
+    """The layers in the order of the network, which JAX's transformations lose: they sort the keys of a dict."""
+    return {name: params[name] for name in sorted(params, key=lambda name: (name == OUTPUT, len(name), name))}
+
+
+def logits(params: Params, x: jax.Array, dropout: float | jax.Array = 0.0, dropout_key: jax.Array | None = None) -> jax.Array:
+    """Applies a head: features [N, columns] -> logits [N] of the second class; see `Head` for the dropout."""
+    hidden = tuple(layer["kernel"].shape[1] for name, layer in in_order(params).items() if name != OUTPUT)
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+    return cast(jax.Array, Head(hidden).apply({"params": params}, x, dropout, rngs=rngs))
+
+
+_jitted_logits = jax.jit(logits)
+
+
+def save(path: Path, fitted: FittedHead) -> None:
+    """Writes a head as .safetensors, atomically; the same head gives the same bytes.
+
+    Raises:
+      CatdogError: the file cannot be written.
+    """
+    tensors = {f"{name}/{part}": np.asarray(array) for name, layer in fitted.params.items() for part, array in layer.items()}
+    described = {
+        "format": FORMAT,
+        "layers": list(fitted.params),
+        "pool": fitted.pool,
+        "classes": list(fitted.classes),
+        "fingerprint": fitted.fingerprint,
+        "recipe": fitted.recipe,
+        "sha256": digest(fitted.params),
+        "seal": atomic.UNSEALED,
+    }
+    # One entry, because safetensors writes several in random order.
+    metadata = {"head": json.dumps(described, sort_keys=True)}
+    atomic.write_bytes(path, atomic.seal(safetensors.numpy.save(tensors, metadata)))
+
+
+def digest(params: Params) -> str:
+    """The SHA-256 over the names, shapes and values of a head's tensors."""
+    parts = [[name, part, list(array.shape), atomic.sha256(np.ascontiguousarray(array, "<f4").tobytes())]
+             for name, layer in params.items() for part, array in sorted(layer.items())]  # fmt: skip
+    return atomic.sha256_of_json(parts)
+
+
+def load(path: Path) -> FittedHead:
+    """Reads a head.
+
+    Raises:
+      CatdogError: the file is missing, is not a head, or is damaged: a layer is missing, of a wrong shape, altered or not
+        finite.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        described = json.loads(metadata["head"])
+        if described["format"] != FORMAT:
+            raise ValueError(f"format {described['format']!r}, expected {FORMAT}")
+        params = {name: {part: tensors.pop(f"{name}/{part}") for part in ("kernel", "bias")} for name in described["layers"]}
+        _check(params, described, tensors)
+        classes = (str(described["classes"][0]), str(described["classes"][1]))
+        if not all(map(is_class_name, classes)):
+            raise ValueError(f"classes {classes}, expected names in UTF-8 without control characters")
+        return FittedHead(described["pool"], params, classes, described["fingerprint"], described["recipe"])
+    except FileNotFoundError:
+        raise CatdogError(f"{path}: expected a trained head, found no file. Run `catdog train` first.") from None
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise CatdogError(f"{path}: expected a head of `catdog train`, found: {error}. Train again.") from None
+
+
+def _check(params: Params, described: dict[str, Any], rest: dict[str, np.ndarray]) -> None:
+    if rest:
+        raise ValueError(f"extra tensors {', '.join(rest)}")
+    width = columns(described["pool"])
+    for name, layer in params.items():
+        kernel, bias = layer["kernel"], layer["bias"]
+        if kernel.ndim != 2 or kernel.shape[0] != width or bias.shape != kernel.shape[1:]:
+            raise ValueError(f"{name} of shape {kernel.shape} with bias {bias.shape}, expected {width} rows")
+        width = kernel.shape[1]
+    if list(params)[-1:] != [OUTPUT] or width != 1:
+        raise ValueError(f"{width} outputs of layer {list(params)[-1:]}, expected one of {OUTPUT!r}")
+    if digest(params) != described["sha256"]:
+        raise ValueError("altered tensors: their sha256 differs from the recorded one")
+    if not all(np.isfinite(array).all() for layer in params.values() for array in layer.values()):
+        raise ValueError("NaN or infinity")

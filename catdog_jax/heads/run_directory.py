@@ -1,0 +1,126 @@
+"""The files of a run directory: their names, and which of them a new head makes stale.
+
+A run directory holds one head. Other stages put what they make of it (figures, pages, models) beside it under names that are
+listed here; with a new head it would describe the wrong one, so a training removes it first. A file whose name the user chose
+is the user's and stays; metrics, settings and models say which head they are of, and `catdog verify` compares.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catdog_jax.errors import CatdogError
+from catdog_jax.files import atomic
+from catdog_jax.files.buckets import Place
+
+TEST, FP32 = "test", "fp32"  # the split and the precision whose files have no suffix
+SETTINGS, COMPARISON = "config.json", "models.json"
+METRICS, REPORTS = (
+    tuple(name.format(end) for end in ("", "-train", "-validation")) for name in ("metrics{}.json", "report{}.html")
+)
+MODELS = ("model.onnx", "model-fp16.onnx", "model-int8.onnx")
+DERIVED = (*METRICS, *REPORTS, *MODELS, COMPARISON)  # what `catdog evaluate` and `catdog export` make of a head
+SWEEP = ("sweep.csv", "sweep.png")  # of the `catdog train --sweep` that chose the head
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of a run's files, whether they exist or not.
+
+    Attributes:
+      path: the directory.
+    """
+
+    path: Path
+
+    @property
+    def head(self) -> Path:
+        """The trained head, by `catdog train`."""
+        return self.path / "head.safetensors"
+
+    @property
+    def history(self) -> Path:
+        """A row for each epoch, by `catdog train`."""
+        return self.path / "history.csv"
+
+    @property
+    def settings(self) -> Path:
+        """How the head was trained, by `catdog train`, which writes it last."""
+        return self.path / SETTINGS
+
+    @property
+    def comparison(self) -> Path:
+        """Exported models side by side, by `catdog evaluate --model`."""
+        return self.path / COMPARISON
+
+    def metrics(self, split: str = TEST) -> Path:
+        """The figures of the head on a split, by `catdog evaluate`."""
+        return self.path / f"metrics{_suffix(split, TEST)}.json"
+
+    def report(self, split: str = TEST) -> Path:
+        """The page that shows them, by `catdog evaluate`."""
+        return self.path / f"report{_suffix(split, TEST)}.html"
+
+    def model(self, precision: str = FP32) -> Path:
+        """The head and the convolutions as one file, by `catdog export`."""
+        return self.path / f"model{_suffix(precision, FP32)}.onnx"
+
+    def make_way(self, same_head: bool, sweep: bool) -> list[str]:
+        """Removes what the next training makes stale, before it writes its head, so that a kill leaves no lie.
+
+        Args:
+          same_head: whether the head that is there is the next one already.
+          sweep: whether the training was a sweep, whose files come next.
+
+        Returns:
+          The names of the removed files.
+        """
+        stale = [*(() if same_head else DERIVED), *(() if same_head and sweep else SWEEP)]
+        found = [name for name in stale if (self.path / name).is_symlink() or (self.path / name).is_file()]
+        for name in found:
+            (self.path / name).unlink()
+        return found
+
+    def write_settings(self, settings: dict[str, Any], files: Mapping[str, bytes]) -> None:
+        """Writes the other files of a training, and last the settings with the hash of each, for `catdog verify`."""
+        for name, content in files.items():
+            atomic.write_bytes(self.path / name, content)
+        digests = {name: atomic.sha256(content) for name, content in files.items()}
+        atomic.write_sealed_json(self.settings, settings | {"files": digests})
+
+    def read_settings(self, head_sha256: str) -> dict[str, Any]:
+        """How the head was trained. Versions before did not write down of which head the settings are.
+
+        Raises:
+          CatdogError: there are none, or they are of another head: the training was killed before it wrote them.
+        """
+        settings = atomic.read_json(self.settings, "run's settings file")
+        check_head(self.settings, settings.get("head_sha256"), head_sha256)
+        return settings
+
+
+class OtherHeadError(CatdogError):
+    """A file of a run directory is of another head than the one beside it."""
+
+
+def check_head(path: Place, found: object, expected: str) -> None:
+    """Compares the head that a file says it is of, None where it does not say, with the one that lies beside it.
+
+    Raises:
+      OtherHeadError: they differ.
+    """
+    if found is not None and found != expected:
+        raise OtherHeadError(
+            f"{path}: expected a file of the head beside it, sha256 {expected[:12]}…, found one of {str(found)[:12]}…. "
+            "Run the stage that writes it again."
+        )
+
+
+def removed(path: Path, names: Iterable[str]) -> str:
+    """The sentence that says what `make_way` removed."""
+    return f"{path}: removed what described the head before: {', '.join(names)}"
+
+
+def _suffix(name: str, plain: str) -> str:
+    return "" if name == plain else f"-{name}"

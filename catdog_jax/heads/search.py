@@ -1,0 +1,125 @@
+"""Random search over how heads are built and trained (Bergstra & Bengio, 2012), dozens of heads on the same cached features.
+
+Heads of one shape are fitted at once where that pays: linear heads everywhere, wider ones on an accelerator. On a CPU the
+products of a wide head fill the cores alone, so those are fitted one after the other. Chosen is the lowest validation log loss.
+"""
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from catdog_jax.config import Pool, Recipe
+from catdog_jax.console import progress_bar
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.heads import fitting
+from catdog_jax.heads.fitting import Fit, Loaders, Scaling
+
+COLUMNS = ("pool", "hidden", "dropout", "l2", "learning_rate", "decay_rate", "label_smoothing")
+POOLS: tuple[Pool, ...] = ("avg", "max", "avg+max")
+_HIDDEN: tuple[tuple[int, ...], ...] = ((), (256,), (512,), (1024,))
+_DROPOUT = (0.0, 0.3, 0.5, 0.7, 0.8)  # a linear head takes none: it would drop features
+_DECAY = (0.85, 0.9, 0.95)
+_SMOOTHING = (0.0, 0.0, 0.02, 0.05)
+_LEARNING_RATE, _L2 = (1e-4, 3e-3), (1e-5, 1e-2)  # the ends of log-uniform distributions
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A recipe, what became of it, and how its features were standardised."""
+
+    recipe: Recipe
+    fit: Fit
+    scaling: Scaling
+
+
+def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Recipe]:
+    """Random recipes; the first is `base` itself, so that the choice is never worse than it on validation.
+
+    Args:
+      base: what is not searched over (batch size, epochs, patience, standardisation) is its.
+      pools: the poolings to choose from.
+      count: how many recipes.
+      seed: the same seed draws the same.
+    """
+    rng = np.random.default_rng(seed)
+
+    def log_uniform(low: float, high: float) -> float:
+        return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.3g}")
+
+    def one() -> Recipe:
+        hidden = _HIDDEN[int(rng.integers(len(_HIDDEN)))]
+        return dataclasses.replace(
+            base,
+            pool=pools[int(rng.integers(len(pools)))],
+            hidden=hidden,
+            dropout=float(rng.choice(_DROPOUT)) if hidden else 0.0,
+            l2=log_uniform(*_L2),
+            learning_rate=log_uniform(*_LEARNING_RATE),
+            decay_rate=float(rng.choice(_DECAY)),
+            label_smoothing=float(rng.choice(_SMOOTHING)),
+        )
+
+    return [base, *(one() for _ in range(count - 1))]
+
+
+def search(
+    recipes: Sequence[Recipe], cache: FeatureCache, load: Callable[[FeatureCache, str, Recipe], Loaders], seed: int
+) -> list[Result]:
+    """Fits every recipe, and returns the results, the best first.
+
+    Args:
+      recipes: of `draw`.
+      cache: the features.
+      load: makes the loaders of a split as a recipe wants its features.
+      seed: decides initial parameters, order and dropout, alike for all.
+    """
+    results = []
+    with progress_bar("heads") as progress:
+        task = progress.add_task("sweep", total=len(recipes))
+        for pool in dict.fromkeys(recipe.pool for recipe in recipes):
+            of_pool = [recipe for recipe in recipes if recipe.pool == pool]
+            training, validation = (load(cache, split, of_pool[0]) for split in ("train", "validation"))
+            scaling = fitting.measure(training) if of_pool[0].standardise else fitting.UNSCALED
+            for group in groups(of_pool, jax.default_backend() != "cpu"):
+                fits = fitting.fit_many(group, training, validation, scaling, seed)
+                results += [Result(recipe, one, scaling) for recipe, one in zip(group, fits, strict=True)]
+                progress.advance(task, len(group))
+    return sorted(results, key=_loss)
+
+
+def _loss(result: Result) -> float:
+    """The validation log loss; a head that left the finite numbers comes last."""
+    loss = result.fit.best.validation_loss
+    return loss if math.isfinite(loss) else math.inf
+
+
+def groups(recipes: Sequence[Recipe], together: bool) -> Iterator[list[Recipe]]:
+    """The recipes in lists that are fitted at once: of one shape, and single where a hidden layer fills a CPU."""
+    by_shape: dict[object, list[Recipe]] = {}
+    for i, recipe in enumerate(recipes):
+        alone = bool(recipe.hidden) and not together
+        by_shape.setdefault((recipe.hidden, recipe.dropout > 0, i if alone else -1), []).append(recipe)
+    yield from by_shape.values()
+
+
+def settings(results: Sequence[Result]) -> dict[str, list[Any]]:
+    """A column for each of `COLUMNS`, as it is shown: the widths of the hidden layers as text."""
+    columns = {name: [getattr(result.recipe, name) for result in results] for name in COLUMNS}
+    return columns | {"hidden": ["x".join(map(str, widths)) or "linear" for widths in columns["hidden"]]}
+
+
+def table(results: Sequence[Result]) -> str:
+    """All results as CSV, the best first."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, "validation_log_loss", "validation_accuracy", "best_epoch"])
+    for result, *values in zip(results, *settings(results).values(), strict=True):
+        best = result.fit.best
+        writer.writerow([*values, f"{best.validation_loss:.5f}", f"{best.validation_accuracy:.4f}", best.epoch])
+    return text.getvalue()

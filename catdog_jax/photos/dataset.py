@@ -1,0 +1,120 @@
+"""What every source of photos gives: records that are not read yet, in a fixed order."""
+
+import functools
+import hashlib
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from catdog_jax.errors import CatdogError
+from catdog_jax.files import atomic
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One photo that is not read yet.
+
+    Attributes:
+      id: a name that is unique in the data set: the path below its root, with "/", or what a TFDS data set calls it.
+      label: 0 or 1, the index into `Dataset.classes`.
+      split: "train", "validation" or "test".
+      size: the length of the undecoded photo in bytes.
+      read: returns the undecoded photo, or raises `images.ImageError`.
+    """
+
+    id: str
+    label: int
+    split: str
+    size: int
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files of one kind that a folder holds and that are not taken.
+
+    Attributes:
+      kind: their suffix, or why they are not taken.
+      count: how many there are.
+      pictures: how many of them begin like a picture.
+      example: one of them, a picture where there is one.
+    """
+
+    kind: str
+    count: int
+    pictures: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Two classes of photos.
+
+    Attributes:
+      source: what the data set was loaded from, as `data.load` takes it.
+      classes: the names of the two classes; the second is the positive one.
+      records: sorted by split, then by the hash of the id.
+      by_hash: whether the splits follow from the photos' hashes, for want of folders of splits.
+      notes: how the folders were understood, a sentence each, where that is not plain.
+      left_out: what its folders hold and is not taken.
+    """
+
+    source: str
+    classes: tuple[str, str]
+    records: tuple[Record, ...]
+    by_hash: bool = False
+    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    @functools.cached_property
+    def inputs_sha256(self) -> str:
+        """The hash of every photo's id, label, split and size: two data sets that share it are the same for a training."""
+        return atomic.sha256_of_json([[record.id, record.label, record.split, record.size] for record in self.records])
+
+    def split(self, name: str) -> tuple[Record, ...]:
+        """The records of one split, in their fixed order."""
+        return self._by_split[name]
+
+    @functools.cached_property
+    def _by_split(self) -> dict[str, tuple[Record, ...]]:
+        return {name: tuple(record for record in self.records if record.split == name) for name in SPLITS}
+
+
+def is_class_name(name: object) -> bool:
+    """Whether a name can be written as UTF-8 on one line: it is text without control characters and surrogates."""
+    return isinstance(name, str) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
+
+
+def collect(
+    source: str,
+    where: str,
+    classes: tuple[str, str],
+    records: Iterable[Record],
+    advice: str,
+    needed: Sequence[str] = SPLITS,
+) -> Dataset:
+    """The records in their fixed order, where each class has photos in each split that is needed.
+
+    Args:
+      source: what `Dataset.source` becomes.
+      where: what the errors begin with.
+      classes: the names of the two classes, sorted.
+      records: in any order.
+      advice: what to do about a class without photos.
+      needed: the splits that must not lack a class.
+
+    Raises:
+      CatdogError: a split that is needed has no photo of a class, or there is no photo at all.
+    """
+    ordered = sorted(records, key=lambda record: (SPLITS.index(record.split), hashlib.sha256(os.fsencode(record.id)).digest()))
+    filled = {(record.split, record.label) for record in ordered}
+    for split in needed:
+        for label, name in enumerate(classes):
+            if (split, label) not in filled:
+                raise CatdogError(f"{where}: expected photos of {name!r} in the {split} split, found none. {advice}")
+    if not ordered:
+        raise CatdogError(f"{where}: expected photos of {classes[0]!r} and {classes[1]!r}, found none. {advice}")
+    return Dataset(source, classes, tuple(ordered))

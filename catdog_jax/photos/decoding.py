@@ -1,0 +1,256 @@
+"""The one decode gate: the bytes of a photo -> uint8 [224, 224, 3] RGB.
+
+NumPy and Pillow only, because training, the exported model's client and the server all share this file: a photo means the
+same pixels everywhere. Photos come from strangers, so formats are on an allow-list, sizes are limited before anything is
+decoded, and whatever goes wrong becomes an `ImageError` that says what was found.
+"""
+
+import contextlib
+import io
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from catdog_jax.errors import CatdogError
+from catdog_jax.files import atomic
+
+SIZE = 224
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+SUFFIXES = {  # of files that folders are searched for -> what they should hold
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    **{".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"},
+}
+MAX_PIXELS = 2**26  # decoded, 256 MiB of RGB, as Pillow pads it; below the size at which it refuses by itself
+MAX_BYTES = 2**28
+MAX_SCANS = 100  # of a JPEG; a progressive one has some ten
+VERSION = 1  # raised by every change that alters a pixel of what `decode` returns
+RECIPE = {"version": VERSION, "width": SIZE, "height": SIZE, "resize": "squash", "filter": "bicubic", "antialias": True}
+
+_TRANSPOSE = {  # EXIF tag 0x0112 (Exif 2.32, table 4) -> what turns the stored picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # of files that are meant to be photos
+_PICTURE = re.compile(  # how pictures begin, also of formats that are not taken: TIFF and raw files, HEIC, AVIF, JPEG XL, 2000
+    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|\xff\x0a|\0\0\0\x0c(?:JXL|jP) "
+    rb"|....ftyp(?:hei|hev|mif|msf|avi|crx)",
+    re.DOTALL,
+)
+_CAMERA = {"MPO": "JPEG"}  # a JPEG with further JPEGs behind it; the first is the photo
+_BAND = 2**22  # pixels that are composited at once
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not a stuffed zero, nor a restart
+_REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # in the form of `warnings.filters`
+_DECODER_ERRORS = (  # what Pillow's decoders are known to raise on damaged files
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
+
+
+class ImageError(CatdogError):
+    """The bytes are not a photo that can be used. The message gives the reason, without a path."""
+
+
+class UnreadableError(ImageError):
+    """The file is there and the system cannot read it, now: a failing disk or share, or a missing permission."""
+
+
+def read_photo(path: Path) -> bytes:
+    """The bytes of a photo file.
+
+    Raises:
+      UnreadableError: the system's error, where it is not that there is no such file.
+      ImageError: the file is not there, is not a regular file, or is larger than `MAX_BYTES`.
+    """
+    try:
+        if not path.is_file():
+            raise ImageError("expected a file, found " + ("something else" if path.exists() else "nothing"))
+        data = atomic.read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
+    if data is None:
+        raise ImageError(f"expected at most {MAX_BYTES:,} bytes, found more")
+    return data
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like a picture of any format, taken here or not; False also where it cannot be read."""
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            return _PICTURE.match(file.read(16)) is not None
+    except OSError:
+        return False
+
+
+class Photo(NamedTuple):
+    """A decoded photo at its own size.
+
+    Attributes:
+      image: upright, RGB.
+      format: what the bytes are, one of `FORMATS`, whatever the file's name says.
+    """
+
+    image: Image.Image
+    format: str
+
+
+def check_photos(photos: np.ndarray) -> None:
+    """Checks that an array is what `decode` gives, stacked: other pixels get an answer too, and a wrong one.
+
+    Raises:
+      CatdogError: it is not uint8 [N, 224, 224, 3].
+    """
+    if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (SIZE, SIZE, 3):
+        expected = f"uint8 [N, {SIZE}, {SIZE}, 3]"
+        raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use images.decode.")
+
+
+def decode(data: bytes, size: int = SIZE) -> np.ndarray:
+    """Decodes a photo, see `load`, and squashes it to a square.
+
+    Args:
+      data: the bytes of a JPEG, PNG, WebP, BMP or GIF file.
+      size: width and height of the result in pixels.
+
+    Returns:
+      uint8 [size, size, 3], RGB, resized by bicubic interpolation with antialiasing.
+
+    Raises:
+      ImageError: see `load`.
+    """
+    return squash(load(data).image, size)
+
+
+def load(data: bytes) -> Photo:
+    """Decodes a photo, turns it upright and converts it to RGB.
+
+    Everything is decoded, so a truncated file is an error and not a half-grey picture. The orientation of EXIF is applied, or
+    of XMP where EXIF has none; of an animation the first frame counts; transparency is composited onto white; 16-bit greys
+    are scaled to 8 bits. Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
+
+    Raises:
+      ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS` or `MAX_SCANS`.
+    """
+    with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_size(image.size)
+        image.load()
+        found = image.format or ""
+        return Photo(to_rgb(_upright(image)), _CAMERA.get(found, found))
+
+
+@contextlib.contextmanager
+def _refusing(data: bytes) -> Iterator[None]:
+    """Turns whatever goes wrong with the bytes of a photo into an `ImageError`."""
+    if not data:
+        raise ImageError("expected a photo, found an empty file")
+    _check_scans(data)
+    _hush()
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        if data.startswith(_STARTS):
+            raise ImageError("damaged or truncated: its header cannot be read") from None
+        raise ImageError(f"expected {', '.join(FORMATS)}, found {_describe(data)}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found more") from None
+    except MemoryError:
+        raise ImageError("needs more memory to decode than there is") from None
+    except _DECODER_ERRORS as error:
+        raise ImageError(f"damaged or truncated: {error or type(error).__name__}") from None
+
+
+def squash(image: Image.Image, size: int = SIZE) -> np.ndarray:
+    """A picture as the model sees it: RGB -> uint8 [size, size, 3], by bicubic interpolation with antialiasing."""
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts a decoded picture of any mode to RGB: alpha composited onto white, 16-bit greys scaled, not clipped."""
+    if image.mode.startswith("I"):
+        image = image.convert("I").point(np.rint(np.arange(2**16) / 257).astype(int).tolist(), "L")
+        image.info.pop("transparency", None)  # a grey of 16 bits
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Composites in bands, because whole copies of a large picture would take a gigabyte."""
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        band = image.crop(box).convert("RGBA")
+        rgb.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
+    return rgb
+
+
+def _check_scans(data: bytes) -> None:
+    """Counts a JPEG's scans: each may cost a pass over all pixels and hardly a byte (libjpeg-turbo's "progressive bomb")."""
+    scans, place = 0, 2
+    while data.startswith(b"\xff\xd8") and scans <= MAX_SCANS and (marker := _MARKER.search(data, place)):
+        place = marker.end()
+        match marker[1]:
+            case b"\xd9":  # the end
+                break
+            case b"\x01" | b"\xd8":  # without a length
+                continue
+            case b"\xda":
+                scans += 1
+        place += int.from_bytes(data[place : place + 2])
+    if scans > MAX_SCANS:
+        raise ImageError(f"expected a JPEG of at most {MAX_SCANS} scans, found more")
+
+
+def _hush() -> None:
+    """Keeps Pillow's remarks on damage off stderr, and from being errors: what matters here raises.
+
+    The filter stays, because `warnings.catch_warnings` is not safe among threads.
+    """
+    if warnings.filters[:1] != [_REMARKS]:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise ImageError(f"expected 1 to {MAX_PIXELS:,} pixels, found {width} x {height}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(0x0112)
+    except _DECODER_ERRORS:  # a broken EXIF block says nothing about the pixels, which decoded
+        return image
+    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+
+
+def _describe(data: bytes) -> str:
+    if data.lstrip()[:1] == b"<":
+        return "what looks like HTML, XML or SVG"
+    return f"unknown content beginning with {data[:8]!r}"

@@ -1,0 +1,90 @@
+"""A function of many inputs in threads, a bounded number of them in advance; and the one that turns records into pixels."""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from catdog_jax.config import cores
+from catdog_jax.files import atomic
+from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.sources import Record
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+
+def map_ahead(
+    function: Callable[[Input], Output], inputs: Iterable[Input], workers: int | None, ahead: int
+) -> Iterator[Output]:
+    """Yields the function of each input, in order, computed in threads (Pillow decodes and resizes without the GIL).
+
+    Args:
+      function: what is computed.
+      inputs: read as they are needed.
+      workers: threads; None for one a core.
+      ahead: how many results there are at most that nobody has taken yet.
+    """
+    pool = ThreadPoolExecutor(workers or cores())
+    try:
+        source = iter(inputs)
+        queue = collections.deque(pool.submit(function, one) for one in itertools.islice(source, ahead))
+        while queue:
+            result = queue.popleft().result()
+            queue.extend(pool.submit(function, one) for one in itertools.islice(source, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)  # who stops early need not wait for what was computed ahead
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A record as the network sees it, or the reason why there is nothing to see.
+
+    Attributes:
+      record: which.
+      sha256: of the undecoded photo; empty where there was none to be had.
+      pixels: uint8 [224, 224, 3], RGB, or None.
+      reason: why there are no pixels.
+    """
+
+    record: Record
+    sha256: str
+    pixels: np.ndarray | None
+    reason: str = ""
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """How lists of what is left out name it: {"id", "reason"}."""
+        return {"id": self.record.id, "reason": self.reason}
+
+
+def decoded(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[Decoded]:
+    """Yields every record's pixels, or why it has none, in order.
+
+    What is no photo is yielded with its reason: whoever leaves it out says so. What the system fails to read is an error
+    instead, because it may be a good photo.
+
+    Args:
+      records: read as they are needed.
+      workers: as in `map_ahead`.
+      ahead: as in `map_ahead`.
+
+    Raises:
+      CatdogError: the system cannot read a photo, twice.
+    """
+    return map_ahead(_decode, records, workers, ahead)
+
+
+def _decode(record: Record) -> Decoded:
+    digest = ""
+    try:
+        encoded = sources.read_patiently(record)
+        digest = atomic.sha256(encoded)
+        return Decoded(record, digest, decoding.decode(encoded))
+    except decoding.ImageError as error:
+        return Decoded(record, digest, None, str(error))

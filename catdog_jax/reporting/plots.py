@@ -1,0 +1,232 @@
+"""The plots of the report: inline SVG whose colours are the page's CSS variables, so that they follow its light or dark mode.
+
+They are drawn with matplotlib's objects; its global state is left alone. No text of strangers enters them.
+"""
+
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from sklearn.metrics import roc_curve
+
+from catdog_jax.config import THRESHOLD
+from catdog_jax.reporting.html import PALETTE
+from catdog_jax.reporting.intervals import wilson
+
+Json = Mapping[str, Any]
+History = Mapping[str, Sequence[float]]  # a column of history.csv -> one value an epoch
+_INK, _MUTED, _LINE, _PAPER, _CARD, _ACCENT, _ERROR = (light for light, _ in PALETTE.values())
+
+
+def roc(labels: np.ndarray, probabilities: np.ndarray) -> str:
+    """The ROC curve with the threshold in use marked; a good one is also shown enlarged, as it hugs the corner."""
+    false_positive, true_positive, _ = roc_curve(labels, probabilities)
+    judged = probabilities >= THRESHOLD
+    here = judged[labels == 0].mean(), judged[labels == 1].mean()
+    figure, axes = _axes("False positive rate", "True positive rate")
+    axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, dashes=(4, 3))
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    both = [axes]
+    if here[0] <= 0.1 and here[1] >= 0.9:
+        corner = axes.inset_axes((0.36, 0.16, 0.58, 0.56), xlim=(-0.002, 0.102), ylim=(0.898, 1.002))
+        corner.set(xticks=[0, 0.05, 0.1], yticks=[0.9, 0.95, 1])
+        _style(corner)
+        corner.set_facecolor(_PAPER)
+        corner.text(0.1, 0.902, "the corner, enlarged", fontsize=7.5, color=_MUTED, ha="right")
+        both.append(corner)
+    for one in both:
+        one.plot(false_positive, true_positive, color=_ACCENT, linewidth=1.6, clip_on=one is not axes)
+        one.plot(*here, "o", color=_ERROR, markersize=4.5)
+    return _svg(figure, "roc", "ROC curve: true positive rate against false positive rate")
+
+
+def reliability(bins: Sequence[Json]) -> str:
+    """Accuracy against confidence for each bin, with 95 % Wilson intervals, over a histogram of the confidences.
+
+    Args:
+      bins: those of `evaluate.calibration_bins`.
+    """
+    filled = [one for one in bins if one["count"]]
+    count, x, y = (np.array([one[key] for one in filled], float) for key in ("count", "confidence", "accuracy"))
+    figure = Figure(figsize=(4.2, 3.7), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
+    low, high = wilson(y, count)
+    upper.plot([0.5, 1], [0.5, 1], color=_MUTED, linewidth=0.8, dashes=(4, 3))
+    upper.vlines(x, low, high, color=_ACCENT, linewidth=1.2, alpha=0.55)
+    upper.plot(x, y, "o-", color=_ACCENT, linewidth=1.2, markersize=4)
+    upper.set(ylabel="Accuracy", xlim=(0.49, 1.01), ylim=(min(0.45, low.min() - 0.03), 1.03))
+    left = np.array([max(one["low"], 0.5) for one in filled])
+    width = np.array([one["high"] for one in filled]) - left
+    lower.bar(left, count, width=width, align="edge", color=_ACCENT, alpha=0.75, edgecolor=_PAPER, linewidth=0.8)
+    lower.set(xlabel="Confidence in the predicted class", ylabel="Photos", yscale="log", ylim=(0.7, 2 * count.max()))
+    lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    lower.yaxis.set_minor_locator(NullLocator())
+    _style(upper)
+    _style(lower)
+    return _svg(figure, "reliability", "Reliability diagram: accuracy against confidence, and how many photos have it")
+
+
+def curves(history: History, metric: str, title: str) -> str:
+    """A metric of training over the epochs, for training and validation where the history has both.
+
+    Args:
+      history: the columns of history.csv.
+      metric: "loss" or "accuracy": the columns train_METRIC and validation_METRIC.
+      title: the label of the vertical axis.
+    """
+    figure, axes = _axes("Epoch", title, height=2.3)
+    for split, colour in (("train", _MUTED), ("validation", _ACCENT)):
+        if column := history.get(f"{split}_{metric}"):
+            axes.plot(
+                history["epoch"], column, color=colour, linewidth=1.5, label=split, marker="o" if len(column) < 2 else None
+            )
+    best = history["epoch"][int(np.argmin(history["validation_loss"]))]
+    axes.axvline(best, color=_ERROR, linewidth=0.8, dashes=(4, 3), label=f"best epoch: {best:g}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize=7.5, labelcolor=_INK)
+    return _svg(figure, metric, f"{title} over the epochs of training")
+
+
+def parallel(settings: Mapping[str, Sequence[Any]], losses: Sequence[float], name: str) -> bytes:
+    """Parallel coordinates of a sweep, as PNG: a line a head through its settings to its loss; the best tenth stands out.
+
+    Args:
+      settings: a column of values for each setting; numbers are placed by size, on a logarithmic axis where they span more
+        than a factor of 30, and anything else by kind.
+      losses: [heads], the lower the better; the axis ends at twice the lowest.
+      name: of the losses, for the last axis.
+    """
+    axes_of = {
+        **{title: list(values) for title, values in settings.items()},
+        name: np.clip(losses, None, 2 * min(losses)).tolist(),
+    }
+    figure = Figure(figsize=(9, 4.2), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    places = np.array([_places(axes, position, values) for position, values in enumerate(axes_of.values())])
+    jitter = np.random.default_rng(0).uniform(-0.012, 0.012, places.shape)  # heads of equal settings stay apart
+    best = set(np.argsort(losses)[: max(1, len(losses) // 10)].tolist())
+    for i in sorted(range(len(losses)), key=lambda i: i in best):
+        style: dict[str, Any] = (
+            {"color": _ERROR, "linewidth": 1.4} if i in best else {"color": _ACCENT, "linewidth": 0.7, "alpha": 0.35}
+        )
+        axes.plot(range(len(axes_of)), (places + jitter)[:, i], **style)
+    axes.set(xlim=(-0.3, len(axes_of) - 0.4), ylim=(-0.06, 1.06), yticks=[])
+    axes.set_xticks(range(len(axes_of)), [title.replace("_", " ") for title in axes_of], color=_INK, fontsize=8.5)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for position in range(len(axes_of)):
+        axes.axvline(position, color=_LINE, linewidth=0.8, zorder=0)
+    return _png(figure)
+
+
+def panels(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], quantity: str) -> bytes:
+    """A panel a series of shares with their intervals, all on one scale, as PNG.
+
+    Args:
+      rows: a panel's title -> its points from left to right: the label, the share, its lowest and its highest value.
+      quantity: what the share is of, for the axis.
+    """
+    across = 3
+    down = -(-len(rows) // across)
+    figure = Figure(figsize=(10, 2.3 * down), dpi=110, layout="constrained", facecolor=_PAPER)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes, (title, points) in zip(grid.flat, rows.items(), strict=False):
+        _style(axes)
+        labels, share, low, high = zip(*points, strict=True)
+        places = np.arange(len(points))
+        axes.fill_between(places, low, high, color=_ACCENT, alpha=0.18, linewidth=0)
+        axes.plot(places, share, "o-", color=_ACCENT, linewidth=1.4, markersize=3.5)
+        axes.set_xticks(places, labels)
+        axes.set_title(title, fontsize=9, color=_INK, loc="left")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    for axes in grid.flat[len(rows) :]:
+        axes.remove()
+    for axes in grid[:, 0]:
+        axes.set_ylabel(quantity, color=_INK)
+    return _png(figure)
+
+
+def dots(rows: Sequence[tuple[str, float, float, float]], quantity: str) -> bytes:
+    """A line a share with its interval, one below the other, the first marked as what the others compare with; as PNG.
+
+    Args:
+      rows: from top to bottom: the label, the share, its lowest and its highest value.
+      quantity: what the share is of, for the axis.
+    """
+    figure = Figure(figsize=(7.5, 0.6 + 0.27 * len(rows)), dpi=110, layout="constrained", facecolor=_PAPER)
+    axes = figure.subplots()
+    _style(axes)
+    names, share, low, high = zip(*rows, strict=True)
+    places = np.arange(len(rows))
+    axes.axvline(share[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
+    axes.hlines(places, low, high, color=_ACCENT, linewidth=1.6, alpha=0.45)
+    axes.plot(share, places, "o", color=_ACCENT, markersize=4.5)
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set_xlabel(quantity, color=_INK)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    return _png(figure)
+
+
+def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
+    """Where values stand on an axis from 0 to 1, with labels written beside it."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    ticks = sorted(set(values)) if numbers else sorted(set(values), key=lambda value: (len(str(value)), str(value)))
+    if not numbers or len(ticks) <= 6:
+        place = {tick: i / max(1, len(ticks) - 1) for i, tick in enumerate(ticks)}
+        found, labels = np.array([place[value] for value in values]), {f"{tick}": place[tick] for tick in ticks}
+    else:
+        logarithmic = ticks[0] > 0 and ticks[-1] > 30 * ticks[0]
+        scaled = np.log(values) if logarithmic else np.array(values, np.float64)
+        found = (scaled - scaled.min()) / (np.ptp(scaled) or 1)
+        labels = {f"{ticks[0]:.3g}": 0.0, f"{ticks[-1]:.3g}": 1.0}
+    for text, height in labels.items():
+        axes.text(position + 0.04, height, text, fontsize=7, color=_MUTED, va="center")
+    return found
+
+
+def _axes(x: str, y: str, height: float = 3.7) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.2, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x, ylabel=y)
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_LINE)
+    axes.tick_params(colors=_MUTED, labelsize=7.5, width=0.8, length=3, color=_LINE)
+    axes.grid(color=_LINE, linewidth=0.5)
+    axes.set(axisbelow=True, facecolor="none")
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=_INK, fontsize=8.5)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=_PAPER, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": name}
+    ):  # text stays text; the same plot, the same bytes
+        figure.savefig(buffer, format="svg", facecolor="none", metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)  # ids are unique in the page, not only in the plot
+    svg = re.sub(r" font-family: [^;\"]*;?|<style.*?</style>", "", svg)
+    for variable, (light, _) in PALETTE.items():
+        svg = svg.replace(light, f"var(--{variable})")
+    return svg

@@ -1,0 +1,5 @@
+"""The exported model on photos: ONNX Runtime and NumPy, never JAX. This is all that a deployment needs.
+
+Read `predictor` (photos to verdicts), `decision` (probabilities to a verdict: one rule for every surface), `model_check` (what is
+refused before ONNX Runtime sees it), `heatmaps` and `output` (tables, CSV, JSON lines).
+"""

@@ -1,0 +1,79 @@
+"""Where in a photo the evidence for its verdict lies: the exported model's heat map over the photo, as a picture."""
+
+import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from catdog_jax.files import atomic
+from catdog_jax.photos import decoding
+
+LEAST_SCALE = 12.25  # the colours are at their strongest here or higher, so that next to no evidence looks like none
+LONGEST_SIDE = 1024  # of an overlay, in pixels
+_STEM_BYTES = 200  # of a photo's name that its overlay keeps; names end at 255 bytes on most systems
+_FAINT, _STRONG = np.array([255, 200, 0, 0.0]), np.array([255, 40, 0, 165.0])  # RGBA; page.js paints in the same
+
+
+def tint(cells: np.ndarray, second: bool) -> np.ndarray:
+    """The colours of a heat map.
+
+    Args:
+      cells: float32 [7, 7], contributions to the logit of the second class, as the model gives them.
+      second: whether the verdict is the second class; evidence for the verdict is shown, evidence against it is not.
+
+    Returns:
+      uint8 [7, 7, 4], RGBA: from transparent over yellow to red.
+    """
+    evidence = cells if second else -cells
+    strength = np.clip(evidence, 0, None) / max(LEAST_SCALE, float(np.abs(cells).max()))
+    return np.rint(_FAINT + strength[..., None] * (_STRONG - _FAINT)).astype(np.uint8)
+
+
+def overlay(photo: bytes, cells: np.ndarray, second: bool) -> bytes:
+    """A photo, upright and at most `LONGEST_SIDE` pixels wide and high, under its heat map; as PNG.
+
+    Args:
+      photo: the bytes of a photo that `images.decode` takes.
+      cells: see `tint`.
+      second: see `tint`.
+
+    Raises:
+      ImageError: the photo cannot be decoded.
+    """
+    picture = decoding.load(photo).image.convert("RGBA")
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    heat = Image.fromarray(tint(cells, second)).resize(picture.size, Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    Image.alpha_composite(picture, heat).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Folder:
+    """A folder of overlays: `write` names each after its photo, and two photos of one name differently."""
+
+    def __init__(self, path: Path):
+        """Nothing is created before the first overlay."""
+        self._path = path
+        self._taken: set[str] = set()
+
+    def write(self, photo: Path, cells: np.ndarray, second: bool) -> Path:
+        """Writes the overlay of a photo, over one of an earlier run, and returns its path.
+
+        Raises:
+          ImageError: the photo cannot be read any more.
+          CatdogError: the overlay cannot be written.
+        """
+        content = overlay(decoding.read_photo(photo), cells, second)
+        name = next(name for name in _names(photo) if name.casefold() not in self._taken)
+        self._taken.add(name.casefold())
+        atomic.write_bytes(self._path / name, content)
+        return self._path / name
+
+
+def _names(photo: Path) -> Iterator[str]:
+    stem = photo.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore") or "photo"
+    yield f"{stem}.png"
+    yield from (f"{stem}-{i}.png" for i in itertools.count(2))

@@ -1,0 +1,314 @@
+"""`catdog serve`: the exported model behind HTTP, for programs (`/predict`, Open Inference Protocol v2) and people (`/`).
+
+Everything that a stranger sends is bounded: its bytes, the time that they take, its pixels, and the work that waits. Uploads
+stay in memory and are forgotten with the request.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from catdog_jax.config import ServeConfig
+from catdog_jax.console import console
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.photos import decoding
+from catdog_jax.runtime.predictor import Predictor, find_model
+from catdog_jax.serving import deadlines, inference_protocol, openapi, uploads
+from catdog_jax.serving.batcher import Batcher, Busy, Places
+
+_PAGE = {"/": "index.html", **{f"/{name}": name for name in ("page.css", "page.js", "backend.js", "orientation.js")}}
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+_CLOSE = {"connection": "close"}  # of an answer before the end of the body
+_LINGER = 2.0  # seconds that the rest of such a body is thrown away, because a system that closes on it takes the answer back
+
+
+def serve(config: ServeConfig) -> int:
+    """Serves until SIGTERM or SIGINT; requests in flight are answered first.
+
+    Returns:
+      The exit status 0.
+
+    Raises:
+      CatdogError: the model cannot be used (see `Predictor`), or the address cannot be bound.
+      UsageError: a setting is out of range.
+    """
+    _check_settings(config)
+    model = find_model(config.model)
+    # Decoders and clients need the cores too: where threads spin, a photo costs up to a third more of their time
+    predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads, spin=False)
+    with _bound(config.host, config.port) as listener:
+        host, port = listener.getsockname()[:2]
+        console.print(f"serving {model} at http://{f'[{host}]' if ':' in host else host}:{port}/", soft_wrap=True)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has drained
+        settings = uvicorn.Config(
+            application(predictor, config),
+            http=deadlines.bounded(config.header_timeout),
+            ws="none",
+            log_level="error",  # strangers cannot fill the log
+            timeout_graceful_shutdown=int(config.body_timeout + config.request_timeout) + 1,
+            server_header=False,
+        )
+        uvicorn.Server(settings).run(sockets=[listener])
+    return 0
+
+
+def application(predictor: Predictor, config: ServeConfig) -> Starlette:
+    """The ASGI application of one model."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # strangers cannot fill the log
+    service = _Service(predictor, config)
+    described = openapi.document(config, predictor.classes, heatmaps=predictor.explains, assets=_PAGE)
+    routes = [
+        *(Route(path, _asset(name)) for path, name in _PAGE.items()),
+        Route("/model.json", lambda _: JSONResponse(_about(predictor, config))),
+        Route("/predict", service.predict, methods=["POST"]),
+        *(Route(path, _json({"ready": True})) for path in inference_protocol.HEALTH),
+        Route("/v2", _json(inference_protocol.SERVER)),
+        Route(inference_protocol.PATH, _json(inference_protocol.model_metadata(predictor.explains))),
+        Route(f"{inference_protocol.PATH}/infer", service.infer, methods=["POST"]),
+        Route("/openapi.json", _json(described)),
+        Route("/metrics", lambda _: PlainTextResponse(service.metrics())),
+    ]
+    handlers: dict[Any, Callable[[Request, Any], Response]] = {HTTPException: _on_http_error, Exception: _on_crash}
+    middleware = [Middleware(_Observed, counts=service.counts, paths={route.path for route in routes})]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=service.lifespan)
+
+
+class _Service:
+    def __init__(self, predictor: Predictor, config: ServeConfig):
+        self._predictor, self._config = predictor, config
+        self._batcher = Batcher(predictor.explain, size=config.batch_size, wait=config.batch_wait)
+        self._places = Places(config.queue)
+        self._decoders = ThreadPoolExecutor(config.decoders, thread_name_prefix="decode")
+        self.counts: Counter[tuple[str, int]] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._batcher.start()
+        yield
+        await self._batcher.stop()
+        self._decoders.shutdown(cancel_futures=True)
+
+    async def predict(self, request: Request) -> Response:
+        async with self._admitted(request) as (body, take):
+            files = await self._files(request, body)
+            take(len(files))
+            async with self._in_time():
+                rows = await asyncio.gather(*(self._judge(name, data) for name, data in files), return_exceptions=True)
+            predictions = [_raised(row) for row in rows]
+        bad = all("error" in row for row in predictions)
+        answer = {"classes": self._predictor.classes, "predictions": predictions}
+        return JSONResponse({**answer, "error": predictions[0]["error"]} if bad else answer, 422 if bad else 200)
+
+    async def infer(self, request: Request) -> Response:
+        async with self._admitted(request) as (body, take), self._in_time():
+            try:
+                limits = self._config.max_files, self._predictor.explains
+                identity, photos, wanted = await self._decoded(inference_protocol.decode_request, body, *limits)
+            except inference_protocol.ProtocolError as error:
+                raise HTTPException(400, str(error)) from None
+            take(len(photos))
+            answers = [_raised(a) for a in await asyncio.gather(*map(self._batcher, photos), return_exceptions=True)]
+        heatmaps = [heatmap for _, heatmap in answers if heatmap is not None]
+        stacked = np.stack(heatmaps) if heatmaps else None
+        return JSONResponse(inference_protocol.encode_response(identity, wanted, np.stack([p for p, _ in answers]), stacked))
+
+    def metrics(self) -> str:
+        lines = ["# TYPE catdog_requests_total counter"]
+        lines += [f'catdog_requests_total{{path="{p}",status="{s}"}} {n}' for (p, s), n in sorted(self.counts.items())]
+        for what, count in (("requests", self._places.requests), ("photos", self._places.taken)):
+            lines += [f"# TYPE catdog_{what}_in_flight gauge", f"catdog_{what}_in_flight {count}"]
+        return "\n".join([*lines, ""])
+
+    @contextlib.asynccontextmanager
+    async def _admitted(self, request: Request) -> AsyncIterator[tuple[bytes, Callable[[int], None]]]:
+        """The body of a request and what takes places for its photos: it is taken whole, or refused before any is looked at.
+
+        Without a free place it is refused before its body is read, which bounds the memory by queue × max_body.
+        """
+        headers = _CLOSE
+        try:
+            with self._places.held() as take:
+                with self._batcher.coming():
+                    body = await self._body(request)
+                headers = {}
+                yield body, take
+        except Busy as error:
+            raise HTTPException(503, str(error), {"retry-after": "1", **headers}) from None
+
+    async def _body(self, request: Request) -> bytes:
+        limit, body = self._config.max_body, bytearray()
+        too_large = HTTPException(413, f"body: expected at most {limit:,} bytes, found more.", _CLOSE)
+        if int(request.headers.get("content-length", 0)) > limit:
+            raise too_large
+        try:
+            async with asyncio.timeout(self._config.body_timeout):
+                async for chunk in request.stream():
+                    if len(body) + len(chunk) > limit:
+                        raise too_large
+                    body += chunk
+        except TimeoutError:
+            message = f"body: expected all of it within {self._config.body_timeout:g} s, found {len(body):,} bytes."
+            raise HTTPException(408, message, _CLOSE) from None
+        except ClientDisconnect:
+            raise HTTPException(400, "body: expected all of it, found that the client went away.", _CLOSE) from None
+        return bytes(body)
+
+    async def _files(self, request: Request, body: bytes) -> list[uploads.Upload]:
+        kind = request.headers.get("content-type", "")
+        if not kind.lower().startswith("multipart/form-data"):
+            return [uploads.Upload(None, body)]
+        try:
+            return await self._decoded(uploads.photos, kind, body, self._config.max_files)
+        except uploads.UploadError as error:
+            raise HTTPException(400, str(error)) from None
+
+    async def _judge(self, name: str | None, data: bytes) -> dict[str, Any]:
+        named = {} if name is None else {"name": name}
+        try:
+            probabilities, heatmap = await self._batcher(await self._decoded(decoding.decode, data))
+        except CatdogError as error:
+            return {**named, "error": str(error)}
+        cells = {} if heatmap is None else {"heatmap": heatmap.tolist()}
+        return {**named, **self._predictor.rule.decide(probabilities).row(), **cells}
+
+    async def _decoded(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        with self._batcher.coming():
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._config.request_timeout):
+                yield
+        except TimeoutError:
+            raise HTTPException(504, f"expected an answer within {self._config.request_timeout:g} s, found none.") from None
+
+
+class _Observed:
+    """Adds the headers of every answer and counts it."""
+
+    def __init__(self, app: ASGIApp, counts: Counter[tuple[str, int]], paths: set[str]):
+        self._app, self._counts, self._paths = app, counts, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = scope["path"] if scope["path"] in self._paths else "other"
+                self._counts[path, message["status"]] += 1
+                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in _HEADERS.items())]
+            await send(message)
+
+        await self._app(scope, receive, observed if scope["type"] == "http" else send)
+
+
+def _about(predictor: Predictor, config: ServeConfig) -> dict[str, Any]:
+    """What the page wants to know before the first photo."""
+    return {"classes": predictor.classes, "decision": predictor.rule.settings(), "max_bytes": config.max_body}
+
+
+class _Early(JSONResponse):
+    """An answer before the end of the request's body."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def begin(message: Message) -> None:
+            await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+        await super().__call__(scope, receive, begin)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.body"})
+
+
+def _raised(found: Any) -> Any:
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def _json(content: object) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        return JSONResponse(content)
+
+    return answer
+
+
+def _asset(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def asset(_: Request) -> Response:
+        return FileResponse(Path(__file__).parents[1] / "page" / name, headers={"cache-control": "no-cache"})
+
+    return asset
+
+
+def _on_http_error(request: Request, error: HTTPException) -> Response:
+    detail, headers = error.detail, error.headers or {}
+    match error.status_code, detail, request.url.path.split("/"):
+        case 404, "Not Found", ["", "v2", "models", name, *_] if name != inference_protocol.MODEL:
+            detail = f"model: expected {inference_protocol.MODEL!r}, found {name[:100]!r}."
+        case 404, "Not Found", _:
+            known = f"/predict, {inference_protocol.PATH} or what /openapi.json lists"
+            detail = f"{request.method} {request.url.path[:100]}: expected a path of this server: {known}."
+        case 405, "Method Not Allowed", _:
+            detail = f"{request.method} {request.url.path}: expected {headers.get('Allow', '')}."
+    kind = _Early if "connection" in headers else JSONResponse
+    return kind({"error": detail}, error.status_code, headers)
+
+
+def _on_crash(_: Request, __: Exception) -> Response:
+    return JSONResponse({"error": "the server failed; its log says why."}, 500)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, number)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()  # who connects from now on waits until the server answers
+    except OSError as error:
+        reason = error.strerror or error
+        raise CatdogError(f"{host}:{port}: expected an address to listen at, found: {reason}. Choose another --port.") from None
+    return listener
+
+
+def _check_settings(config: ServeConfig) -> None:
+    for name in (
+        "max_body",
+        "max_files",
+        "queue",
+        "batch_size",
+        "decoders",
+        "header_timeout",
+        "body_timeout",
+        "request_timeout",
+    ):
+        if getattr(config, name) <= 0:
+            raise UsageError(f"{name}: expected more than 0, found {getattr(config, name)}. Leave it out for the default.")
+    if config.queue < config.max_files:
+        expected = f"expected --max-files, {config.max_files}, or more, found {config.queue}"
+        raise UsageError(f"--queue: {expected}: a request of so many photos could never be taken. Lower --max-files too.")
+    if not 0 <= config.port < 2**16 or config.batch_wait < 0:
+        raise UsageError(f"port, batch_wait: expected 0 to 65535 and 0 or more, found {config.port} and {config.batch_wait}.")

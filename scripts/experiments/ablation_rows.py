@@ -1,0 +1,280 @@
+"""The settings and the rows of ablate.py: what each changes, and the features that its heads are given."""
+
+import dataclasses
+import functools
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from catdog_jax.backbone import vgg16, weights, winograd
+from catdog_jax.backbone.vgg16 import CHANNELS, GRID
+from catdog_jax.config import PRESETS, ExtractConfig, Preprocessing, Recipe
+from catdog_jax.console import progress_bar
+from catdog_jax.errors import CatdogError
+from catdog_jax.features import extraction
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.files import atomic
+from catdog_jax.heads.fitting import Chunk, Loaders
+from catdog_jax.photos import decoding, sources
+
+ROOT = Path(__file__).parents[2]
+DEFAULT, REFERENCE = PRESETS["default"], PRESETS["reference"]
+FEW_REFERENCE = dataclasses.replace(REFERENCE, batch_size=32)  # as many steps of few photos as it takes to converge
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """Measure what each choice of the recipe is worth."""
+
+    extraction: Path = ROOT / "runs" / "reproduce" / "features"
+    """A cache of `catdog extract --pool none --views original,mirror`."""
+    sources: Path | None = None
+    """The folder of photos, for the rows whose pixels differ; without it they are left out."""
+    keras_weights: str | None = None
+    """Keras' weights as `catdog port` takes them (keras, or the path of a file), for the rows that need them."""
+    photos: tuple[int, int, int] = (1200, 400, 800)
+    """How many training, validation and test photos the rows whose pixels differ are given."""
+    seeds: int = 3
+    """Heads a row; the heads of the reference, which see 25,088 columns, are fitted once."""
+    only: tuple[str, ...] = ()
+    """Rows to compute, along with their baselines; the others stay as they are in ablation.csv. By default all."""
+    work: Path = ROOT / "runs" / "ablation"
+    """Where the photos and features of the second kind of rows go."""
+    out: Path = ROOT / "artifacts" / "ablation"
+    """Where ablation.csv and ablation.png go."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row: what it changes, the recipe, and what goes into it.
+
+    Attributes:
+      name: as it is shown.
+      baseline: the name of the row that it is compared with.
+      recipe: how its heads are trained.
+      mirror: whether mirror images are trained on too.
+      preprocessing: how pixels are normalised; None for the cache's own.
+      keras: whether the convolutions have Keras' weights instead of torchvision's.
+      nearest: whether photos are resized by the nearest pixel instead of bicubic interpolation.
+      subset: whether it trains on the first photos of each split alone.
+      size: of the square that photos are squashed to; another than 224 makes more cells, which are pooled alike.
+      cells: what is made of the cells where it is none of the tool's poolings: "gem" (generalised mean, p = 3: Radenović et
+        al., 2019), "quadrants" (the average of all and of each quarter), or "block4" (the recipe's pooling of block 5, and
+        beside it that of block 4).
+      both_views: whether photos are judged by the mean logit of the original and its mirror image.
+      averaged: whether the seeds' heads are averaged into one.
+      mixup: train on mixtures of two rows and their labels, in shares of Beta(mixup, mixup), drawn anew each epoch (Zhang et
+        al., 2018); 0 for none.
+      swapped: the share of training photos that are given the other label.
+    """
+
+    name: str
+    baseline: str
+    recipe: Recipe
+    mirror: bool = True
+    preprocessing: Preprocessing | None = None
+    keras: bool = False
+    nearest: bool = False
+    subset: bool = False
+    size: int = decoding.SIZE
+    cells: Literal["", "gem", "quadrants", "block4"] = ""
+    both_views: bool = False
+    averaged: bool = False
+    mixup: float = 0.0
+    swapped: float = 0.0
+
+
+def variants(subset: bool, keras: bool) -> list[Variant]:
+    """The rows, a baseline before those that are compared with it; those of a subset, and of Keras' weights, on demand."""
+    return [*_of_the_cache(), *(_of_the_subset() if subset else []), *(_of_keras() if subset and keras else [])]
+
+
+def _of_the_cache() -> list[Variant]:
+    def ours(name: str, mirror: bool = True, **changes: object) -> Variant:
+        return Variant(name, "default", dataclasses.replace(DEFAULT, **changes), mirror)
+
+    def beyond(name: str, **changes: object) -> Variant:
+        return dataclasses.replace(ours(name), **changes)
+
+    return [
+        ours("default"),
+        ours("no mirror images", mirror=False),
+        ours("average pooling alone", pool="avg"),
+        ours("maximum pooling alone", pool="max"),
+        ours("linear head", hidden=(), dropout=0.0),
+        ours("256 units, dropout 0.5", hidden=(256,), dropout=0.5),
+        ours("no dropout", dropout=0.0),
+        ours("no standardisation", standardise=False),
+        *(ours(f"L2 {l2:g}", l2=l2) for l2 in (0.0, 1e-4, 1e-2, 5e-2)),
+        beyond("mixup, Beta(0.2, 0.2)", mixup=0.2),
+        beyond("1 % of training labels swapped", swapped=0.01),
+        beyond("5 % of training labels swapped", swapped=0.05),
+        beyond("judged in both views", both_views=True),
+        beyond("heads of all seeds averaged", averaged=True),
+        beyond("generalised mean, p = 3", cells="gem"),
+        beyond("average and quadrants", cells="quadrants"),
+        Variant("reference", "default", REFERENCE, mirror=False),
+        Variant("reference, L2 0.001", "reference", dataclasses.replace(REFERENCE, l2=1e-3), mirror=False),
+        Variant("reference, averaged features", "reference", dataclasses.replace(REFERENCE, pool="avg"), mirror=False),
+    ]
+
+
+def _of_the_subset() -> list[Variant]:
+    few = Variant("few photos", "few photos", DEFAULT, mirror=False, preprocessing="torch", subset=True)
+
+    def changed(name: str, **changes: object) -> Variant:
+        return dataclasses.replace(few, name=f"few photos, {name}", **changes)
+
+    return [
+        few,
+        changed("pixels / 255", preprocessing="unit"),
+        changed("caffe's means and BGR", preprocessing="caffe"),
+        changed("nearest pixel", nearest=True),
+        changed("288 pixels", size=288),
+        changed("336 pixels", size=336),
+        changed("block 4 beside block 5", cells="block4"),
+        changed("reference", recipe=FEW_REFERENCE),
+        changed("reference, pixels / 255", baseline="few photos, reference", recipe=FEW_REFERENCE, preprocessing="unit"),
+    ]
+
+
+def _of_keras() -> list[Variant]:
+    few = Variant("Keras' weights", "few photos", DEFAULT, False, "caffe", keras=True, subset=True)
+    reference = dataclasses.replace(few, name="Keras' weights, reference", recipe=FEW_REFERENCE)
+    whole = Variant("Keras' weights, reference, pixels / 255, all photos", "reference", REFERENCE, False, "unit", keras=True)
+    return [
+        few,
+        dataclasses.replace(few, name=f"{few.name}, pixels / 255", baseline=few.name, preprocessing="unit"),
+        reference,
+        dataclasses.replace(reference, name=f"{reference.name}, pixels / 255", baseline=reference.name, preprocessing="unit"),
+        whole,
+    ]
+
+
+def load(variant: Variant, config: AblateConfig) -> tuple[Loaders, Loaders, list[Loaders]]:
+    """The training rows, the validation rows, and the test rows in each view that the variant judges."""
+    if variant.size != decoding.SIZE or variant.cells == "block4":
+        training, validation, test = _computed(variant, config)
+        return training, validation, [test]
+    cache = _extracted(variant, config) if variant.subset or variant.keras else FeatureCache.open(config.features)
+    training, validation = (_loaders(cache, split, variant, 0) for split in ("train", "validation"))
+    return training, validation, [_loaders(cache, "test", variant, view) for view in range(1 + variant.both_views)]
+
+
+def mixed(training: Loaders, alpha: float) -> Loaders:
+    """Loaders of mixtures of each chunk's rows, other ones at each call; see `Variant.mixup`."""
+    rng = np.random.default_rng(0)
+
+    def mix(load: Callable[[], Chunk]) -> Chunk:
+        x, y = load()
+        other, share = rng.permutation(len(y)), rng.beta(alpha, alpha, len(y)).astype(np.float32)
+        return Chunk(share[:, None] * x + (1 - share)[:, None] * x[other], share * y + (1 - share) * y[other])
+
+    return [functools.partial(mix, load) for load in training]
+
+
+def _loaders(cache: FeatureCache, split: str, variant: Variant, view: int) -> Loaders:
+    """One chunk: the rows of a split, of all views in training where mirror images are wanted, else of one."""
+    views = slice(None) if split == "train" and variant.mirror else slice(view, view + 1)
+    parts, labels = [], []
+    for name in cache.shard_names(split):
+        x = np.asarray(cache.load_shard(name, "none" if variant.cells else variant.recipe.pool))[:, views]
+        x = x.reshape(len(x), x.shape[1], -1)
+        labels.append(np.repeat(_swapped(cache.shard_labels(name), variant.swapped if split == "train" else 0), x.shape[1]))
+        x = x.reshape(-1, x.shape[-1])
+        parts.append(_pooled(x, variant.cells) if variant.cells else x)
+    chunk = Chunk(jnp.asarray(np.concatenate(parts)), jnp.asarray(np.concatenate(labels).astype(np.float32)))
+    return [lambda: chunk]
+
+
+def _swapped(labels: np.ndarray, share: float) -> np.ndarray:
+    return labels ^ (np.random.default_rng(0).random(len(labels)) < share)
+
+
+def _pooled(x: np.ndarray, cells: str) -> np.ndarray:
+    """Columns [rows, 7 * 7 * 512] -> what `Variant.cells` says, float32."""
+    grid = x.reshape(len(x), GRID, GRID, CHANNELS).astype(np.float32)
+    if cells == "gem":
+        return np.cbrt((grid**3).mean(axis=(1, 2)))
+    halves = (slice(None, GRID // 2 + 1), slice(GRID // 2, None))  # the middle row and column are of both
+    parts = [grid, *(grid[:, down, across] for down in halves for across in halves)]
+    return np.concatenate([part.mean(axis=(1, 2)) for part in parts], axis=1)
+
+
+def _extracted(variant: Variant, config: AblateConfig) -> FeatureCache:
+    """The features of all photos, or of the first ones of each split, with the weights and the pixels that a variant wants."""
+    resize = "nearest" if variant.nearest else "bicubic"
+    folder = _placed(config, variant.nearest)[0] if variant.subset else config.data
+    out = (
+        config.work
+        / f"features-{resize if variant.subset else 'all'}-{'keras-' if variant.keras else ''}{variant.preprocessing}"
+    )
+    source = config.keras_weights if variant.keras and config.keras_weights else "auto"
+    wanted = ExtractConfig(str(folder), out, weights=source, preprocessing=variant.preprocessing, pool="none")
+    found = extraction.extract(wanted)
+    if found is None:
+        raise CatdogError(f"{out}: expected that nothing else extracts there, found another process. Wait for it.")
+    return found
+
+
+def _placed(config: AblateConfig, nearest: bool) -> tuple[Path, dict[str, list[sources.Record]]]:
+    """A folder of the first photos of each split, resized, half of them of each class; and their records, in its order."""
+    assert config.data is not None
+    folder = config.work / ("photos-nearest" if nearest else "photos-bicubic")
+    dataset = sources.load(str(config.data))
+    for split, count in zip(sources.SPLITS, config.photos, strict=True):
+        for label in (0, 1):
+            for record in [one for one in dataset.split(split) if one.label == label][: count // 2]:
+                path = folder / f"{record.id}.png"
+                if not path.exists():
+                    atomic.write_bytes(path, _resized(record.read(), nearest))
+    known = {f"{record.id}.png": record for record in dataset.records}
+    return folder, {split: [known[one.id] for one in sources.load(str(folder)).split(split)] for split in sources.SPLITS}
+
+
+def _computed(variant: Variant, config: AblateConfig) -> list[Loaders]:
+    """What `_loaders` gives for each split, of the same photos as `_extracted`, where no cache of 7x7 cells holds it."""
+    pretrained = weights.load("auto", variant.preprocessing)
+    extractor = _both_blocks(pretrained) if variant.cells else extraction.Extractor(pretrained, variant.recipe.pool)
+    found: list[Loaders] = []
+    with progress_bar("photos") as progress:
+        for split, records in _placed(config, variant.nearest)[1].items():
+            parts = []
+            for start in progress.track(range(0, len(records), _BATCH), description=f"{variant.name}: {split}"):
+                photos = np.stack([decoding.decode(one.read(), variant.size) for one in records[start : start + _BATCH]])
+                parts.append(np.asarray(extractor(photos)))
+            chunk = Chunk(jnp.asarray(np.concatenate(parts)), jnp.asarray([one.label for one in records], jnp.float32))
+            found.append([lambda chunk=chunk: chunk])  # type: ignore[misc]
+    return found
+
+
+def _both_blocks(pretrained: weights.Weights) -> Callable[[np.ndarray], jax.Array]:
+    """Photos, uint8 [N, 224, 224, 3] -> averages and maxima of block 5, then those of block 4: float32 [N, 2048]."""
+    params = winograd.transform_kernels(pretrained.params)
+    fourth, fifth = vgg16.LAYERS[:10], vgg16.LAYERS[10:]
+
+    @jax.jit
+    def compute(photos: jax.Array) -> jax.Array:
+        cells = winograd.forward(params, vgg16.normalise(photos, pretrained.mode), fourth)
+        pooled = [vgg16.pool_cells(cells, "avg+max")]
+        for layer in fifth:
+            cells = winograd.convolve(cells, params[layer.name]["kernel"], params[layer.name]["bias"], layer.pool)
+        return jnp.concatenate([vgg16.pool_cells(cells, "avg+max"), *pooled], axis=1)
+
+    return compute
+
+
+def _resized(photo: bytes, nearest: bool) -> bytes:
+    """A photo of the size that the network sees, which `images.decode` then leaves as it is."""
+    resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+    file = io.BytesIO()
+    decoding.load(photo).image.resize((decoding.SIZE, decoding.SIZE), resample).save(file, "PNG", compress_level=1)
+    return file.getvalue()

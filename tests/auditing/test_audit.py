@@ -1,0 +1,205 @@
+"""The audit of drawn pictures with planted faults: recall of each kind, the page, the exit status, the list of photos."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from helpers.planted_faults import plant, recall
+from PIL import Image
+
+from catdog_jax import cli
+from catdog_jax.auditing import audit, findings
+from catdog_jax.auditing import page as audit_page
+from catdog_jax.auditing.duplicates import Group
+from catdog_jax.auditing.file_faults import Look
+from catdog_jax.auditing.findings import Copies, Faulty, Findings, Photo, Suspicion
+from catdog_jax.features import cache
+from catdog_jax.files import atomic
+from catdog_jax.photos import exclude_list, sources
+from catdog_jax.photos.demo import drawing
+
+pytestmark = pytest.mark.lenient_types
+NUMBERS = {"swapped": 2, "across": 2, "encoded": 2, "truncated": 2, "text": 1}
+EVIL = '"><script>alert(1)</script><img src=x onerror=alert(1)>&{0}%s'
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = tmp_path_factory.mktemp("drawn")
+    drawing.draw_dataset(root, counts={"train": 40, "validation": 24, "test": 24})
+    return root
+
+
+def write_cache(source, out) -> None:
+    """Features that tell the true classes apart, of the sound photos."""
+    dataset, rng, names = sources.load(str(source)), np.random.default_rng(0), []
+    shared = {"weights_sha256": "0", "pool": "avg", "views": ["original"], "dtype": "float16", "classes": ["cats", "dogs"]}
+    for split in sources.SPLITS:
+        records = dataset.split(split)
+        labels = [record.label for record in records]
+        x = np.abs(rng.normal(size=(len(records), 1, 512)) + 1).astype(np.float32)
+        x[:, 0, :40] += 3 * np.array(labels, np.float32)[:, None]
+        hashes = [atomic.sha256(record.read()) for record in records]
+        names.append(f"{split}-00000-of-00001")
+        cache.write_shard(out, names[-1], cache.Rows([r.id for r in records], labels, hashes, [], [x]), shared)
+    cache.write_manifest(out, str(source), names, shared)
+
+
+def test_planted_faults_are_found_and_the_list_settles_them(source, tmp_path, capsys):
+    planted = plant(source, tmp_path / "photos", NUMBERS)
+    write_cache(source, tmp_path / "features")
+    command = ["audit", "--data", str(tmp_path / "photos"), "--features", str(tmp_path / "features"), "--strict"]
+    listed = tmp_path / "exclude.txt"
+    assert cli.main([*command, "--out", str(tmp_path / "audit"), "--write-exclude", str(listed)]) == 3
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert recall(found, planted) == NUMBERS
+    assert len(found["faulty"]) == 3
+    assert len(found["copies"]) == 4  # no drawn picture is taken for another
+    assert [one["split"] for one in found["drift"]] == ["validation", "test"]
+    assert all(one["low"] < findings.DRIFTED for one in found["drift"])
+    shown, notes = capsys.readouterr()
+    assert all(words in shown and words not in notes for words in ("Audit of", "across splits", "truncated"))
+    assert "Page: " in notes
+    page = (tmp_path / "audit" / "audit.html").read_text()
+    assert page.count("<img") >= 8
+
+    names = exclude_list.read(listed)
+    assert names.isdisjoint(planted["swapped"])  # for eyes to judge
+    assert {pair[0] for pair in planted["across"]} <= names  # the copy that is tested on stays
+    assert {*planted["truncated"], *planted["text"]} <= names
+    lines = listed.read_text().splitlines()
+    suspects = [one["photo"]["id"] for one in found["suspicions"] if one["suspect"]]
+    assert set(suspects) & set(planted["swapped"])
+    assert all(f"# {one}" in lines for one in suspects)
+    exclude_list.write(listed, [*lines, *map(exclude_list.line, planted["swapped"])])  # looked at: the labels are wrong
+    assert cli.main([*command, "--out", str(tmp_path / "again"), "--exclude", str(listed)]) in (0, 3)
+    again = json.loads((tmp_path / "again" / "audit.json").read_text())
+    assert not again["faulty"]
+    assert not again["copies"]
+    assert not {one["photo"]["id"] for one in again["suspicions"]} & set(planted["swapped"])
+
+
+def test_what_no_stage_takes_is_found(source, tmp_path, capsys):
+    shutil.copytree(source, tmp_path / "photos")
+    command = ["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]
+    (tmp_path / "photos" / "train" / "cats" / "notes.txt").write_text("text")
+    assert cli.main(command) == 0
+    assert "left out: 1 .txt\n" in capsys.readouterr().out
+    (tmp_path / "photos" / "train" / "cats" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    assert cli.main(command) == 3
+    line = "left out: 1 .heic, 1 .txt; 1 of them look like pictures, for example 'train/cats/phone.heic'"
+    assert line in capsys.readouterr().out
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert {one["kind"]: one["pictures"] for one in found["left_out"]} == {".heic": 1, ".txt": 0}
+    assert line in Tags((tmp_path / "audit" / "audit.html").read_text()).text
+
+
+def test_names_that_are_not_utf8_pass_through(source, tmp_path, capsys):
+    shutil.copytree(source, tmp_path / "photos")
+    folder = tmp_path / "photos" / "train" / "cats"
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"no photo")
+    (folder / os.fsdecode(b"caf\xe9.h\xe9ic")).write_bytes(b"\0\0\0\x18ftypheic")
+    assert cli.main(["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]) == 3
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert found["faulty"][0]["photo"]["id"] == "train/cats/caf\udce9.jpg"
+    assert found["left_out"][0]["kind"] == ".h\udce9ic"
+    assert r"left out: 1 .h\udce9ic; 1 of them look like pictures" in capsys.readouterr().out
+    assert r"caf\udce9.jpg" in (tmp_path / "audit" / "audit.html").read_text()
+
+
+def test_a_data_set_that_lacks_a_split_is_looked_at_all_the_same(source, tmp_path, capsys):
+    shutil.copytree(source / "test", tmp_path / "photos" / "train")
+    assert cli.main(["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]) == 3
+    assert "No photos of 'cats' in the validation split: `catdog extract` needs some." in capsys.readouterr().out
+
+
+def test_a_cameras_jpeg_of_several_pictures_is_no_fault(source, tmp_path):
+    drawing.draw_dataset(tmp_path / "photos", seed=3, counts={"train": 1, "validation": 1, "test": 1})
+    path = tmp_path / "photos" / "train" / "cats" / "cat.000.jpg"
+    with Image.open(path) as image:
+        image.save(path.with_name("mpo.tmp"), "MPO", save_all=True, append_images=[image.rotate(180)])
+    os.replace(path.with_name("mpo.tmp"), path)
+    assert not audit.inspect(sources.load(str(tmp_path / "photos"))).faulty
+
+
+def test_without_features_neither_jax_is_imported_nor_a_label_judged(source, tmp_path):
+    code = "import sys\nfrom catdog_jax import cli\n"
+    code += f"status = cli.main(['audit', '--data', {str(source)!r}, '--out', {str(tmp_path)!r}, '--strict'])\n"
+    code += "print(status, sorted({'jax', 'flax', 'sklearn', 'matplotlib', 'scipy'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("nothing was found that speaks against training\n")
+    assert done.stdout.endswith("\n0 []\n")  # nothing is wrong with the drawings
+    assert "catdog audit --features CACHE" in done.stdout
+
+
+def test_features_of_other_photos_are_an_error(source, tmp_path, capsys):
+    drawing.draw_dataset(tmp_path / "others", seed=5, counts={"train": 1, "validation": 1, "test": 1})
+    write_cache(tmp_path / "others", tmp_path / "features")
+    command = ["audit", "--data", str(source), "--features", str(tmp_path / "features"), "--out", str(tmp_path / "audit")]
+    assert cli.main(command) == 1
+    assert "expected features of photos of" in capsys.readouterr().err
+    assert cli.main(["audit", "--data", "demo", "--workers", "0"]) == 2
+    assert "--seed and --workers: expected" in capsys.readouterr().err
+
+
+class Tags(HTMLParser):
+    def __init__(self, page: str):
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_data(self, text):
+        self.text += text
+
+
+def test_the_page_escapes_every_name_and_holds_all_it_shows():
+    one, other = Photo(EVIL, "train", EVIL), Photo("b.jpg", "test", "dogs")
+    group = findings.copies(
+        [one, other], [Look("a", size=(9, 9)), Look("b", size=(9, 9))], [Group((0, 1), False, 1, 0.99, True)]
+    )
+    counts = {split: {EVIL: 1, "dogs": 2} for split in sources.SPLITS}
+    suspicion = Suspicion(one, EVIL, 0.99999, True)
+    found = Findings(EVIL, (EVIL, "dogs"), counts, (Faulty(one, "unreadable", EVIL),), group, 3, 0.9, (suspicion,), (), (EVIL,))
+    page = Tags(audit_page.render(found, {"b.jpg": (b"jpeg", (160, 90))}))
+    assert not any(tag == "script" for tag, _ in page.found)
+    images = [attributes for tag, attributes in page.found if tag == "img"]
+    assert images == [{"src": "data:image/jpeg;base64,anBlZw==", "width": "160", "height": "90", "alt": "Photo labelled dogs"}]
+    assert page.text.count(EVIL) >= 6
+    assert "over 99.99" in page.text
+    assert not any(value.startswith("http") for _, attributes in page.found for value in attributes.values() if value)
+
+
+def test_what_is_too_much_to_list_is_counted(capsys):
+    photos = tuple(Photo(f"{i}.jpg", "train", "cats") for i in range(103))
+    group = Copies(photos, True, 1.0, None, False, True, False)
+    counts = {split: {"cats": 1, "dogs": 2} for split in sources.SPLITS}
+    faults = tuple(Faulty(photo, "truncated", "cut") for photo in photos[:12])
+    found = Findings("x", ("cats", "dogs"), counts, faults, (*[group] * 2, *[dataclasses.replace(group, across=False)] * 9))
+    assert "3 more are in audit.json." in Tags(audit_page.render(found, {})).text
+    audit._report(found)
+    shown = capsys.readouterr().out
+    assert shown.count(": truncated: ") == 10
+    assert "… 2 more are in audit.json" in shown
+    assert shown.count("across splits: ") == 2
+    assert shown.count("more are") == 1
+
+
+def test_of_copies_the_one_that_is_tested_on_stays_and_of_these_the_largest():
+    photos = [Photo("a", "train", "cats"), Photo("b", "test", "cats"), Photo("c", "test", "cats"), Photo("d", "train", "dogs")]
+    looks = [Look(name, size=(side, side), pixels=b"x") for name, side in zip("abcd", (90, 20, 30, 10), strict=True)]
+    same, opposite = (findings.copies(photos, looks, [Group(rows, False, 1.0, None, False)])[0] for rows in ((0, 1, 2), (1, 3)))
+    assert [one.id for one in same.photos] == ["c", "b", "a"]
+    assert (same.across, same.opposite, opposite.opposite) == (True, False, True)
+    found = Findings("x", ("cats", "dogs"), {}, (), (same, opposite))
+    kept = [line for line in findings.exclude_lines(found) if not line.startswith("#")]
+    assert kept == ["b", "a", "b", "d"]  # of contradicting labels none stays

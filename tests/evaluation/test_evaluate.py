@@ -1,0 +1,278 @@
+"""The evaluation stage on photos whose brightness is their class."""
+
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from PIL import Image
+from rich.console import Console
+
+from catdog_jax.backbone import weights
+from catdog_jax.config import EvaluateConfig, ExtractConfig
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.evaluation import evaluate
+from catdog_jax.features import extraction
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.files import atomic
+from catdog_jax.heads import head
+
+
+def test_worst_mistakes_come_first_and_ties_are_in_the_order_of_ids():
+    labels = np.array([0, 1, 1, 0, 1], np.int8)
+    probabilities = np.array([0.9, 0.01, 0.9, 0.6, 0.1])
+    found = evaluate.worst(["e", "d", "c", "b", "a"], labels, probabilities, ("cats", "dogs"))
+    assert [one["id"] for one in found] == ["d", "a", "e", "b"]
+    assert found[0] == {"id": "d", "label": "dogs", "prediction": "cats", "probability": 0.01}
+    many = evaluate.worst([f"{i:02d}" for i in range(99)], np.zeros(99, int), np.linspace(0.5, 1, 99), ("cats", "dogs"))
+    assert [one["id"] for one in many] == [f"{i:02d}" for i in range(98, 98 - evaluate.WORST, -1)]
+
+
+# ---------------------------------------------------------------------------------------------------- the stage
+
+
+class Brightness:
+    """A stand-in for the convolutions: the first of 512 features is the brightness, a little more in the second view."""
+
+    batch_size = 5
+    precision = "float32"
+
+    def __init__(self, pretrained, pool="avg", views=("original",), *_):
+        self.views = len(views)
+
+    def dispatch(self, photos: np.ndarray) -> np.ndarray:
+        assert photos.shape == (self.batch_size, 224, 224, 3)
+        rows = np.zeros((len(photos), self.views, 512), np.float32)
+        rows[:, :, 0] = (photos.mean(axis=(1, 2, 3)) / 255 - 0.5)[:, None] + 0.125 * np.arange(self.views)
+        return rows
+
+
+GREYS = {"cats": [*range(10, 110, 10), 250, 140], "dogs": [*range(150, 250, 10), 20, 120]}  # the last two are mistakes
+HEAD = {"output": {"kernel": np.eye(512, 1, dtype=np.float32) * 10, "bias": np.zeros(1, np.float32)}}
+BROKEN = "test/cats/<script>alert(1)<.png"
+
+
+def draw(path: Path, grey: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), grey).save(path)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run directory beside photos/ and features/: 24 test photos, four of them mistakes, and a broken one."""
+    monkeypatch.setattr(extraction, "Extractor", Brightness)
+    monkeypatch.setattr(weights, "load", lambda *_: SimpleNamespace(sha256="ab" * 32, mode="torch", params={}))
+    for name, greys in GREYS.items():
+        for split in ("train", "validation"):
+            draw(tmp_path / "photos" / split / name / "one.png", greys[0])
+        for grey in greys:
+            draw(tmp_path / "photos" / "test" / name / f"{grey}.png", grey)
+    (tmp_path / "photos" / BROKEN).write_bytes(b"no photo")
+    config = ExtractConfig(
+        data=str(tmp_path / "photos"), out=tmp_path / "features", views="original,mirror", shard_size=10, batch_size=5
+    )
+    cache = extraction.extract(config)
+    run = tmp_path / "run"
+    head.save(run / "head.safetensors", head.FittedHead("avg", HEAD, cache.classes, cache.fingerprint, {"l2": 0.5}))
+    (run / "config.json").write_text(json.dumps({"features": str(tmp_path / "features")}))
+    header = "epoch,learning_rate,train_loss,validation_loss,validation_accuracy"
+    (run / "history.csv").write_text(f"{header}\n1,0.1,0.7,0.6,0.5\n2,0.1,0.5,0.4,0.9\n")
+    return run
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not look at the page: drawing it takes a second."""
+    monkeypatch.setattr(evaluate.report, "render", lambda *_, **__: "")
+
+
+def settings(run: Path, **changes) -> EvaluateConfig:
+    return dataclasses.replace(EvaluateConfig(run=run, bootstrap=50), **changes)
+
+
+def test_cached_features_are_judged_and_written_down(run: Path):
+    result = evaluate.evaluate(settings(run))
+    assert atomic.read_sealed_json(run / "metrics.json", "figures") == result
+    assert (result["format"], result["split"], result["n"], result["classes"]) == (1, "test", 24, ["cats", "dogs"])
+    assert result["confusion"] == [[10, 2], [2, 10]]
+    assert result["metrics"]["accuracy"]["value"] == pytest.approx(20 / 24)
+    assert result["metrics"]["accuracy"]["low"] < 20 / 24 < result["metrics"]["accuracy"]["high"]
+    assert [one["id"] for one in result["worst"]] == [
+        "test/cats/250.png",
+        "test/dogs/20.png",
+        "test/cats/140.png",
+        "test/dogs/120.png",
+    ]
+    assert [one["id"] for one in result["skipped"]] == [BROKEN]
+    assert "unknown content" in result["skipped"][0]["reason"]
+    page = (run / "report.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,') == 4
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "best epoch: 2" in page
+
+
+@pytest.mark.usefixtures("no_page")
+def test_probabilities_are_averaged_over_views(run: Path):
+    result = evaluate.evaluate(settings(run))
+    original = {grey: 1 / (1 + np.exp(-10 * (grey / 255 - 0.5))) for greys in GREYS.values() for grey in greys}
+    mirrored = {grey: 1 / (1 + np.exp(-10 * (grey / 255 - 0.375))) for grey in original}
+    labels = [name == "dogs" for name, greys in GREYS.items() for _ in greys]
+    means = [(original[grey] + mirrored[grey]) / 2 for greys in GREYS.values() for grey in greys]
+    assert result["views_averaged"]["views"] == 2
+    found = result["views_averaged"]["metrics"]
+    assert found["brier"]["value"] == pytest.approx(sklearn.metrics.brier_score_loss(labels, means), abs=1e-3)  # float16
+    assert found["brier"]["value"] != pytest.approx(result["metrics"]["brier"]["value"], abs=1e-3)
+
+
+@pytest.mark.usefixtures("no_page")
+def test_end_to_end_agrees_with_the_cache(run: Path):
+    cached = evaluate.evaluate(settings(run))
+    found = evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+    assert (found["n"], found["confusion"]) == (cached["n"], cached["confusion"])
+    assert [one["id"] for one in found["worst"]] == [one["id"] for one in cached["worst"]]
+    assert found["skipped"] == cached["skipped"]
+    assert found["metrics"]["brier"]["value"] == pytest.approx(cached["metrics"]["brier"]["value"], abs=1e-3)
+    assert "views_averaged" not in found
+
+
+def test_photos_of_a_folder_without_splits_are_all_judged(run: Path, no_page, capsys):
+    for name, first in (("cats", 10), ("dogs", 150)):
+        for i in range(40):
+            draw(run.parent / "new" / name / f"{i}.png", first + i)
+    found = evaluate.evaluate(settings(run, data=str(run.parent / "new")))
+    assert (found["n"], found["split"]) == (80, "test")
+    assert found["photos"].startswith(f"judged: all photos of {run.parent / 'new'}, which has no folders of splits")
+    assert found["photos"] in capsys.readouterr().err
+    assert "photos" not in evaluate.evaluate(settings(run))
+
+
+def test_a_folder_of_the_test_split_alone_is_enough(run: Path, no_page):
+    whole = evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+    (run.parent / "only").mkdir()
+    (run.parent / "photos" / "test").rename(run.parent / "only" / "test")
+    alone = evaluate.evaluate(settings(run, data=str(run.parent / "only")))
+    assert (alone["n"], alone["metrics"]) == (24, whole["metrics"])
+
+
+def test_another_split_has_files_of_its_own(run: Path):
+    (run / "metrics.json").write_text("of the test split")
+    evaluate.evaluate(settings(run, split="validation"))
+    assert (run / "metrics.json").read_text() == "of the test split"
+    assert json.loads((run / "metrics-validation.json").read_text())["n"] == 2
+    assert "Judge the test split too" in (run / "report-validation.html").read_text()
+
+
+@pytest.mark.usefixtures("no_page")
+def test_rows_other_than_the_manifests_are_an_error(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FeatureCache, "rows", lambda *_: 25)
+    with pytest.raises(CatdogError, match=r"photos: expected ids for the 25 test rows in the manifest, found 24"):
+        evaluate.evaluate(settings(run))
+    assert not (run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("name", ["ids", "labels", "probabilities"])
+def test_every_count_of_rows_is_checked(name: str):
+    judged = evaluate.Judged("photos", ["a", "b"], np.array([0, 1]), np.array([[0.1], [0.9]]), [])
+    evaluate.check_rows(judged, 2, "rows")
+    short = dataclasses.replace(judged, **{name: getattr(judged, name)[:1]})
+    with pytest.raises(CatdogError, match=f"expected {name} for the 2 rows, found 1"):
+        evaluate.check_rows(short, 2, "rows")
+    with pytest.raises(CatdogError, match="expected ids for the 2 rows, found 1"):
+        evaluate.check_rows(dataclasses.replace(judged, ids=["a", "a"]), 2, "rows")
+
+
+def test_features_of_other_weights_are_an_error(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(weights, "load", lambda *_: SimpleNamespace(sha256="cd" * 32, mode="torch", params={}))
+    with pytest.raises(CatdogError, match="weights_sha256"):
+        evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+    other = extraction.extract(ExtractConfig(data=str(run.parent / "photos"), out=run.parent / "other"))
+    with pytest.raises(CatdogError, match="weights_sha256"):
+        evaluate.evaluate(settings(run, features=other.path))
+
+
+def test_photos_of_other_classes_are_an_error(run: Path):
+    for folder in (run.parent / "photos").glob("*/dogs"):
+        folder.rename(folder.with_name("wolves"))
+    with pytest.raises(CatdogError, match=r"classes.*wolves"):
+        evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+
+
+def test_data_and_features_do_not_go_together(run: Path):
+    with pytest.raises(UsageError, match="--data and --features: expected one"):
+        evaluate.evaluate(settings(run, data="demo", features=run))
+
+
+def test_a_run_that_does_not_name_its_features(run: Path):
+    (run / "config.json").write_text("{}")
+    with pytest.raises(CatdogError, match=r"config.json: expected the path of the feature cache under 'features', found None"):
+        evaluate.evaluate(settings(run))
+
+
+def test_photos_that_are_gone_are_reported(run: Path):
+    (run.parent / "photos" / "test" / "cats" / "250.png").unlink()
+    evaluate.evaluate(settings(run))
+    page = (run / "report.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,') == 3
+    assert "Photos that cannot be shown: test/cats/250.png" in page
+    shutil.rmtree(run.parent / "photos")
+    evaluate.evaluate(settings(run))
+    page = (run / "report.html").read_text()
+    assert "data:image" not in page
+    assert "The photos cannot be shown: " in page
+
+
+def test_a_name_that_is_not_utf8_does_not_stop_the_report(run: Path, monkeypatch: pytest.MonkeyPatch):
+    broken = [{"id": "cats/\udcff.jpg", "reason": "damaged"}]
+    monkeypatch.setattr(FeatureCache, "skipped", lambda *_: broken)
+    result = evaluate.evaluate(settings(run))
+    assert atomic.read_sealed_json(run / "metrics.json", "figures") == result
+    assert "cats/<wbr>\\udcff.jpg" in (run / "report.html").read_text()
+
+
+def test_history_is_read_or_refused(tmp_path: Path):
+    path = tmp_path / "history.csv"
+    assert evaluate.read_history(path) is None
+    path.write_text("epoch,train_loss,validation_loss,validation_accuracy\n1,0.5,0.6,0.75\n2,0.4,0.5,1\n")
+    assert evaluate.read_history(path) == {
+        "epoch": [1, 2],
+        "train_loss": [0.5, 0.4],
+        "validation_loss": [0.6, 0.5],
+        "validation_accuracy": [0.75, 1],
+    }
+    for content in ("epoch\n1\n", "epoch,train_loss,validation_loss,validation_accuracy\n1,2,3\n", "epoch,train_loss\nx,y\n"):
+        path.write_text(content)
+        with pytest.raises(CatdogError, match=r"history.csv: expected columns of numbers"):
+            evaluate.read_history(path)
+
+
+def test_few_photos_are_said_to_be_few_everywhere(run: Path, capsys: pytest.CaptureFixture):
+    fitted = head.load(run / "head.safetensors")
+    recipe = {"abstain_below": None, "calibration_photos": 2, "temperature": 1.0}
+    head.save(run / "head.safetensors", dataclasses.replace(fitted, recipe=recipe))
+    result = evaluate.evaluate(settings(run))
+    assert "abstention" not in result
+    few, uncalibrated = result["warnings"]
+    assert few == "24 test photos: with 4 mistakes among them, the share of mistakes may be anything from 7 to 36 %."
+    assert uncalibrated.startswith("2 validation photos calibrated the head: too few")
+    shown, page = capsys.readouterr(), (run / "report.html").read_text()
+    for sentence in (few, uncalibrated):
+        assert sentence in shown.out
+        assert f'<p class="note">{sentence}</p>' in page
+
+
+@pytest.mark.usefixtures("no_page")
+def test_table_shows_values_and_intervals(run: Path):
+    result = evaluate.evaluate(settings(run))
+    accuracy, screen = result["metrics"]["accuracy"], io.StringIO()
+    Console(file=screen, width=80).print(evaluate.table(result))
+    shown = screen.getvalue()
+    assert f"{100 * accuracy['value']:.2f}" in shown
+    assert f"{100 * accuracy['low']:.2f} – {100 * accuracy['high']:.2f}" in shown
+    assert "Averaged" in shown
+    assert shown.count("\n") == 1 + 4 + 8  # title, head, foot and a line a metric: nothing wraps at 80 columns

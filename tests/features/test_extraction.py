@@ -1,0 +1,443 @@
+"""Extraction and the cache: against NumPy, with a stand-in for the network where only the files matter."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.blocks import Blocks, blocks
+from PIL import Image
+
+from catdog_jax import cli, console
+from catdog_jax.backbone import weights
+from catdog_jax.config import ExtractConfig
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.features import cache, extraction
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.files import atomic
+from catdog_jax.heads import head
+from catdog_jax.photos import decoding, sources
+
+
+def draw(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """66 photos: 21 + 7 + 5 of each class."""
+    root = tmp_path / "photos"
+    seed = 0
+    for split, count in (("train", 21), ("validation", 7), ("test", 5)):
+        for kind in ("cats", "dogs"):
+            for i in range(count):
+                draw(root / split / kind / f"{i}.png", seed := seed + 1)
+    return root
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    monkeypatch.setattr(extraction, "Extractor", Blocks)
+    monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
+
+
+def config(photos: Path, tmp_path: Path, **options) -> ExtractConfig:
+    return ExtractConfig(**{"data": str(photos), "out": tmp_path / "cache", "shard_size": 10, **options})
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+@pytest.mark.parametrize("pool", ["avg", "avg+max", "none"])
+def test_every_photo_has_its_row(photos, tmp_path, stand_in, pool):
+    found = extraction.extract(config(photos, tmp_path, pool=pool, views="original,mirror"))
+    dataset = sources.load(str(photos))
+    assert found.classes == ("cats", "dogs")
+    for split in sources.SPLITS:
+        records = dataset.split(split)
+        assert found.rows(split) == len(records)
+        assert found.ids(split) == [record.id for record in records]
+        assert found.labels(split).tolist() == [record.label for record in records]
+        pixels = np.stack([decoding.decode(record.read()) for record in records])
+        wanted = "max" if pool == "none" else pool
+        expected = np.stack([blocks(view, wanted) for view in (pixels, pixels[:, :, ::-1])], axis=1)
+        np.testing.assert_allclose(found.load(split, wanted), expected, rtol=1e-3)
+
+
+def test_a_cache_can_be_read_with_numpy_alone(photos, tmp_path, stand_in):
+    extraction.extract(config(photos, tmp_path))
+    manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    names = [shard["name"] for shard in manifest["splits"]["train"]["shards"]]
+    assert names == [f"train-{i:05d}-of-00005" for i in range(5)]
+    x = np.concatenate([np.load(tmp_path / "cache" / f"{name}.features.npy") for name in names])
+    y = np.concatenate([np.load(tmp_path / "cache" / f"{name}.labels.npy") for name in names])
+    assert x.shape == (42, 1, 512)
+    assert x.dtype == np.float16
+    assert y.dtype == np.int8
+    assert y.sum() == 21
+    sidecar = json.loads((tmp_path / "cache" / f"{names[0]}.json").read_text())
+    assert sidecar["source_sha256"][3] == atomic.sha256((photos / sidecar["ids"][3]).read_bytes())
+    assert sidecar["arrays"]["features"]["sha256"] == atomic.sha256_of_file(tmp_path / "cache" / f"{names[0]}.features.npy")
+
+
+def test_a_bad_photo_is_listed_and_never_replaced(photos, tmp_path, stand_in, capsys):
+    bad = photos / "train" / "cats" / "3.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    found = extraction.extract(config(photos, tmp_path))
+    assert found.rows("train") == 41
+    assert "train/cats/3.png" not in found.ids("train")
+    (skipped,) = found.skipped("train")
+    assert skipped["id"] == "train/cats/3.png"
+    assert "truncated" in skipped["reason"]
+    assert "train/cats/3.png" in capsys.readouterr().err
+    assert found.load("train", "avg").shape == (41, 1, 512)
+
+
+@pytest.mark.parametrize("first", [4096, 0])
+def test_too_many_bad_photos_are_an_error_that_names_some(photos, tmp_path, stand_in, monkeypatch, first):
+    """Of a small data set before the network computes anything; of a large one as soon as shards show it."""
+    monkeypatch.setattr(extraction, "_DECODED_FIRST", first)
+    for i in range(4):
+        (photos / "train" / "dogs" / f"{i}.png").write_text("<html>")
+    for _ in range(2):  # and when the same command runs again, over the shards that it finished
+        with pytest.raises(CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable") as error:
+            extraction.extract(config(photos, tmp_path))
+        assert re.search("found 4: 'train/dogs/.*HTML.*; and 1 more. .*exclude exclude.txt and a new --out", str(error.value))
+    assert not (tmp_path / "cache" / "manifest.json").exists()
+    assert bool(list((tmp_path / "cache").glob("*.npy"))) == (not first)
+
+
+def test_the_advice_about_bad_photos_can_be_followed(photos, tmp_path, stand_in, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in photos.rglob("*.png"):  # large enough for an audit
+        with Image.open(path) as image:
+            image.resize((90, 60), Image.Resampling.NEAREST).save(path)
+    for i in range(4):
+        (photos / "train" / "dogs" / f"{i}.png").write_text("<html>")
+    with pytest.raises(CatdogError) as error:
+        extraction.extract(config(photos, tmp_path))
+    command = re.search("`catdog (audit .*?)`", str(error.value))[1].split()
+    assert cli.main(command) == 0
+    found = extraction.extract(config(photos, tmp_path, exclude=Path("exclude.txt"), out=tmp_path / "new"))
+    assert found.rows("train") == 38
+    assert not found.skipped("train")
+
+
+def test_a_bad_photo_of_a_small_split_is_left_out(photos, tmp_path, stand_in):
+    """One of 10 is over 5 %, but one photo is no reason to stop."""
+    (photos / "test" / "dogs" / "0.png").write_text("<html>")
+    found = extraction.extract(config(photos, tmp_path))
+    assert found.rows("test") == 9
+    assert [item["id"] for item in found.skipped("test")] == ["test/dogs/0.png"]
+
+
+@pytest.mark.parametrize("first", [4096, 0])
+def test_a_split_that_lost_a_class_is_an_error_that_names_its_files(photos, tmp_path, stand_in, monkeypatch, first):
+    monkeypatch.setattr(extraction, "_DECODED_FIRST", first)
+    for path in list((photos / "test" / "dogs").iterdir())[1:]:
+        path.unlink()
+    (only,) = (photos / "test" / "dogs").iterdir()
+    only.write_bytes(b"")
+    with pytest.raises(CatdogError, match=r"test split: expected photos of 'dogs' that can be read, found none: ") as error:
+        extraction.extract(config(photos, tmp_path))
+    assert f"'test/dogs/{only.name}': expected a photo, found an empty file. Replace" in str(error.value)
+    assert bool(list((tmp_path / "cache").glob("*.npy"))) == (not first)
+
+
+def test_the_manifest_lists_what_is_left_out(photos, tmp_path, stand_in, capsys):
+    before = extraction.extract(config(photos, tmp_path)).manifest
+    assert "left_out" not in before
+    (photos / "train" / "cats" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    after = extraction.extract(config(photos, tmp_path))  # the same cache: what is not taken is no input
+    left_out = [{"kind": ".heic", "count": 1, "pictures": 1, "example": "train/cats/phone.heic"}]
+    assert after.manifest["left_out"] == left_out
+    assert {**after.manifest, "left_out": 0, "sha256": 0} == {**before, "left_out": 0, "sha256": 0}
+    assert "left out: 1 .heic; 1 of them look like pictures, for example 'train/cats/phone.heic'" in capsys.readouterr().err
+
+
+def test_a_shard_without_a_readable_photo_is_kept_empty(photos, tmp_path, stand_in):
+    """The last shard of the training split is one photo; it may be the bad one."""
+    last = sources.load(str(photos)).split("train")[-1]
+    (photos / last.id).write_bytes(b"")
+    found = extraction.extract(config(photos, tmp_path, shard_size=41, pool="none"))
+    assert found.rows("train") == 41
+    assert found.load("train", "avg+max").shape == (41, 1, 1024)
+
+
+def test_another_fingerprint_is_refused_and_the_field_named(photos, tmp_path, stand_in):
+    extraction.extract(config(photos, tmp_path))
+    before = contents(tmp_path / "cache")
+    others = (
+        ({"pool": "max"}, "pool is 'avg', expected 'max'"),
+        ({"dtype": "float32"}, "dtype is 'float16'"),
+        ({"views": "original,mirror"}, "views is"),
+        ({"shard_size": 16}, "shard_size is 10, expected 16"),
+    )
+    for options, field in others:
+        with pytest.raises(CatdogError, match=field):
+            extraction.extract(config(photos, tmp_path, **options))
+    draw(photos / "train" / "cats" / "new.png", 999)
+    with pytest.raises(CatdogError, match="inputs is 66, expected 67"):
+        extraction.extract(config(photos, tmp_path))
+    assert contents(tmp_path / "cache") == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove", "sidecar", "labels"])
+def test_a_damaged_shard_is_found_and_only_it_computed_again(photos, tmp_path, stand_in, damage, monkeypatch):
+    found = extraction.extract(config(photos, tmp_path))
+    before = contents(tmp_path / "cache")
+    name = "train-00001-of-00005"
+    target = (
+        tmp_path
+        / "cache"
+        / (f"{name}.json" if damage == "sidecar" else f"{name}.{'labels' if damage == 'labels' else 'features'}.npy")
+    )
+    content = bytearray(target.read_bytes())
+    if damage == "remove":
+        target.unlink()
+    else:
+        content[-9] ^= 1
+        target.write_bytes(content[:-50] if damage == "cut" else content)
+    with pytest.raises(CatdogError, match=r"catdog extract. again") as error:
+        found.load("train", "avg"), found.labels("train"), found.ids("train")
+    assert name in str(error.value)
+    computed = []
+    compute = extraction.compute_shards
+    monkeypatch.setattr(extraction, "compute_shards", lambda shards, *rest: computed.extend(shards) or compute(shards, *rest))
+    extraction.extract(config(photos, tmp_path))
+    assert [shard.name for shard in computed] == [name]
+    assert contents(tmp_path / "cache") == before
+
+
+def test_an_altered_or_missing_manifest_is_an_error(photos, tmp_path, stand_in):
+    extraction.extract(config(photos, tmp_path))
+    manifest = tmp_path / "cache" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"avg"', '"max"'))
+    with pytest.raises(CatdogError, match=r"manifest.json: expected .* with the sha256 of its contents, found another"):
+        FeatureCache.open(tmp_path / "cache")
+    manifest.unlink()
+    with pytest.raises(CatdogError, match=r"expected a feature manifest \(of a finished `catdog extract`\), found no file"):
+        FeatureCache.open(tmp_path / "cache")
+
+
+def test_a_cache_whose_class_names_are_no_text_is_refused(tmp_path):
+    cache.write_manifest(tmp_path, "photos", [], {"classes": ["cats", "h\udc81nde"]})
+    with pytest.raises(CatdogError, match=r"expected classes named in UTF-8 .*h\\udc81nde.*Rename the folder"):
+        FeatureCache.open(tmp_path)
+
+
+def test_a_cache_says_which_pooling_it_cannot_give(photos, tmp_path, stand_in):
+    found = extraction.extract(config(photos, tmp_path))
+    with pytest.raises(CatdogError, match=r"features that give pool 'none', found 'avg'\. Extract again with --pool none"):
+        found.load("train", "none")
+
+
+def test_overflow_is_an_error_not_an_infinity(photos, tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(Blocks, "dispatch", lambda self, photos: np.full((4, 1, 512), 1e6, np.float32))
+    with pytest.raises(CatdogError, match=r"overflow float16 or are NaN\. Use --dtype float32"):
+        extraction.extract(config(photos, tmp_path))
+
+
+def test_a_full_disk_is_an_error_that_keeps_what_was_written(photos, tmp_path, stand_in, monkeypatch):
+    uninterrupted = contents(extraction.extract(config(photos, tmp_path, out=tmp_path / "whole")).path)
+    fsync, calls = os.fsync, []
+
+    def full_after_eight(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 8:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_after_eight)
+    with pytest.raises(CatdogError, match="cannot be written: No space left on device"):
+        extraction.extract(config(photos, tmp_path))
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert 0 < len(contents(tmp_path / "cache")) < len(uninterrupted)
+    assert not list((tmp_path / "cache").glob("*.tmp"))
+    extraction.extract(config(photos, tmp_path))
+    assert contents(tmp_path / "cache") == uninterrupted
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from helpers import blocks
+from catdog_jax.features import extraction
+from catdog_jax.config import ExtractConfig
+blocks.stand_in()
+real, renames = os.replace, [0]
+def replace(source, target):
+    renames[0] += 1
+    if renames[0] == {kill_at} and {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+    if renames[0] == {kill_at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace
+extraction.extract(ExtractConfig(data={data!r}, out=Path({out!r}), shard_size=10))
+"""
+
+
+@pytest.mark.parametrize(("kill_at", "before"), [(5, True), (9, False), (25, True)])
+def test_a_killed_extraction_resumes_to_the_same_bytes(photos, tmp_path, stand_in, kill_at, before):
+    """Killed between a shard's arrays, after a sidecar, and before the manifest: 8 shards of 3 files, then the manifest."""
+    whole = extraction.extract(config(photos, tmp_path, out=tmp_path / "whole"))
+    script = KILLED.format(kill_at=kill_at, before=before, data=str(photos), out=str(tmp_path / "cache"))
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "cache" / "manifest.json").exists()
+    with pytest.raises(CatdogError, match="found no file"):
+        FeatureCache.open(tmp_path / "cache")
+    extraction.extract(config(photos, tmp_path))
+    assert {n: b for n, b in contents(tmp_path / "cache").items() if not n.endswith(".tmp")} == contents(whole.path)
+
+
+def test_the_time_left_of_a_resumed_run_counts_what_this_run_does(photos, tmp_path, stand_in, monkeypatch):
+    """A second a batch of four on a clock of its own: what was there already is neither done at once nor left to do."""
+    whole = extraction.extract(config(photos, tmp_path)).path
+    for sidecar in whole.glob("train-0000[1-4]*.json"):
+        sidecar.unlink()
+    clock, told, bars = [0.0], [], []
+
+    def progress_bar(unit):
+        bars.append(console.progress_bar(unit))
+        bars[0].get_time = lambda: clock[0]
+        return bars[0]
+
+    class Timed(Blocks):
+        def dispatch(self, pixels):
+            clock[0] += 1
+            (task,) = bars[0].tasks
+            told.append((task.completed, task.speed, task.time_remaining))
+            return super().dispatch(pixels)
+
+    monkeypatch.setattr(extraction, "progress_bar", progress_bar)
+    monkeypatch.setattr(extraction, "Extractor", Timed)
+    extraction.extract(config(photos, tmp_path))
+    assert told[0] == (34, None, None)  # 10 + 14 + 10 of 66
+    assert len(told) == 10  # of 10, 10, 10 and 2 photos
+    known = [(completed, speed, left) for completed, speed, left in told if speed is not None]
+    assert len(known) >= 5
+    for completed, speed, left in known:
+        assert 2 <= speed <= 4
+        assert left == pytest.approx((66 - completed) / speed, abs=1)
+    assert bars[0].finished
+
+
+def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):
+    for options in ({"shard_size": 0}, {"batch_size": 0}, {"workers": 0}):
+        with pytest.raises(UsageError, match="expected 1 or more"):
+            extraction.extract(config(photos, tmp_path, **options))
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """Two CPU devices that share 8 GB."""
+    monkeypatch.setattr(extraction, "_memory", lambda _: 4e9)
+    return [types.SimpleNamespace(platform="cpu")] * 2
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "at_once", "expected"),
+    [(None, None, 8), (None, 512, 8), (None, 5, 3), (1_000_000, 95, 48), (1_000_000, 0, 1), (50, None, 50), (3, 512, 3)],
+)
+def test_no_batch_is_larger_than_a_shard_fills(two_cores, batch_size, at_once, expected):
+    assert extraction._on_each(two_cores, batch_size, at_once) == expected
+
+
+def test_a_batch_that_takes_too_much_memory_is_wrong_usage(two_cores):
+    with pytest.raises(
+        UsageError, match=r"--batch-size 51: .* 4 GB .* 102 photos at once, .* 4 GB\. Try --batch-size 50 or less"
+    ):
+        extraction._on_each(two_cores, 51, 512)
+    with pytest.raises(UsageError, match="found 1,000,000 photos at once, which take 40,000 GB"):
+        extraction._on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000, None)
+
+
+def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, monkeypatch, stand_in):
+    asked = []
+
+    class Asked(Blocks):
+        def __init__(self, *arguments):
+            asked.append(arguments[-2:])
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(extraction, "Extractor", Asked)
+    extraction.extract(config(photos, tmp_path, batch_size=1_000_000, shard_size=512))
+    assert asked == [(1_000_000, 42)]  # photos of the training split
+
+
+@pytest.fixture(scope="module")
+def extractor() -> extraction.Extractor:
+    return extraction.Extractor(weights.random(), "avg+max", conv="direct", batch_size=1)
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        np.zeros((1, 224, 224, 3), np.float32),
+        np.zeros((1, 160, 160, 3), np.uint8),
+        np.zeros((224, 224, 3), np.uint8),
+        np.zeros((0, 224, 224, 1), np.uint8),
+    ],
+    ids=lambda photos: f"{photos.dtype} {photos.shape}",
+)
+def test_other_pixels_are_refused(extractor, photos):
+    expected = re.escape(f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use images.decode.")
+    for take in (extractor, extractor.dispatch):
+        with pytest.raises(CatdogError, match=expected):
+            take(photos)
+
+
+def test_no_photos_have_no_features(extractor):
+    found = extractor(np.zeros((0, 224, 224, 3), np.uint8))
+    assert (found.shape, found.dtype) == ((0, 1024), np.float32)
+
+
+def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
+    with pytest.raises(UsageError, match="--conv winograd: expected --precision float32, found bfloat16"):
+        extraction.Extractor(real_weights, precision="bfloat16", conv="winograd")
+
+
+def test_heads_are_judged_on_their_own_kind_of_features_only():
+    prints = {"weights_sha256": "a", "preprocessing": "torch", "preprocessing_version": 1, "image": {}, "classes": ["a", "b"]}
+    cache.check_compatible(prints, prints | {"inputs_sha256": "other", "views": ["original", "mirror"]})
+    with pytest.raises(CatdogError, match="expected preprocessing = 'torch', as the head was trained with, found 'caffe'"):
+        cache.check_compatible(prints, prints | {"preprocessing": "caffe"})
+
+
+def test_real_photos_through_the_real_network(real_weights, shared_photos):
+    """Both algorithms and all poolings agree, padding changes nothing, and the mirror view is the mirrored photo's."""
+    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:5]])
+    everything = extraction.Extractor(real_weights, "none", ("original", "mirror"), batch_size=4)
+    dispatched = np.asarray(everything.dispatch(np.concatenate([photos, photos[:1]])))
+    assert dispatched.shape == (4, 2, 7, 7, 512)
+    np.testing.assert_array_equal(dispatched[0], dispatched[3])
+    average = extraction.Extractor(real_weights, "avg", conv="direct", batch_size=2)
+    found = average(photos)
+    expected = dispatched[:3, 0].astype(np.float64).mean(axis=(1, 2))
+    assert found.shape == (3, 512)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
+    np.testing.assert_allclose(average(photos[:1, :, ::-1])[0], dispatched[0, 1].mean(axis=(0, 1)), atol=1e-3)
+
+
+def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, shared_photos):
+    """The published head: probabilities from Winograd's features and from direct convolution's differ by rounding alone."""
+    fitted = head.load(Path(__file__).parents[2] / "artifacts" / "default" / "head.safetensors")
+    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos])
+    fast, direct = (
+        head.probabilities(fitted.params, extraction.Extractor(real_weights, fitted.pool, conv=conv)(photos).astype(np.float16))
+        for conv in ("winograd", "direct")
+    )
+    assert not np.array_equal(fast, direct)  # or the comparison compares nothing
+    np.testing.assert_allclose(fast, direct, atol=1e-4)
+    np.testing.assert_array_equal(fast >= 0.5, direct >= 0.5)

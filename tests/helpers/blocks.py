@@ -1,0 +1,33 @@
+"""A stand-in for the network, so that only the files matter. It imports little: processes start with it."""
+
+import numpy as np
+
+from catdog_jax.backbone import vgg16, weights
+from catdog_jax.features import extraction
+
+
+class Blocks:
+    """Stands in for the network: the means of 7x7 blocks of pixels, so that each row can be checked."""
+
+    batch_size = 4
+    precision = "float32"
+
+    def __init__(self, pretrained, pool="avg", views=("original",), *_):
+        self.pool, self.views = pool, views
+
+    def dispatch(self, photos: np.ndarray) -> np.ndarray:
+        assert photos.shape == (4, 224, 224, 3)
+        assert photos.dtype == np.uint8
+        flipped = {"original": photos, "mirror": photos[:, :, ::-1]}
+        return np.stack([blocks(flipped[view], self.pool) for view in self.views], axis=1)
+
+
+def blocks(photos: np.ndarray, pool: str) -> np.ndarray:
+    means = photos.reshape(-1, 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float32)
+    cells = np.tile(means, 171)[..., :512]
+    return cells if pool == "none" else vgg16.pool_cells(cells, pool)
+
+
+def stand_in() -> None:
+    extraction.Extractor = Blocks
+    weights.load = lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in")
