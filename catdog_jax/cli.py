@@ -31,7 +31,7 @@ STAGES = {
     "train": Stage(config.TrainConfig, "heads.training"),
     "evaluate": Stage(config.EvaluateConfig, "evaluation.evaluate"),
     "export": Stage(config.ExportConfig, "deployment.onnx_file"),
-    "predict": Stage(config.PredictConfig, "runtime.predictor"),
+    "predict": Stage(config.PredictConfig, "runtime.prediction"),
     "serve": Stage(config.ServeConfig, "serving.app"),
     "verify": Stage(config.VerifyConfig, "verify"),
     "doctor": Stage(config.DoctorConfig, "doctor"),
@@ -47,8 +47,8 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout went away
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status: 0, 1 for bad data, 2 for wrong usage, 130 when interrupted.
 
-    It is 141 when the reader of stdout went away. A stage may return a status of its own, as `catdog audit --strict` does
-    with 3 when it has found something.
+    It is 141 when the reader of stdout went away. A stage may return a status of its own, as
+    `catdog audit --strict` does with 3 when it has found something.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, settings = _parse(arguments or ["--help"])
     jax_environment.prepare()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # its remarks on damage; what matters comes back as an ImageError
+    # Its remarks on damage; what matters comes back as an ImageError
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     if threading.current_thread() is threading.main_thread():  # a preempted machine's last word ends like Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -81,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> tuple[str, Any]:
-    commands = tuple(Annotated[stage.settings, tyro.conf.subcommand(name, prefix_name=False)] for name, stage in STAGES.items())
+    commands = tuple(
+        Annotated[stage.settings, tyro.conf.subcommand(name, prefix_name=False)] for name, stage in STAGES.items()
+    )
     any_stage: Any = Union[commands]  # noqa: UP007 - built at run time
     settings = tyro.cli(
         any_stage,
@@ -97,7 +100,8 @@ def _stage(name: str) -> Any:
     """The function of a stage.
 
     Raises:
-      UsageError: a package that the stage needs is not installed; the message names the extra that brings it.
+      UsageError: a package that the stage needs is not installed; the message names the extra that
+        brings it.
     """
     try:
         return getattr(importlib.import_module(f"catdog_jax.{STAGES[name].module}"), name)

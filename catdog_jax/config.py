@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 from tyro.constructors import PrimitiveConstructorSpec
 
-from catdog_jax.files.buckets import Place, place
+from catdog_jax.files.buckets import Location, location
 
 THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
 
@@ -22,12 +22,12 @@ def cores() -> int:
 
 
 Cache = Annotated[  # a path or a bucket's URL
-    Place,
+    Location,
     PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH|URL",
-        instance_from_str=lambda words: place(words[0]),
-        is_instance=lambda value: isinstance(value, Place),
+        instance_from_str=lambda words: location(words[0]),
+        is_instance=lambda value: isinstance(value, Location),
         str_from_instance=lambda value: [str(value)],
     ),
 ]
@@ -54,7 +54,8 @@ class ExtractConfig:
 
     data: str | None = None
     """Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
-    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."""
+    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded
+    where it is missing)."""
     out: Cache = Path("features")
     """The feature cache to write or to resume: a folder, or a place in a bucket (s3://BUCKET/…, gs://…, az://…)."""
     data_dir: Path | None = None
@@ -217,7 +218,8 @@ class ExportConfig:
     """How many photos the exported file and JAX must agree on."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """fp16 halves the file (weights stored in half the bytes, computed in float32); int8 quarters it and is several times as
-    fast on CPUs with 8-bit instructions. Both are judged beside fp32 on validation photos before they are written."""
+    fast on CPUs with 8-bit instructions. Both are judged beside fp32 on validation photos before
+    they are written."""
     gate_photos: int = 500
     """How many validation photos fp16 and int8 are judged on; 0 for all."""
     force: bool = False
@@ -288,7 +290,8 @@ class RunConfig:
 
     data: str | None = None
     """Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
-    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."""
+    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded
+    where it is missing)."""
     out: Path = Path("run")
     """The run directory."""
     data_dir: Path | None = None

@@ -1,6 +1,7 @@
 """What the stages print: results on stdout by `show` and `write`; all else on stderr, by `console`.
 
-Results are for pipes too: there a table is neither cut nor folded at 80 columns, and has no colours.
+Results are for pipes too: there a table is neither cut nor folded at 80 columns, and has no
+colours.
 """
 
 import contextlib
@@ -31,7 +32,9 @@ console = Console(stderr=True, highlight=False)
 
 def printable(text: str) -> str:
     """The text with escapes for what would break a line, steer the terminal, or cannot be encoded."""
-    kept = (c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text)
+    kept = (
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text
+    )
     return "".join(kept)  # spaces of any width (Zs) break no line
 
 

@@ -1,7 +1,7 @@
 """What this machine will do: the devices that JAX really uses, what they reach in a few seconds, and what would help.
 
-`examine` collects facts and measures two rates; `advise` is a pure function of the facts, so that what is said on a GPU machine
-can be tested on any other.
+`examine` collects facts and measures two rates; `advise` is a pure function of the facts, so that
+what is said on a GPU machine can be tested on any other.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from catdog_jax.backbone import weights
 from catdog_jax.config import DoctorConfig, cores
 from catdog_jax.console import console, show
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor as features_extractor
 from catdog_jax.photos import decoding
 
 EXAMPLE = 25_000  # photos of the whole Dogs vs Cats set, for the estimate of time
@@ -89,7 +89,8 @@ def doctor(config: DoctorConfig) -> int:
     """Prints what was found, measured and advised.
 
     Returns:
-      The exit status: 0, or 1 if there is a problem: an accelerator that JAX does not use, no weights, or wrong numbers.
+      The exit status: 0, or 1 if there is a problem: an accelerator that JAX does not use, no
+        weights, or wrong numbers.
 
     Raises:
       UsageError: `--seconds` is not positive, or JAX has no device.
@@ -114,7 +115,7 @@ def examine(config: DoctorConfig) -> Facts:
     device, *_ = devices = jax.local_devices()
     described, pretrained = _weights(config.weights)
     loaded = pretrained or weights.random()
-    extractor = extraction.Extractor(loaded)
+    extractor = features_extractor.Extractor(loaded)
     folder = jax.config.values.get("jax_compilation_cache_dir") or ""
     return Facts(
         backend=device.platform,
@@ -160,13 +161,19 @@ def advise(facts: Facts) -> list[Advice]:
             if "cpu" in facts.platforms
             else f"Run: pip install 'catdog-jax[{extra},weights]', and check the driver."
         )
-        advice.append(Advice(f"there is {kind} ({facts.accelerator}), but JAX computes on the CPU. {why}", problem=True))
+        advice.append(
+            Advice(f"there is {kind} ({facts.accelerator}), but JAX computes on the CPU. {why}", problem=True)
+        )
     if not facts.has_weights:
         advice.append(Advice(f"no VGG16 weights; what was measured are random ones. {facts.weights}", problem=True))
     if not facts.compile_cache:
-        advice.append(Advice("compiled programs are not kept, so every start compiles anew. Set JAX_COMPILATION_CACHE_DIR."))
+        advice.append(
+            Advice("compiled programs are not kept, so every start compiles anew. Set JAX_COMPILATION_CACHE_DIR.")
+        )
     elif not facts.cache_writable:
-        advice.append(Advice(f"{facts.compile_cache} cannot be written, so every start compiles anew. Mend its permissions."))
+        advice.append(
+            Advice(f"{facts.compile_cache} cannot be written, so every start compiles anew. Mend its permissions.")
+        )
     if facts.decode_rate < _DECODE_MARGIN * facts.forward_rate:
         advice.append(
             Advice(
@@ -175,7 +182,9 @@ def advise(facts: Facts) -> list[Advice]:
             )
         )
     if facts.backend == "gpu" and not facts.preallocates:
-        advice.append(Advice("memory preallocation is off, which costs time at every allocation. It is meant for shared GPUs."))
+        advice.append(
+            Advice("memory preallocation is off, which costs time at every allocation. It is meant for shared GPUs.")
+        )
     return advice
 
 
@@ -194,7 +203,7 @@ def decode_rate(seconds: float) -> float:
         return _rate(work, seconds)
 
 
-def forward_rate(extractor: extraction.Extractor, seconds: float) -> float:
+def forward_rate(extractor: features_extractor.Extractor, seconds: float) -> float:
     """Photos a second through the convolutions, compiled before, two batches in flight as in an extraction."""
     photos = np.zeros((extractor.batch_size, decoding.SIZE, decoding.SIZE, 3), np.uint8)
 
@@ -232,10 +241,14 @@ def _table(facts: Facts) -> Table:
         title=f"JAX {jax.__version__} on {facts.backend}", show_header=False, title_justify="left", title_style="bold"
     )
     kinds = ", ".join(f"{facts.devices.count(kind)} × {kind}" for kind in dict.fromkeys(facts.devices))
-    table.add_row("devices", f"{kinds}" + (" (a core each)" if facts.backend == "cpu" and len(facts.devices) > 1 else ""))
+    table.add_row(
+        "devices", f"{kinds}" + (" (a core each)" if facts.backend == "cpu" and len(facts.devices) > 1 else "")
+    )
     table.add_row("cores", f"{facts.cores}")
     if facts.memory:
-        table.add_row("memory", f"{facts.memory / 2**30:.1f} GiB" + (", taken at the start" if facts.preallocates else ""))
+        table.add_row(
+            "memory", f"{facts.memory / 2**30:.1f} GiB" + (", taken at the start" if facts.preallocates else "")
+        )
     table.add_row("convolutions", f"{facts.conv}, {facts.precision}")
     table.add_row("numbers", "wrong" if facts.wrong else "as NumPy computes them in float64")
     table.add_row("compiled programs", Text(facts.compile_cache or "not kept"))

@@ -1,7 +1,8 @@
 """What JAX reads from the environment when it starts, and whether it could start. Importing this module imports no JAX.
 
-`keep_sums_right` is called when the first module that uses JAX is imported, so that everybody who uses the package gets right
-numbers; `prepare` is called by programs: the command line and the scripts.
+`keep_sums_right` is called when the first module that uses JAX is imported, so that everybody who
+uses the package gets right numbers; `prepare` is called by programs: the command line and the
+scripts.
 """
 
 import importlib.util
@@ -18,14 +19,15 @@ from catdog_jax.files import atomic
 _MAX_CPU_DEVICES = 16  # each keeps the weights, 0.2 GB
 _FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
 _WITHOUT_REDUCE = f"{_FUSIONS}=-reduce"
-_EXTRAS = {"cuda": "cuda13", "gpu": "cuda13", "tpu": "tpu", "cpu": "cpu"}  # JAX's platform -> the extra that brings it
+# JAX's platform -> the extra that brings it
+_EXTRAS = {"cuda": "cuda13", "gpu": "cuda13", "tpu": "tpu", "cpu": "cpu"}
 
 
 def prepare() -> None:
     """Sets what JAX reads from the environment when it starts, where the user has not.
 
-    Each CPU core becomes a device of its own (see `features.Extractor`), compiled programs are kept between runs, and sums are
-    right.
+    Each CPU core becomes a device of its own (see `features.Extractor`), compiled programs are kept
+    between runs, and sums are right.
     """
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(config.cores(), _MAX_CPU_DEVICES)))
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(atomic.cache_directory() / "xla"))
@@ -35,9 +37,10 @@ def prepare() -> None:
 def keep_sums_right() -> None:
     """Keeps XLA from fusing sums on CPUs, which jaxlib 0.10.2 to 0.12.0.1 compute wrong (jax-ml/jax#39103).
 
-    Products that are summed in the same fusion come out wrong by up to 1e38, and bfloat16 convolutions as NaN. Other flags of
-    XLA_FLAGS are kept; where it has this one, the user has decided. XLA ends the process at a flag that it does not know, so
-    the installed library is asked, whatever its version; of a fault in one that has another flag, `catdog doctor` tells.
+    Products that are summed in the same fusion come out wrong by up to 1e38, and bfloat16
+    convolutions as NaN. Other flags of XLA_FLAGS are kept; where it has this one, the user has
+    decided. XLA ends the process at a flag that it does not know, so the installed library is
+    asked, whatever its version; of a fault in one that has another flag, `catdog doctor` tells.
 
     Warns:
       RuntimeWarning: it is too late, since JAX has started, or XLA_FLAGS names a file.

@@ -1,7 +1,8 @@
 """What this JAX computes on this machine, against float64 NumPy: extraction, pooling, heads, their gradient, label errors.
 
-XLA has given wrong sums on CPUs more than once, without an error (see jax_environment.py). `catdog doctor` says what `wrong`
-finds; the tests hold each check. A further check is one more row of `CHECKS`.
+XLA has given wrong sums on CPUs more than once, without an error (see jax_environment.py). `catdog
+doctor` says what `wrong` finds; the tests hold each check. A further check is one more row of
+`CHECKS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from scipy import optimize
 from catdog_jax.auditing import label_errors as suspects
 from catdog_jax.backbone import vgg16, weights, winograd
 from catdog_jax.backbone.vgg16 import Params
-from catdog_jax.features import extraction as feature_extraction
+from catdog_jax.features import extractor as features_extractor
 from catdog_jax.heads import fitting, head
 from catdog_jax.heads.fitting import Hyper
 
@@ -33,10 +34,12 @@ class Check(NamedTuple):
     tolerance: float
 
 
-def wrong(extractor: feature_extraction.Extractor, pretrained: weights.Weights) -> list[str]:
+def wrong(extractor: features_extractor.Extractor, pretrained: weights.Weights) -> list[str]:
     """What comes out wrong, a sentence for each: the photos of the extractor that is given, and all `CHECKS`."""
     tolerance = BFLOAT16 if extractor.precision == "bfloat16" else FLOAT32
-    photo = Check(f"extraction ({extractor.conv}, {extractor.precision})", lambda: extraction(extractor, pretrained), tolerance)
+    photo = Check(
+        f"extraction ({extractor.conv}, {extractor.precision})", lambda: extraction(extractor, pretrained), tolerance
+    )
     return [told for check in (photo, *CHECKS) if (told := fault(check))]
 
 
@@ -53,7 +56,7 @@ def fault(check: Check) -> str:
     return f"{check.name}: {pair}; {off.sum():,} of {off.size:,} values are wrong"
 
 
-def extraction(extractor: feature_extraction.Extractor, pretrained: weights.Weights) -> Pair:
+def extraction(extractor: features_extractor.Extractor, pretrained: weights.Weights) -> Pair:
     """The averaged features of one photo of noise."""
     photos = _random((1, 224, 224, 3), 256)
     return extractor(photos), convolutions(pretrained.params, vgg16_pixels(photos, pretrained.mode)).mean(axis=(1, 2))
@@ -103,13 +106,17 @@ def _sums_of_products() -> Pair:
     """jax-ml/jax#39103: the smallest case that is known to go wrong."""
     x = _normal((ROWS, 3))
     same = jnp.eye(3, dtype=jnp.float32)
-    return np.asarray(jax.jit(jax.vmap(lambda row: ((same @ row) ** 2).sum()))(x)), (x.astype(np.float64) ** 2).sum(axis=1)
+    return np.asarray(jax.jit(jax.vmap(lambda row: ((same @ row) ** 2).sum()))(x)), (x.astype(np.float64) ** 2).sum(
+        axis=1
+    )
 
 
 def _products_summed() -> Pair:
     x = _normal((5, 60, 60))
     found = jax.jit(lambda x: ((x @ jnp.full_like(x, 0.25)) * x).sum(axis=-1))(x)
-    return np.asarray(found), 0.25 * x.sum(axis=-1, keepdims=True, dtype=np.float64)[..., 0] * x.sum(axis=-1, dtype=np.float64)
+    return np.asarray(found), 0.25 * x.sum(axis=-1, keepdims=True, dtype=np.float64)[..., 0] * x.sum(
+        axis=-1, dtype=np.float64
+    )
 
 
 def _logits() -> Pair:
@@ -127,7 +134,8 @@ def _objective() -> Pair:
         value = jax.value_and_grad(lambda p: fitting.objective(p, x, y, weight, jax.random.key(0), hyper)[0])(params)
         return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(value)])
 
-    of_all = jax.jit(jax.vmap(one, in_axes=(0, None, None, None, None)))  # arguments: XLA folds constants without its kernels
+    # Arguments: XLA folds constants without its kernels
+    of_all = jax.jit(jax.vmap(one, in_axes=(0, None, None, None, None)))
     found = np.asarray(of_all(penalties, params, *rows))
     return found, np.stack([_value_and_grad(params, *rows, l2) for l2 in penalties])
 
@@ -141,7 +149,12 @@ def _value_and_grad(params: Params, x: np.ndarray, y: np.ndarray, weight: np.nda
     loss = share @ (np.logaddexp(0, logits) - wanted * logits) + l2 * sum((kernel**2).sum() for kernel in kernels)
     slope = share * (1 / (1 + np.exp(-logits)) - wanted)
     below = slope[:, None] * kernels[1].T * (hidden > 0)
-    gradients = (below.sum(axis=0), x.T @ below + 2 * l2 * kernels[0], slope.sum(), slope @ hidden + 2 * l2 * kernels[1][:, 0])
+    gradients = (
+        below.sum(axis=0),
+        x.T @ below + 2 * l2 * kernels[0],
+        slope.sum(),
+        slope @ hidden + 2 * l2 * kernels[1][:, 0],
+    )
     return np.concatenate([np.ravel(value) for value in (loss, *gradients)])
 
 

@@ -38,7 +38,9 @@ def run(config: RunConfig) -> None:
     needed = PRESETS[config.preset].pool
     pool = config.pool or needed
     if pool not in (needed, "none"):
-        raise UsageError(f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out.")
+        raise UsageError(
+            f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out."
+        )
     source = sources.locate(config.data, config.data_dir)
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
@@ -74,12 +76,17 @@ def _unseen(source: str, config: RunConfig, model: Path) -> Table:
         try:
             pixels = decoding.decode(record.read())
         except decoding.ImageError as error:
-            table.add_row(Text(record.id), Text(predictor.classes[record.label]), Text(f"cannot be read: {error}", "yellow"))
+            table.add_row(
+                Text(record.id), Text(predictor.classes[record.label]), Text(f"cannot be read: {error}", "yellow")
+            )
             continue
         verdict, truth = predictor.rule.decide(predictor(pixels[np.newaxis])[0]), predictor.classes[record.label]
         style = "yellow" if verdict.sure is False else "green" if verdict.name == truth else "red"
         table.add_row(
-            Text(record.id), Text(truth), Text(decision.said(verdict.name, verdict.sure), style), f"{verdict.probability:.1%}"
+            Text(record.id),
+            Text(truth),
+            Text(decision.said(verdict.name, verdict.sure), style),
+            f"{verdict.probability:.1%}",
         )
     return table
 
@@ -91,7 +98,9 @@ def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float])
     for name in _HEADLINE:
         metric = result["metrics"][name]
         interval = evaluation_page.format_interval(name, metric)
-        table.add_row(evaluation_page.METRICS[name].title, evaluation_page.format_value(name, metric["value"]), interval)
+        table.add_row(
+            evaluation_page.METRICS[name].title, evaluation_page.format_value(name, metric["value"]), interval
+        )
     if result["skipped"]:
         table.add_row("left out", f"{len(result['skipped'])} photos", "unreadable; the report says why")
     table.add_section()

@@ -1,8 +1,9 @@
 """What there is to check at a path, for `catdog verify`: every file below it, each with what it can be compared with.
 
-A feature cache's manifest and sidecars carry their own hashes and those of the arrays. Heads, weights, models and pages carry a
-seal over all of their bytes, and JSON files the hash of their contents. A run's settings list the hashes of its tables and
-plots; the folder of a Triton model and that for browsers have a list of all of their files. What has none of these is named.
+A feature cache's manifest and sidecars carry their own hashes and those of the arrays. Heads,
+weights, models and pages carry a seal over all of their bytes, and JSON files the hash of their
+contents. A run's settings list the hashes of its tables and plots; the folder of a Triton model and
+that for browsers have a list of all of their files. What has none of these is named.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from typing import NamedTuple
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.files import atomic
-from catdog_jax.files.buckets import Place
+from catdog_jax.files import atomic, atomic_folder, sealed
+from catdog_jax.files.buckets import Location
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import (
     COMPARISON,
@@ -35,7 +36,8 @@ _OLDER = "no seal: written by an older version"  # which sealed fewer kinds of f
 _UNKNOWN = "not checked: no hash of it is known"
 _OTHER_HEAD = "whole, but of another head than the one beside it"
 _OTHER_MODEL = "whole, but it judged another file than the one beside it"
-_OF_HEAD = re.compile(rb"\x0a\x0bhead_sha256\x12\x40([0-9a-f]{64})")  # an entry of an ONNX file's metadata, as protobuf has it
+# An entry of an ONNX file's metadata, as protobuf has it
+_OF_HEAD = re.compile(rb"\x0a\x0bhead_sha256\x12\x40([0-9a-f]{64})")
 
 
 class Check(NamedTuple):
@@ -47,7 +49,7 @@ class Check(NamedTuple):
       run: checks it and returns its length in bytes; raises a `CatdogError`, or a `Remark`.
     """
 
-    place: Place
+    place: Location
     kind: str
     run: Callable[[], int]
 
@@ -56,7 +58,7 @@ class Remark(Exception):
     """What else there is to say of a file: a sentence, and the file's name."""
 
 
-def checks_of(path: Place) -> list[Check]:
+def checks_of(path: Location) -> list[Check]:
     """What there is to check at a path: the file, or everything below the folder.
 
     Raises:
@@ -75,13 +77,13 @@ def checks_of(path: Place) -> list[Check]:
 # Folders
 
 
-def _folder(path: Place, seen: set[Path]) -> Iterator[Check]:
+def _folder(path: Location, seen: set[Path]) -> Iterator[Check]:
     """The checks of a folder and of those in it; `seen` are those that have their checks, because a link may lead to one."""
     if isinstance(path, Path):
         if path.resolve() in seen:
             return
         seen.add(path.resolve())
-        if (path / atomic.CONTENTS).exists():
+        if (path / atomic_folder.CONTENTS).exists():
             yield from _listed(path)
             return
     known: set[str] = set()
@@ -89,13 +91,16 @@ def _folder(path: Place, seen: set[Path]) -> Iterator[Check]:
         shards = _shards(path)
         yield Check(path, "manifest", lambda: (FeatureCache.open(path), len((path / "manifest.json").read_bytes()))[1])
         yield from (Check(path, "shard", functools.partial(_shard, path, name)) for name in shards)
-        known |= {"manifest.json", *(f"{name}.{end}" for name in shards for end in ("json", "features.npy", "labels.npy"))}
+        known |= {
+            "manifest.json",
+            *(f"{name}.{end}" for name in shards for end in ("json", "features.npy", "labels.npy")),
+        }
     head_sha256 = _head(path)
     listed = _of_training(path, head_sha256) if isinstance(path, Path) else {}  # runs are on disks alone
     for name in listed:
-        yield Check(path, "file", functools.partial(atomic.check_file, Path(str(path), name), listed[name]))
+        yield Check(path, "file", functools.partial(atomic_folder.check_file, Path(str(path), name), listed[name]))
     known |= set(listed)
-    entries: list[Place] = sorted(path.glob("*"), key=str)
+    entries: list[Location] = sorted(path.glob("*"), key=str)
     for entry in entries:
         if isinstance(entry, Path) and entry.is_dir():
             yield from _folder(entry, seen)
@@ -106,21 +111,27 @@ def _folder(path: Place, seen: set[Path]) -> Iterator[Check]:
 def _listed(folder: Path) -> Iterator[Check]:
     """The files that a folder's own list names, and those that lie there without a place in it."""
     try:
-        known = atomic.listed(folder)
+        known = atomic_folder.listed(folder)
     except CatdogError:
-        yield Check(folder, "list of files", lambda: len(atomic.listed(folder)))  # which says what is wrong with it
+        yield Check(
+            folder, "list of files", lambda: len(atomic_folder.listed(folder))
+        )  # which says what is wrong with it
         return
-    yield from (Check(folder, "file", functools.partial(atomic.check_file, folder / name, known[name])) for name in known)
-    for file in atomic.below(folder):
+    yield from (
+        Check(folder, "file", functools.partial(atomic_folder.check_file, folder / name, known[name])) for name in known
+    )
+    for file in atomic_folder.below(folder):
         if file.relative_to(folder).as_posix() not in known:
             yield Check(folder, "file", functools.partial(_extra, file, folder))
 
 
 def _extra(file: Path, folder: Path) -> int:
-    raise CatdogError(f"{file}: expected the files that {folder / atomic.CONTENTS} lists, found one more. Remove it.")
+    raise CatdogError(
+        f"{file}: expected the files that {folder / atomic_folder.CONTENTS} lists, found one more. Remove it."
+    )
 
 
-def _shards(path: Place) -> list[str]:
+def _shards(path: Location) -> list[str]:
     """The shards that a cache's manifest names and those that lie there; the latter alone where it cannot be read."""
     names = {one.stem for one in path.glob("*-of-*.json")}
     try:
@@ -130,16 +141,16 @@ def _shards(path: Place) -> list[str]:
     return sorted(names.union(*(cache.shard_names(split) for split in sources.SPLITS)))
 
 
-def _shard(path: Place, name: str) -> int:
+def _shard(path: Location, name: str) -> int:
     try:
         cache = FeatureCache.open(path)
     except CatdogError:  # the shard is still checked against its own sidecar
-        sidecar = atomic.read_sealed_json(path / f"{name}.json", "shard sidecar")
+        sidecar = sealed.read_sealed_json(path / f"{name}.json", "shard sidecar")
         cache = FeatureCache(path, {"fingerprint": sidecar["fingerprint"]})
     return cache.check_shard(name)
 
 
-def _head(path: Place) -> str | None:
+def _head(path: Location) -> str | None:
     """The SHA-256 of the head in a folder, where there is one that can be read."""
     with contextlib.suppress(CatdogError):
         return head.digest(head.load(RunDirectory(path).head).params) if isinstance(path, Path) else None
@@ -149,7 +160,7 @@ def _head(path: Place) -> str | None:
 def _of_training(path: Path, head_sha256: str | None) -> dict[str, str]:
     """The files that a run's settings list, and their hashes; none where the settings are of another head."""
     with contextlib.suppress(CatdogError):  # which the check of the settings tells
-        settings = atomic.read_sealed_json(path / SETTINGS, "run's settings file")
+        settings = sealed.read_sealed_json(path / SETTINGS, "run's settings file")
         if head_sha256 in (None, settings.get("head_sha256")):
             return settings.get("files", {})
     return {}
@@ -158,7 +169,7 @@ def _of_training(path: Path, head_sha256: str | None) -> dict[str, str]:
 # Files
 
 
-def _file(place: Place, file: Place, head_sha256: str | None) -> Check:
+def _file(place: Location, file: Location, head_sha256: str | None) -> Check:
     if isinstance(file, Path) and file.exists() and not file.is_file():  # a pipe would be waited for
         return Check(place, "", functools.partial(_unknown, file))
     if file.suffix in _SEALED:
@@ -168,14 +179,14 @@ def _file(place: Place, file: Place, head_sha256: str | None) -> Check:
     return Check(place, "", functools.partial(_unknown, file))
 
 
-def _unknown(file: Place) -> int:
+def _unknown(file: Location) -> int:
     raise Remark(_UNKNOWN, file.name)
 
 
-def _sealed(file: Place, head_sha256: str | None) -> int:
+def _sealed(file: Location, head_sha256: str | None) -> int:
     try:
-        size = atomic.check_seal(file)
-    except atomic.UnsealedError:
+        size = sealed.check_seal(file)
+    except sealed.UnsealedError:
         if file.suffix != ".html":  # the others never were without
             raise
         raise Remark(_OLDER if file.name in _PAGES else _UNKNOWN, file.name) from None
@@ -189,19 +200,19 @@ def _sealed(file: Place, head_sha256: str | None) -> int:
     return size
 
 
-def _sheet(file: Place, head_sha256: str | None) -> int:
+def _sheet(file: Location, head_sha256: str | None) -> int:
     """Checks a JSON file of ours, and whether it is of the head beside it."""
-    value = atomic.read_sealed_json(file, "file of `catdog`", older=True)
+    value = sealed.read_sealed_json(file, "file of `catdog`", older=True)
     if head_sha256:
         check_head(file, value.get("head_sha256"), head_sha256)
-    if not atomic.is_sealed(file):
+    if not sealed.is_sealed(file):
         raise Remark(_OLDER, file.name)
     if file.name == COMPARISON and any(map(functools.partial(_differs, file), value["models"])):
         raise Remark(_OTHER_MODEL, file.name)
     return len(file.read_bytes())
 
 
-def _differs(comparison: Place, judged: dict[str, str]) -> bool:
+def _differs(comparison: Location, judged: dict[str, str]) -> bool:
     """Whether a model lies beside its figures by its name, and is another file."""
     model = Path(str(comparison)).with_name(judged["model"])
     return model.is_file() and atomic.sha256_of_file(model) != judged["sha256"]

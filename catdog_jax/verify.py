@@ -8,7 +8,7 @@ from rich.text import Text
 from catdog_jax.config import VerifyConfig
 from catdog_jax.console import printable, progress_bar, show
 from catdog_jax.errors import CatdogError
-from catdog_jax.files.buckets import Place, UnreachableError
+from catdog_jax.files.buckets import Location, UnreachableError
 from catdog_jax.heads.run_directory import OtherHeadError
 from catdog_jax.stored_files import Remark, checks_of
 
@@ -25,8 +25,8 @@ def verify(config: VerifyConfig) -> int:
       CatdogError: a path is none of what can be verified, or its bucket cannot be reached.
     """
     checks = [check for path in config.paths for check in checks_of(path)]
-    sums: dict[tuple[Place, str], tuple[int, int]] = {}
-    remarks: dict[tuple[Place, str], list[str]] = defaultdict(list)
+    sums: dict[tuple[Location, str], tuple[int, int]] = {}
+    remarks: dict[tuple[Location, str], list[str]] = defaultdict(list)
     faults: list[str] = []
     with progress_bar("files") as progress:
         for place, kind, run in progress.track(checks, description="verify"):
@@ -55,7 +55,7 @@ def _more(names: list[str]) -> str:
     return f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
 
 
-def _table(sums: dict[tuple[Place, str], tuple[int, int]]) -> Table:
+def _table(sums: dict[tuple[Location, str], tuple[int, int]]) -> Table:
     table = Table("as it was written", "", "", "bytes", title="verified")
     for (path, kind), (count, size) in sums.items():
         table.add_row(Text(printable(str(path))), f"{count:,}", kind if count == 1 else f"{kind}s", f"{size:,}")

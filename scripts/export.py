@@ -1,6 +1,7 @@
 """Write the deployable ONNX file: `catdog export` as a file that a job scheduler can start.
 
-A few photos go through JAX and ONNX Runtime, and a CPU is enough. After the training job of a SLURM cluster:
+A few photos go through JAX and ONNX Runtime, and a CPU is enough. After the training job of a SLURM
+cluster:
 
     sbatch --dependency=afterok:$TRAIN_JOB --wrap 'python scripts/export.py --run runs/head'
 

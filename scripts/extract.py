@@ -1,7 +1,7 @@
 """Compute features of photos: `catdog extract` as a file that a job scheduler can start.
 
-This is the stage that an accelerator makes fast. On one GPU of a SLURM cluster; when the job is cut short, the same
-line goes on with the shards that are missing:
+This is the stage that an accelerator makes fast. On one GPU of a SLURM cluster; when the job is cut
+short, the same line goes on with the shards that are missing:
 
     srun --gpus=1 --cpus-per-task=16 python scripts/extract.py --data photos --out features
 

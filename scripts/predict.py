@@ -1,6 +1,7 @@
 """Classify photos with the exported model: `catdog predict` as a file that a job scheduler can start.
 
-Needs neither JAX nor an accelerator: ONNX Runtime computes on the CPU. A folder of photos, one JSON object a line:
+Needs neither JAX nor an accelerator: ONNX Runtime computes on the CPU. A folder of photos, one JSON
+object a line:
 
     python scripts/predict.py photos --model runs/head/model.onnx --format jsonl >predictions.jsonl
 

@@ -1,6 +1,7 @@
 """From photos to a deployable model: `catdog run` as a file that a job scheduler can start.
 
-All stages in one job, on one GPU of a SLURM cluster; when it is cut short, the same line resumes the extraction:
+All stages in one job, on one GPU of a SLURM cluster; when it is cut short, the same line resumes
+the extraction:
 
     srun --gpus=1 --cpus-per-task=16 python scripts/run.py --data photos --out runs/photos
 

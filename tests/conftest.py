@@ -29,7 +29,9 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="the long form of the tests in faults/; writes artifacts/faults.json")
+    parser.addoption(
+        "--long", action="store_true", help="the long form of the tests in faults/; writes artifacts/faults.json"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -42,8 +44,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _strict_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
     """No implicit promotion of types or ranks, except in tests marked for a library that relies on it.
 
-    Optax' Adam divides floats by its integer step count (`lenient_types`); Keras also adds biases of rank 1 (`lenient_ranks`).
-    """
+    Optax' Adam divides floats by its integer step count (`lenient_types`); Keras also adds biases
+    of rank 1 (`lenient_ranks`)."""
     types = "standard" if request.node.get_closest_marker("lenient_types") else "strict"
     ranks = "allow" if request.node.get_closest_marker("lenient_ranks") else "raise"
     with jax.numpy_dtype_promotion(types), jax.numpy_rank_promotion(ranks):

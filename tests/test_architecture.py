@@ -28,7 +28,8 @@ ROWS = (
     ("cli",),
     ("__main__",),
 )
-# jax_environment looks at the settings' number of cores; console prints errors; each is a line between two of one row.
+# jax_environment looks at the settings' number of cores; console prints errors; each is a line
+# between two of one row.
 WITHIN_A_ROW = {("console", "errors"), ("jax_environment", "config")}
 WITHOUT_JAX = ("files", "photos", "reporting", "runtime", "serving")
 JAX = {"jax", "jaxlib", "flax", "optax"}
@@ -38,7 +39,9 @@ JAX = {"jax", "jaxlib", "flax", "optax"}
 def modules() -> dict[str, Path]:
     """Every module's dotted name below the package -> its file. A room's own name stands for its __init__."""
     paths = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
-    named = {".".join(relative.with_suffix("").parts).removesuffix(".__init__"): path for relative, path in paths.items()}
+    named = {
+        ".".join(relative.with_suffix("").parts).removesuffix(".__init__"): path for relative, path in paths.items()
+    }
     return {name: path for name, path in named.items() if name != "__init__"}
 
 
@@ -132,4 +135,6 @@ def test_every_module_is_imported_by_its_own_name():
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    ).stdout

@@ -28,7 +28,9 @@ def run(arguments: list[str]) -> int:
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    ).stdout
 
 
 def test_version(capsys):
@@ -55,7 +57,8 @@ def test_every_option_of_every_stage_is_explained(stage, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["bogus"], ["train", "--epochs", "many"], ["extract", "--pool", "median"], ["predict", "--batch-size"]]
+    "arguments",
+    [["bogus"], ["train", "--epochs", "many"], ["extract", "--pool", "median"], ["predict", "--batch-size"]],
 )
 def test_wrong_usage_is_exit_status_2(arguments, capsys):
     assert run(arguments) == 2
@@ -66,8 +69,16 @@ def test_wrong_usage_is_exit_status_2(arguments, capsys):
     ("arguments", "status", "message"),
     [
         (["run"], 2, "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings."),
-        (["extract"], 2, "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings."),
-        (["audit"], 2, "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings."),
+        (
+            ["extract"],
+            2,
+            "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings.",
+        ),
+        (
+            ["audit"],
+            2,
+            "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings.",
+        ),
         (["extract", "--data", "nowhere"], 1, "nowhere: expected a folder of photos, found nothing. Check --data."),
         (["train", "--features", "nowhere"], 1, "manifest.json: expected a feature manifest"),
         (["train", "--dropout", "1"], 2, "--dropout: expected 0 to 0.999, found 1.0."),
@@ -90,7 +101,10 @@ def test_bad_input_is_one_line_without_a_traceback(arguments, status, message, c
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize(
     ("arguments", "command"),
-    [("", "run --data demo --out runs/demo"), ("--data photos --out runs/photos", "run --data photos --out runs/photos")],
+    [
+        ("", "run --data demo --out runs/demo"),
+        ("--data photos --out runs/photos", "run --data photos --out runs/photos"),
+    ],
 )
 def test_make_run_takes_the_drawings_unless_it_is_told_otherwise(arguments, command):
     told = ["make", "--no-print-directory", "-n", "run", "VENV=.venv", f"ARGS={arguments}"]
@@ -143,7 +157,7 @@ def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
 
 
 def test_the_command_line_imports_no_jax_before_a_stage_needs_it():
-    stages = ["runtime.predictor", *(["serving.app"] if importlib.util.find_spec("uvicorn") else [])]
+    stages = ["runtime.prediction", *(["serving.app"] if importlib.util.find_spec("uvicorn") else [])]
     code = "import sys\nfrom catdog_jax import cli\ncli._parse(['predict', 'x.jpg'])\n"
     code += "".join(f"import catdog_jax.{stage}\n" for stage in stages)
     heavy = {"jax", "flax", "sklearn", "scipy", "matplotlib", "onnx", "h5py", "tensorflow_datasets", "fsspec", "etils"}

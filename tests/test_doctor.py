@@ -38,7 +38,11 @@ HEALTHY = doctor.Facts(
 @pytest.mark.parametrize(
     ("changes", "problem", "words"),
     [
-        ({"accelerator": "/dev/nvidia0"}, True, ["an NVIDIA GPU (/dev/nvidia0)", "on the CPU", "'catdog-jax[cuda13,weights]'"]),
+        (
+            {"accelerator": "/dev/nvidia0"},
+            True,
+            ["an NVIDIA GPU (/dev/nvidia0)", "on the CPU", "'catdog-jax[cuda13,weights]'"],
+        ),
         ({"accelerator": "/dev/accel0", "platforms": "cpu"}, True, ["a TPU", "JAX_PLATFORMS=cpu", "Unset"]),
         ({"has_weights": False, "weights": "Run pip install …"}, True, ["no VGG16 weights", "Run pip install …"]),
         (

@@ -9,7 +9,7 @@ import pytest
 
 from catdog_jax.auditing import label_errors as suspects
 from catdog_jax.backbone import weights
-from catdog_jax.features import extraction as feature_extraction
+from catdog_jax.features import extractor as features_extractor
 from catdog_jax.heads import fitting, head
 from catdog_jax.heads.fitting import Chunk, Hyper, Shape
 
@@ -22,13 +22,17 @@ KEY = jax.random.key(0)
 
 def products(lowered: jax.stages.Lowered) -> list[str]:
     """The lines of StableHLO that multiply: convolutions and products of matrices."""
-    found = [line for line in lowered.as_text().splitlines() if re.search(r"stablehlo\.(convolution|dot_general|dot)\b", line)]
+    found = [
+        line
+        for line in lowered.as_text().splitlines()
+        if re.search(r"stablehlo\.(convolution|dot_general|dot)\b", line)
+    ]
     assert found
     return found
 
 
 def extraction(precision: str, conv: str) -> list[str]:
-    extractor = feature_extraction.Extractor(weights.random(), precision=precision, conv=conv, batch_size=1)
+    extractor = features_extractor.Extractor(weights.random(), precision=precision, conv=conv, batch_size=1)
     photos = jax.ShapeDtypeStruct((extractor.batch_size, 224, 224, 3), jnp.uint8)
     return products(extractor._compute.lower(extractor._params, photos))
 
@@ -40,7 +44,9 @@ def training(hidden: tuple[int, ...]) -> list[str]:
 
 
 def validation() -> list[str]:
-    return products(fitting._judge.lower(fitting._initial(KEY, 6, Shape((4,), 5, 1), 2).params, Chunk(X, Y), fitting.UNSCALED))
+    return products(
+        fitting._judge.lower(fitting._initial(KEY, 6, Shape((4,), 5, 1), 2).params, Chunk(X, Y), fitting.UNSCALED)
+    )
 
 
 def logits() -> list[str]:
@@ -51,7 +57,9 @@ def logits() -> list[str]:
 
 
 def label_errors() -> list[str]:
-    return products(suspects._fit_all.lower(X, Y, np.ones((2, 10), np.float32), np.ones(2, np.float32), fitting.UNSCALED))
+    return products(
+        suspects._fit_all.lower(X, Y, np.ones((2, 10), np.float32), np.ones(2, np.float32), fitting.UNSCALED)
+    )
 
 
 @pytest.mark.parametrize(

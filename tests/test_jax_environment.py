@@ -16,7 +16,9 @@ FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept | environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=kept | environment, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,8 @@ def test_what_cannot_be_set_is_told(flags, started, words, monkeypatch):
 
 def test_a_library_user_has_right_sums_too():
     """JAX imported first, then a module of the package, then JAX started: the flag comes in time."""
-    code = "import jax\nfrom catdog_jax import jax_environment\nfrom catdog_jax.heads import head\nimport os\nprint(os.environ['XLA_FLAGS'])\n"
+    code = "import jax\nimport os\nfrom catdog_jax import jax_environment\nfrom catdog_jax.heads import head\n"
+    code += "print(os.environ['XLA_FLAGS'])\n"
     code += "print(jax_environment._started())\njax.devices()\nprint(jax_environment._started())"
     assert python(code).stdout.split("\n")[:3] == [FLAG, "False", "True"]
 

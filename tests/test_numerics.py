@@ -5,7 +5,7 @@ import pytest
 
 from catdog_jax import numerics
 from catdog_jax.backbone import weights
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor as features_extractor
 from catdog_jax.numerics import BFLOAT16, CHECKS, FLOAT32, LABELS, Check
 
 pytestmark = pytest.mark.lenient_types
@@ -35,7 +35,7 @@ def photo():
 )
 def test_extraction_is_right(photo, precision, conv, tolerance):
     pretrained, pixels, expected = photo
-    extractor = extraction.Extractor(pretrained, "none", precision=precision, conv=conv, batch_size=1)
+    extractor = features_extractor.Extractor(pretrained, "none", precision=precision, conv=conv, batch_size=1)
     assert numerics.fault(Check(conv, lambda: (extractor(pixels), expected), tolerance)) == ""
 
 

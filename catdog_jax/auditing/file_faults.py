@@ -1,6 +1,7 @@
 """Every photo of a data set looked at once: what is wrong with the file, and what it can be compared by.
 
-A photo leaves little behind (a hash of its pixels and a small grey picture, about 1.2 KB), so that 100,000 fit anywhere.
+A photo leaves little behind (a hash of its pixels and a small grey picture, about 1.2 KB), so that
+100,000 fit anywhere.
 """
 
 import dataclasses
@@ -50,7 +51,8 @@ class Look:
       sha256: of its undecoded bytes; empty where they cannot be read.
       faults: what is wrong with it.
       size: width and height in pixels, upright; (0, 0) where there is no picture.
-      pixels: the SHA-256 of size and pixels, undone of any encoding; empty where there is no picture.
+      pixels: the SHA-256 of size and pixels, undone of any encoding; empty where there is no
+        picture.
       grey: uint8 [GREY, GREY], the whole photo squashed; None where there is no picture.
     """
 
@@ -68,7 +70,8 @@ def survey(dataset: Dataset, workers: int | None = None) -> list[Look]:
       As many as there are records, in their order.
     """
     found = []
-    kept = np.zeros((len(dataset.records), GREY, GREY), np.uint8)  # in one piece, or they would hold the heap's holes open
+    # In one piece, or they would hold the heap's holes open
+    kept = np.zeros((len(dataset.records), GREY, GREY), np.uint8)
     with progress_bar("photos") as progress:
         looks = map_ahead(look, dataset.records, workers, _AHEAD)
         for place, one in enumerate(progress.track(looks, total=len(kept), description="audit")):

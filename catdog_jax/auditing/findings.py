@@ -11,7 +11,8 @@ from catdog_jax.photos.sources import SPLITS, Dataset
 
 USELESS = (*LOST, "tiny", "uniform")  # faults for which a photo should be left out; the others are for eyes to judge
 DRIFTED = 0.55  # ROC AUC that the lower end of a drift's interval stays below where splits are of one source
-_KEPT_FIRST = ("test", "validation", "train")  # of copies the one that is tested on stays, so that figures stay comparable
+# Of copies the one that is tested on stays, so that figures stay comparable
+_KEPT_FIRST = ("test", "validation", "train")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ class Findings:
     @property
     def lacking(self) -> list[tuple[str, str]]:
         """The splits and classes, in pairs, of which there is no photo."""
-        return [(split, name) for split, by_class in self.counts.items() for name, count in by_class.items() if not count]
+        return [
+            (split, name) for split, by_class in self.counts.items() for name, count in by_class.items() if not count
+        ]
 
     def anything(self) -> bool:
         """Whether something was found that somebody should look at."""
@@ -133,7 +136,9 @@ def photos(dataset: Dataset) -> list[Photo]:
 
 def faulty(of: Sequence[Photo], looks: Sequence[Look]) -> tuple[Faulty, ...]:
     """What is wrong with the files."""
-    return tuple(Faulty(photo, one.kind, one.reason) for photo, look in zip(of, looks, strict=True) for one in look.faults)
+    return tuple(
+        Faulty(photo, one.kind, one.reason) for photo, look in zip(of, looks, strict=True) for one in look.faults
+    )
 
 
 def copies(of: Sequence[Photo], looks: Sequence[Look], groups: Sequence[Group]) -> tuple[Copies, ...]:
@@ -155,14 +160,17 @@ def copies(of: Sequence[Photo], looks: Sequence[Look], groups: Sequence[Group]) 
 def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
     """Photos by split and class."""
     pairs = [(record.split, record.label) for record in dataset.records]
-    return {split: {name: pairs.count((split, label)) for label, name in enumerate(dataset.classes)} for split in SPLITS}
+    return {
+        split: {name: pairs.count((split, label)) for label, name in enumerate(dataset.classes)} for split in SPLITS
+    }
 
 
 def exclude_lines(found: Findings) -> Iterator[str]:
     """The lines of the exclude file: what to leave out, and, commented out, what to look at first.
 
-    Left out are photos that cannot be decoded, that are tiny or uniform, all but one of copies, and copies whose labels
-    contradict each other. Other faults and suspicious labels are for eyes to judge: removing the # leaves them out.
+    Left out are photos that cannot be decoded, that are tiny or uniform, all but one of copies, and
+    copies whose labels contradict each other. Other faults and suspicious labels are for eyes to
+    judge: removing the # leaves them out.
     """
     yield f"# Photos of {found.source} to leave out. Lines with # say nothing: remove it to leave out that photo too."
     for one in found.faulty:

@@ -1,7 +1,8 @@
 """What cross-validated heads say of a data set: labels that are probably wrong, and splits that can be told apart.
 
-Linear heads, one a fold and a penalty, are fitted all at once under vmap on averaged VGG16 features; each photo is judged by
-those that have not seen it. Copies of one picture lie in one fold, so that none is judged by a head that has seen its copy.
+Linear heads, one a fold and a penalty, are fitted all at once under vmap on averaged VGG16
+features; each photo is judged by those that have not seen it. Copies of one picture lie in one
+fold, so that none is judged by a head that has seen its copy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,7 +117,9 @@ def _fit_all(x: jax.Array, y: jax.Array, weights: jax.Array, penalties: jax.Arra
         def value(params: fitting.Params) -> jax.Array:
             return fitting.objective(params, x, y, weight, jax.random.key(0), hyper)[0]
 
-        def step(state: tuple[fitting.Params, optax.OptState], _: None) -> tuple[tuple[fitting.Params, optax.OptState], None]:
+        def step(
+            state: tuple[fitting.Params, optax.OptState], _: None
+        ) -> tuple[tuple[fitting.Params, optax.OptState], None]:
             params, memory = state
             loss, gradient = optax.value_and_grad_from_state(value)(params, state=memory)
             updates, memory = optimiser.update(gradient, memory, params, value=loss, grad=gradient, value_fn=value)
@@ -131,10 +134,11 @@ def _fit_all(x: jax.Array, y: jax.Array, weights: jax.Array, penalties: jax.Arra
 def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> Labels:
     """Which labels are probably wrong.
 
-    Northcutt, Jiang & Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 2021, for two classes:
-    a row counts as one of class j when its probability of j is at least the mean probability of j among the rows labelled j
-    (equation 2; of two such classes the likelier); it is suspect when j is not its label (the off-diagonal of the confident
-    joint). Ranked by the probability of the other class, the normalised margin.
+    Northcutt, Jiang & Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR
+    70, 2021, for two classes: a row counts as one of class j when its probability of j is at least
+    the mean probability of j among the rows labelled j (equation 2; of two such classes the
+    likelier); it is suspect when j is not its label (the off-diagonal of the confident joint).
+    Ranked by the probability of the other class, the normalised margin.
 
     Args:
       labels: [N], 0 or 1, both of which occur.
@@ -170,7 +174,9 @@ def drifts(dataset: Dataset, features: Mapping[int, np.ndarray], groups: Sequenc
         is_other = np.array([dataset.records[row].split == split for row in rows], np.int64)
         if min(np.bincount(is_other, minlength=2)) < MIN_PHOTOS:
             continue
-        judged = out_of_fold(np.stack([features[row] for row in rows]), is_other, _folds(rows, groups, seed)).probabilities
+        judged = out_of_fold(
+            np.stack([features[row] for row in rows]), is_other, _folds(rows, groups, seed)
+        ).probabilities
         found.append(Drift(split, metrics(is_other, judged)["roc_auc"], *intervals.of_roc_auc(is_other, judged)))
     return found
 

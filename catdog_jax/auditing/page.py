@@ -63,7 +63,9 @@ def _header(title: str, found: Findings) -> str:
         ("Suspicious labels", f"{found.suspects:,}" if found.judged else "–", f"of {found.judged:,} judged"),
     ]
     body = "".join(f'<div class="card"><dt>{name}</dt><dd>{value}</dd><dd>{of}</dd></div>' for name, value, of in cards)
-    verdict = "There is something to look at." if found.anything() else "Nothing was found that speaks against training."
+    verdict = (
+        "There is something to look at." if found.anything() else "Nothing was found that speaks against training."
+    )
     notes = "".join(f'<p class="note">{text(note)}</p>' for note in found.notes)
     return f'<header><p>Audit of a data set</p><h1>{title}</h1><p>{verdict}</p>{notes}<dl class="cards">{body}</dl></header>'
 
@@ -79,7 +81,9 @@ def _copies(groups: Sequence[Copies], thumbnails: Thumbnails) -> str:
         return "<p>None: no picture occurs twice.</p>"
 
     def item(group: Copies) -> str:
-        marks = [name for name, is_so in (("opposite labels", group.opposite), ("across splits", group.across)) if is_so]
+        marks = [
+            name for name, is_so in (("opposite labels", group.opposite), ("across splits", group.across)) if is_so
+        ]
         badges = f"<b>{', '.join(marks)}</b>" if marks else ""
         kind = "the same pixels" if group.exact else f"grey levels correlate by {group.correlation:.3f}"
         cosine = "" if group.cosine is None or group.exact else f", features have a cosine of {group.cosine:.3f}"

@@ -1,7 +1,7 @@
 """Checkpoint files of any program -> named tensors.
 
-The kind of file is told by its content. A tensor's shape and type are known before its data are touched, so whoever asks
-decides what is worth reading.
+The kind of file is told by its content. A tensor's shape and type are known before its data are
+touched, so whoever asks decides what is worth reading.
 """
 
 import io
@@ -52,12 +52,13 @@ def parse(data: bytes, where: str) -> Checkpoint:
     """Finds out what kind of file `data` is and lists its tensors.
 
     Args:
-      data: the whole file: Keras' .h5 (any version) or .keras, PyTorch's .pth (zip or older), a pickle of NumPy arrays,
-        .safetensors or .npz.
+      data: the whole file: Keras' .h5 (any version) or .keras, PyTorch's .pth (zip or older), a
+        pickle of NumPy arrays, .safetensors or .npz.
       where: the file's name, for the errors.
 
     Raises:
-      CatdogError: another kind of file, a damaged or truncated one, or one that asks for more than arrays.
+      CatdogError: another kind of file, a damaged or truncated one, or one that asks for more than
+        arrays.
       UsageError: a Keras file, and h5py is not installed.
     """
     kind, read_tensors = _detect(data, where)
@@ -104,7 +105,9 @@ def _detect(data: bytes, where: str) -> tuple[str, Callable[[bytes], dict[str, S
             return "PyTorch .pth file", _pickled(safe_pickle.load_torch_zip)
         if all(name.endswith(".npy") for name in names):
             return ".npz file", _read_npz
-        raise CatdogError(f"{where}: expected a .pth, .keras or .npz file, found a zip archive of {', '.join(names[:3])}.")
+        raise CatdogError(
+            f"{where}: expected a .pth, .keras or .npz file, found a zip archive of {', '.join(names[:3])}."
+        )
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data):  # the length of a header in JSON
         return ".safetensors file", _read_safetensors
     if _TORCH_MAGIC in data[:16]:
@@ -132,7 +135,9 @@ def _walk(root: Any, expand: Callable[[str, Any], Stored | Iterable[tuple[Any, A
             continue
         for key, child in content:
             if not isinstance(key, str | int) or len(name) > MAX_NAME:
-                raise CatdogError("expected tensors with names, found a key that is no text or number, or without an end.")
+                raise CatdogError(
+                    "expected tensors with names, found a key that is no text or number, or without an end."
+                )
             pending.append((f"{name}/{key}" if name else str(key), child))
             seen += 1
             if seen > MAX_ENTRIES:
@@ -155,8 +160,11 @@ def _read_safetensors(data: bytes) -> dict[str, Stored]:
         if not name:
             return ((key, entry) for key, entry in node.items() if key != "__metadata__")
         shape, (begin, end) = checked_shape(node["shape"]), node["data_offsets"]
-        dtype = np.dtype(_SAFETENSORS_DTYPES.get(node["dtype"], "V1"))  # V1: no number, refused by who asks for numbers
-        if not 0 <= begin <= end <= len(body) or (dtype.kind != "V" and end - begin != math.prod(shape) * dtype.itemsize):
+        # V1: no number, refused by who asks for numbers
+        dtype = np.dtype(_SAFETENSORS_DTYPES.get(node["dtype"], "V1"))
+        if not 0 <= begin <= end <= len(body) or (
+            dtype.kind != "V" and end - begin != math.prod(shape) * dtype.itemsize
+        ):
             raise ValueError(f"the data of {name} do not lie in the file")
         return Stored(shape, dtype, lambda: from_buffer(body, dtype, shape, begin))
 
@@ -179,7 +187,8 @@ def _read_npz(data: bytes) -> dict[str, Stored]:
         if not name:
             return ((item.removesuffix(".npy"), item) for item in archive.namelist())
         with archive.open(member) as file:
-            if np.lib.format.read_magic(file) != (1, 0):  # the others are for headers of more than 64 KiB, up to 4 GiB
+            # The others are for headers of more than 64 KiB, up to 4 GiB
+            if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError(f"{member} has a header of another version than 1.0")
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         return Stored(shape, dtype, lambda: read_member(member))
@@ -191,7 +200,9 @@ def _read_h5(data: bytes) -> dict[str, Stored]:
     try:
         import h5py
     except ImportError:
-        raise UsageError("Keras files need h5py, found none installed. Run: pip install 'catdog-jax[weights]'") from None
+        raise UsageError(
+            "Keras files need h5py, found none installed. Run: pip install 'catdog-jax[weights]'"
+        ) from None
     file = h5py.File(io.BytesIO(data), "r")
 
     def children(name: str, group: Any) -> Iterable[tuple[str, Any]]:
@@ -209,7 +220,8 @@ def _read_h5(data: bytes) -> dict[str, Stored]:
             raise CatdogError(f"expected chunks smaller than their data set, found larger ones in {name}: refused.")
         return Stored(node.shape or (), node.dtype, lambda: node[()])
 
-    # `model.save` puts the weights into a group, beside the optimizer's; `save_weights` puts them at the top.
+    # `model.save` puts the weights into a group, beside the optimizer's; `save_weights` puts them
+    # at the top.
     whole_model = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
     return _walk(file["model_weights"] if whole_model else file, expand)
 

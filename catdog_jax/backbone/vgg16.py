@@ -1,7 +1,8 @@
 """VGG16's thirteen convolutions: the layer table, the Flax module, and the preprocessing that its weights expect.
 
-Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014 (configuration D).
-The table drives everything else that must agree with it: weights.py, winograd.py and graph.py.
+Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014
+(configuration D). The table drives everything else that must agree with it: weights.py, winograd.py
+and graph.py.
 """
 
 import functools
@@ -50,7 +51,8 @@ PARAMETER_COUNT = 14_714_688
 CHANNELS = 512
 GRID = 7  # a 224x224 photo becomes 7x7 cells
 
-# What a mode does to an RGB photo in [0, 255]: reorder the channels, then (x - MEAN) / STD, per channel in the new order.
+# What a mode does to an RGB photo in [0, 255]: reorder the channels, then (x - MEAN) / STD, per
+# channel in the new order.
 CHANNEL_ORDER: dict[str, tuple[int, int, int]] = {"torch": (0, 1, 2), "caffe": (2, 1, 0), "unit": (0, 1, 2)}
 MEAN: dict[str, tuple[float, float, float]] = {
     "torch": (0.485 * 255, 0.456 * 255, 0.406 * 255),
@@ -70,8 +72,9 @@ def normalise(images: jax.Array, mode: Mode, dtype: Any = jnp.float32) -> jax.Ar
 
     Args:
       images: uint8 [N, H, W, 3], RGB.
-      mode: "torch" (RGB, standardised by the ImageNet statistics), "caffe" (BGR, means subtracted), or "unit" (RGB scaled
-        to [0, 1]: what no VGG16 was trained on and many programs use; for the ablation).
+      mode: "torch" (RGB, standardised by the ImageNet statistics), "caffe" (BGR, means subtracted),
+        or "unit" (RGB scaled to [0, 1]: what no VGG16 was trained on and many programs use; for the
+        ablation).
       dtype: the floating type of the result.
 
     Returns:
@@ -124,8 +127,8 @@ def pool_cells(cells: Any, pool: Pool) -> Any:
 
     Args:
       cells: [..., 7, 7, 512].
-      pool: "avg" or "max" over the cells (512 columns), "avg+max" side by side (1024), "none": flattened in the order
-        y, x, channel (25088).
+      pool: "avg" or "max" over the cells (512 columns), "avg+max" side by side (1024), "none":
+        flattened in the order y, x, channel (25088).
 
     Returns:
       [..., columns].
@@ -134,7 +137,9 @@ def pool_cells(cells: Any, pool: Pool) -> Any:
         return cells.reshape(*cells.shape[:-3], -1)
     parts = {"avg": lambda: cells.mean(axis=(-3, -2)), "max": lambda: cells.max(axis=(-3, -2))}
     pooled = [parts[name]() for name in pool.split("+")]
-    return pooled[0] if len(pooled) == 1 else (np if isinstance(cells, np.ndarray) else jnp).concatenate(pooled, axis=-1)
+    return (
+        pooled[0] if len(pooled) == 1 else (np if isinstance(cells, np.ndarray) else jnp).concatenate(pooled, axis=-1)
+    )
 
 
 def columns(pool: Pool) -> int:

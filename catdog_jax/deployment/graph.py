@@ -1,7 +1,7 @@
 """Backbone, preprocessing and head as an ONNX graph, written by onnx.helper from the layer table of vgg16.py.
 
-It computes in NCHW, the layout of ONNX's operators; pixels come in as photos are stored, and a flattened head still sees its
-columns in the order (y, x, channel).
+It computes in NCHW, the layout of ONNX's operators; pixels come in as photos are stored, and a
+flattened head still sees its columns in the order (y, x, channel).
 """
 
 from typing import Any
@@ -39,18 +39,20 @@ def build(
 ) -> onnx.ModelProto:
     """Builds the model: opset 17, IR 8, everything inside, any batch.
 
-    Its input is `image`, uint8 [N, 224, 224, 3], RGB. Its outputs are `probability`, float32 [N, 2] in the order of the
-    classes, and `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`.
+    Its input is `image`, uint8 [N, 224, 224, 3], RGB. Its outputs are `probability`, float32 [N, 2]
+    in the order of the classes, and `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`.
 
     Args:
       params: the convolutions.
       mode: the preprocessing that goes into the graph.
       fitted: the head.
       metadata: becomes `metadata_props`, along with the kind of the heat map.
-      mirror: whether a photo's probabilities and heat map are the means of its own and of its mirror image's.
+      mirror: whether a photo's probabilities and heat map are the means of its own and of its
+        mirror image's.
     """
     graph = _Graph()
-    pixels = graph.node("Cast", ["image"], "pixels", to=TensorProto.FLOAT)  # first: TensorRT wants it right after uint8
+    # First: TensorRT wants it right after uint8
+    pixels = graph.node("Cast", ["image"], "pixels", to=TensorProto.FLOAT)
     cells = _backbone(graph, params, _normalise(graph, mode, _with_mirror_images(graph, pixels) if mirror else pixels))
     ending = "_of_views" if mirror else ""
     _probability(graph, _dense(graph, fitted, _pool(graph, fitted.pool, cells)), f"probability{ending}")
@@ -77,19 +79,25 @@ def build(
 def heat_map_kind(fitted: head.FittedHead) -> str:
     """What the output `heatmap` of this head's model shows.
 
-    A cell's value is its contribution to the logit of the second class, positive for and negative against; the mean over
-    the 7x7 cells plus a constant is the logit. For a linear head on averaged features that is the "class activation map"
-    (Zhou et al., "Learning Deep Features for Discriminative Localization", 2016), and the constant is the head's bias. For
-    any other it is a "linearised head": which units of its ReLU layers are on is taken as this photo has it, and so is which
-    cell gives a channel its maximum. The head is then linear, its logit the same, and no gradient is needed; the constant
-    differs from photo to photo. A model of both views gives the mean of their maps, of which this is not true.
+    A cell's value is its contribution to the logit of the second class, positive for and negative
+    against; the mean over the 7x7 cells plus a constant is the logit. For a linear head on averaged
+    features that is the "class activation map" (Zhou et al., "Learning Deep Features for
+    Discriminative Localization", 2016), and the constant is the head's bias. For any other it is a
+    "linearised head": which units of its ReLU layers are on is taken as this photo has it, and so
+    is which cell gives a channel its maximum. The head is then linear, its logit the same, and no
+    gradient is needed; the constant differs from photo to photo. A model of both views gives the
+    mean of their maps, of which this is not true.
     """
-    return "class activation map" if fitted.pool == "avg" and list(fitted.params) == [head.OUTPUT] else "linearised head"
+    return (
+        "class activation map" if fitted.pool == "avg" and list(fitted.params) == [head.OUTPUT] else "linearised head"
+    )
 
 
 def _with_mirror_images(graph: _Graph, photos: str) -> str:
     """[2 N, 224, 224, 3]: the photos, then their mirror images."""
-    mirrored = graph.node("Gather", [photos, graph.constant("leftwards", np.arange(decoding.SIZE)[::-1])], "mirrored", axis=2)
+    mirrored = graph.node(
+        "Gather", [photos, graph.constant("leftwards", np.arange(decoding.SIZE)[::-1])], "mirrored", axis=2
+    )
     return graph.node("Concat", [photos, mirrored], "views", axis=0)
 
 
@@ -111,9 +119,10 @@ def _mean_of_views(graph: _Graph, name: str, shape: tuple[int, ...]) -> str:
 def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> str:
     """The tensor `end`: [N, 1, columns] slopes of the logit, times [N, columns, 49] what each cell gives to each column.
 
-    The slopes are the product of the kernels from the output back to the input, without the units that are off. A kernel is
-    the first factor of its product, not transposed as the second: OpenVINO (2024.6 to 2026.4, on CPUs, in float32) takes the
-    square kernel of two Gemms, of which one transposes it, for not transposed in either.
+    The slopes are the product of the kernels from the output back to the input, without the units
+    that are off. A kernel is the first factor of its product, not transposed as the second:
+    OpenVINO (2024.6 to 2026.4, on CPUs, in float32) takes the square kernel of two Gemms, of which
+    one transposes it, for not transposed in either.
     """
     slopes = graph.constant("output_slopes", fitted.params[head.OUTPUT]["kernel"].T)
     for name in reversed([name for name in fitted.params if name != head.OUTPUT]):
@@ -127,12 +136,15 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
         at_cells = graph.node("Mul", [slopes, "features"], "contributions")
         shape = graph.constant("cells_shape", np.array([-1, vgg16.GRID, vgg16.GRID, vgg16.CHANNELS]))
         by_channel = graph.node("Reshape", [at_cells, shape], "contributions_of_channels")
-        total = graph.node("ReduceSum", [by_channel, graph.constant("channels_last", np.array([3]))], "shares", keepdims=0)
+        total = graph.node(
+            "ReduceSum", [by_channel, graph.constant("channels_last", np.array([3]))], "shares", keepdims=0
+        )
         return graph.node("Mul", [total, graph.constant("count", np.array(vgg16.GRID**2, np.float32))], end)
     parts = {"avg": [cells], "max": [_at_maximum(graph, cells)]}
     parts["avg+max"] = [*parts["avg"], *parts["max"]] if fitted.pool == "avg+max" else []
     given = graph.node("Concat", parts[fitted.pool], "given", axis=1)
-    flat = graph.constant("columns_by_cells", np.array([0, 0, vgg16.GRID**2]))  # -1 would not be told of a batch of none
+    # -1 would not be told of a batch of none
+    flat = graph.constant("columns_by_cells", np.array([0, 0, vgg16.GRID**2]))
     given = graph.node("Reshape", [given, flat], "given_by_cells")
     if len(fitted.params) > 1:  # they differ from photo to photo
         slopes = graph.node("Unsqueeze", [slopes, graph.constant("row_axis", np.array([1]))], "slopes")
@@ -159,7 +171,8 @@ def _normalise(graph: _Graph, mode: vgg16.Mode, photos: str) -> str:
 
 def _backbone(graph: _Graph, params: vgg16.Params, x: str) -> str:
     for layer in vgg16.LAYERS:
-        kernel = graph.constant(f"{layer.name}_kernel", params[layer.name]["kernel"].transpose(3, 2, 0, 1))  # HWIO to OIHW
+        # HWIO to OIHW
+        kernel = graph.constant(f"{layer.name}_kernel", params[layer.name]["kernel"].transpose(3, 2, 0, 1))
         bias = graph.constant(f"{layer.name}_bias", params[layer.name]["bias"])
         x = graph.node("Conv", [x, kernel, bias], layer.name, pads=[1, 1, 1, 1])
         x = graph.node("Relu", [x], f"{layer.name}_relu")
@@ -189,7 +202,8 @@ def _dense(graph: _Graph, fitted: head.FittedHead, x: str) -> str:
 def _probability(graph: _Graph, logit: str, end: str) -> str:
     """The tensor `end`: [sigmoid(-logit), sigmoid(logit)], written softmax([-logit / 2, logit / 2]).
 
-    That keeps the digits of small probabilities, which 1 - sigmoid(logit) loses, and ONNX Runtime's approximate Sigmoid too.
+    That keeps the digits of small probabilities, which 1 - sigmoid(logit) loses, and ONNX Runtime's
+    approximate Sigmoid too.
     """
     both = graph.node("Concat", [graph.node("Neg", [logit], "negated"), logit], "both", axis=1)
     halved = graph.node("Mul", [both, graph.constant("half", np.array(0.5, np.float32))], "halved")

@@ -16,9 +16,9 @@ from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.console import console
 from catdog_jax.deployment import browser, graph, precisions, triton
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 from catdog_jax.features.cache import FeatureCache, check_compatible
-from catdog_jax.files import atomic, buckets
+from catdog_jax.files import atomic, buckets, sealed
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, sources
@@ -41,24 +41,31 @@ _NAMED = 3  # photos left out that are named
 def export(config: ExportConfig) -> Path:
     """Writes the head of a run, the convolutions and the preprocessing as one ONNX file.
 
-    The bytes that are written have passed onnx.checker's full check and agree with JAX on photos: probabilities within
-    `TOLERANCE`, in a batch and alone, and the same decisions. Until then no file is written, and an older one stays.
+    The bytes that are written have passed onnx.checker's full check and agree with JAX on photos:
+    probabilities within `TOLERANCE`, in a batch and alone, and the same decisions. Until then no
+    file is written, and an older one stays.
 
     Args:
-      config: the run, the weights, and the photos to agree on; or an exported model, which is only put into folders.
+      config: the run, the weights, and the photos to agree on; or an exported model, which is only
+        put into folders.
 
     Returns:
       The path of the file.
 
     Raises:
-      CatdogError: the weights are not those that the features were made with, there are no photos to compare on, the
-        model does not agree with JAX, or fp16 or int8 judges worse than fp32 by more than `variants.MAX_DROP`.
+      CatdogError: the weights are not those that the features were made with, there are no photos
+        to compare on, the model does not agree with JAX, or fp16 or int8 judges worse than fp32 by
+        more than `variants.MAX_DROP`.
       UsageError: a setting is out of range.
     """
     if config.parity_photos < 2:
-        raise UsageError(f"--parity-photos: expected 2 or more, found {config.parity_photos}. Leave it out for the default.")
+        raise UsageError(
+            f"--parity-photos: expected 2 or more, found {config.parity_photos}. Leave it out for the default."
+        )
     if config.gate_photos < 0:
-        raise UsageError(f"--gate-photos: expected 0 or more, found {config.gate_photos}. Leave it out for the default.")
+        raise UsageError(
+            f"--gate-photos: expected 0 or more, found {config.gate_photos}. Leave it out for the default."
+        )
     _check_folders(config)
     if config.model is not None:
         return _repacked(config, config.model)
@@ -70,16 +77,18 @@ def export(config: ExportConfig) -> Path:
     left_out: dict[str, str] = {}
     source, photos = _parity_photos(config, left_out)
     parity = {"photos": len(photos), "tolerance": TOLERANCE}
-    metadata = {**_metadata(config, fitted, loaded), "parity": json.dumps(parity), "seal": atomic.UNSEALED}
+    metadata = {**_metadata(config, fitted, loaded), "parity": json.dumps(parity), "seal": sealed.UNSEALED}
     mirror = "mirror" in config.views
     model = graph.build(loaded.params, loaded.mode, fitted, metadata, mirror).SerializeToString(deterministic=True)
     onnx.checker.check_model(model, full_check=True)
     difference = _check_parity(out, model, _expected(loaded, fitted, photos, mirror), photos, source)
-    told = f"agrees with JAX on {len(photos)} photos of {source}: max |Δprobability| {difference:.1e}, decisions identical"
+    told = (
+        f"agrees with JAX on {len(photos)} photos of {source}: max |Δprobability| {difference:.1e}, decisions identical"
+    )
     if config.precision != "fp32":
         model, told = _variant(config, out, model, fitted.classes, left_out)
     _say(left_out)
-    model = atomic.seal(model)
+    model = sealed.seal(model)
     atomic.write_bytes(out, model)
     console.print(Text(f"{out}: {len(model) / 1e6:.1f} MB; {told}"), soft_wrap=True)
     _write_folders(config, model)
@@ -115,7 +124,9 @@ def _variant(
     """The file in a smaller precision, and a sentence on how it compares with fp32 on validation photos."""
     dataset = _parity_dataset(config)
     if dataset.classes != classes:
-        raise CatdogError(f"{dataset.source}: expected photos of {classes}, found {dataset.classes}. Name some with --data.")
+        raise CatdogError(
+            f"{dataset.source}: expected photos of {classes}, found {dataset.classes}. Name some with --data."
+        )
     if config.precision == "int8":
         training = itertools.islice(_readable(dataset.split("train"), left_out), precisions.CALIBRATION_PHOTOS)
         model = precisions.to_int8(fp32, [photo for photo, _ in training])
@@ -172,21 +183,23 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
     }
     metrics = RunDirectory(config.run).metrics()
     if metrics.exists():
-        measured = atomic.read_sealed_json(metrics, "metrics file of `catdog evaluate`", older=True)
+        measured = sealed.read_sealed_json(metrics, "metrics file of `catdog evaluate`", older=True)
         if measured.get("own_features") and measured.get("head_sha256") == head.digest(fitted.params):
             judged = measured if len(views) == 1 else measured.get("views_averaged")
             if judged is not None:
                 figures = {name: judged.get(name) for name in ("metrics", "confusion")}  # no photo's name
                 values["test_metrics"] = {"n": measured.get("n"), "warnings": measured.get("warnings", []), **figures}
     if "test_metrics" not in values:
-        message = f"The file gets no test figures: {metrics} holds none of this head, its own test photos and these views."
+        message = (
+            f"The file gets no test figures: {metrics} holds none of this head, its own test photos and these views."
+        )
         console.print(Text(message), soft_wrap=True)
     strings = {
         "version": __version__,
         "preprocessing": loaded.mode,
         "weights_sha256": loaded.sha256,
         "head_sha256": head.digest(fitted.params),
-        "features_fingerprint": atomic.sha256_of_json(fitted.fingerprint),
+        "features_fingerprint": sealed.sha256_of_json(fitted.fingerprint),
     }
     return {**strings, **{name: json.dumps(value) for name, value in values.items()}}
 
@@ -200,7 +213,9 @@ def _parity_photos(config: ExportConfig, left_out: dict[str, str]) -> tuple[str,
     records = itertools.chain.from_iterable(dataset.split(split) for split in reversed(sources.SPLITS))
     photos = [photo for photo, _ in itertools.islice(_readable(records, left_out), config.parity_photos)]
     if len(photos) < 2:
-        raise CatdogError(f"{dataset.source}: expected at least 2 photos that can be read, found {len(photos)}. Check --data.")
+        raise CatdogError(
+            f"{dataset.source}: expected at least 2 photos that can be read, found {len(photos)}. Check --data."
+        )
     return dataset.source, np.stack(photos)
 
 
@@ -208,7 +223,7 @@ def _parity_dataset(config: ExportConfig) -> sources.Dataset:
     if config.data is not None:
         return sources.load(config.data, _NEEDED[config.precision])
     try:
-        settings = atomic.read_json(RunDirectory(config.run).settings, "run's settings file")
+        settings = sealed.read_json(RunDirectory(config.run).settings, "run's settings file")
         source = FeatureCache.open(buckets.found_from(config.run, settings["features"])).source
         return sources.load(source, _NEEDED[config.precision])
     except (CatdogError, KeyError, TypeError) as error:
@@ -229,13 +244,15 @@ def _readable(records: Iterable[sources.Record], left_out: dict[str, str]) -> It
 def _say(left_out: dict[str, str]) -> None:
     if left_out:
         named = "; ".join(f"{name!r}: {reason}" for name, reason in itertools.islice(left_out.items(), _NAMED))
-        message = f"photos that cannot be decoded and were left out of the checks: {len(left_out):,}, for example {named}"
+        message = (
+            f"photos that cannot be decoded and were left out of the checks: {len(left_out):,}, for example {named}"
+        )
         console.print(Text(message, "yellow"), soft_wrap=True)
 
 
 def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray, mirror: bool) -> np.ndarray:
     """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
-    extract = extraction.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
+    extract = extractor.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
     views = [photos, photos[:, :, ::-1]] if mirror else [photos]
     return np.mean([head.probabilities(fitted.params, extract(view)) for view in views], axis=0)
 

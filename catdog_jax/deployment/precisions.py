@@ -1,9 +1,10 @@
 """Smaller files of an exported model, float16 and int8, each judged beside the float32 file before it is let out.
 
-fp16 stores the weights in half the bytes and computes in float32, so it is as fast as fp32 and differs by rounding alone. int8
-is onnxruntime's static quantisation in QDQ form: per-channel symmetric weights, activations calibrated on training photos; the
-preprocessing and the head stay in float32, stored as in fp16. The weights use seven of their eight bits, for the sake of CPUs
-that would answer otherwise: see `saturating`.
+fp16 stores the weights in half the bytes and computes in float32, so it is as fast as fp32 and
+differs by rounding alone. int8 is onnxruntime's static quantisation in QDQ form: per-channel
+symmetric weights, activations calibrated on training photos; the preprocessing and the head stay in
+float32, stored as in fp16. The weights use seven of their eight bits, for the sake of CPUs that
+would answer otherwise: see `saturating`.
 """
 
 import contextlib
@@ -41,7 +42,8 @@ class Gate(NamedTuple):
       n: photos that both judged.
       accuracy, log_loss: of the file.
       fp32_accuracy, fp32_log_loss: of the float32 file.
-      drop, drop_low, drop_high: how much lower the accuracy is, and its 95 % interval (paired; Bonett and Price).
+      drop, drop_low, drop_high: how much lower the accuracy is, and its 95 % interval (paired;
+        Bonett and Price).
       speed: photos a second of the file / of the float32 file, in turns in the same run.
     """
 
@@ -120,11 +122,12 @@ def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
 def saturating(model: bytes) -> list[str]:
     """The names of the 8-bit kernels [filters, ...] that some CPUs multiply wrongly; none in a file that is let out.
 
-    x86 CPUs without VNNI (before 2019, and many after) multiply unsigned activations by signed weights and add two such
-    products in 16 signed bits, which saturate (the instruction vpmaddubsw); others add them in 32 bits. With activations up
-    to 255 the two agree on whatever photo if no two weights of a filter sum beyond 128 = 32,767 // 255 in either direction.
-    Which two meet is the engine's affair, so this is about any two. Signed activations gain nothing: engines shift them
-    by 128 to use the same instruction.
+    x86 CPUs without VNNI (before 2019, and many after) multiply unsigned activations by signed
+    weights and add two such products in 16 signed bits, which saturate (the instruction
+    vpmaddubsw); others add them in 32 bits. With activations up to 255 the two agree on whatever
+    photo if no two weights of a filter sum beyond 128 = 32,767 // 255 in either direction. Which
+    two meet is the engine's affair, so this is about any two. Signed activations gain nothing:
+    engines shift them by 128 to use the same instruction.
     """
     graph = onnx.load_from_string(model).graph
     constants = {one.name: one for one in graph.initializer if one.data_type == TensorProto.INT8 and len(one.dims) > 1}
@@ -154,7 +157,8 @@ def _quiet() -> Iterator[None]:
 def judge(model: bytes, fp32: bytes, photos: Iterator[tuple[np.ndarray, int]], total: int) -> Gate:
     """Judges a file beside the float32 one, batch by batch in turns.
 
-    In a file of which nothing is `saturating`, the figures are those of every CPU, but for the rounding of sums.
+    In a file of which nothing is `saturating`, the figures are those of every CPU, but for the
+    rounding of sums.
 
     Args:
       model: the file.
@@ -179,7 +183,9 @@ def judge(model: bytes, fp32: bytes, photos: Iterator[tuple[np.ndarray, int]], t
                 seconds[i] += time.perf_counter() - start
             progress.advance(task, len(batch))
     if not labels:
-        raise CatdogError("expected validation photos that can be decoded, to judge the file on, found none. Check --data.")
+        raise CatdogError(
+            "expected validation photos that can be decoded, to judge the file on, found none. Check --data."
+        )
     found, expected = (np.concatenate(side)[:, 1] for side in rows)
     return compare(found, expected, np.array(labels), seconds[1] / seconds[0])
 

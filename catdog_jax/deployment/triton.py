@@ -1,7 +1,7 @@
 """A Triton model repository around an exported model: its configuration, its labels and the file itself.
 
-Triton (and KServe's Triton runtime) reads DIR/catdog/config.pbtxt and DIR/catdog/1/model.onnx. The configuration is written
-from the file's own signature, so the two cannot disagree.
+Triton (and KServe's Triton runtime) reads DIR/catdog/config.pbtxt and DIR/catdog/1/model.onnx. The
+configuration is written from the file's own signature, so the two cannot disagree.
 """
 
 import json
@@ -13,12 +13,13 @@ from rich.text import Text
 
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, atomic_folder
 from catdog_jax.runtime import decision
 
 NAME = "catdog"
 MAX_BATCH_SIZE = 16
-QUEUE_DELAY_MICROSECONDS = 2000  # a request waits this long for others; VGG16 takes longer than that for one photo on a CPU
+# A request waits this long for others; VGG16 takes longer than that for one photo on a CPU
+QUEUE_DELAY_MICROSECONDS = 2000
 _TYPES: dict[int, str] = {TensorProto.UINT8: "TYPE_UINT8", TensorProto.FLOAT: "TYPE_FP32"}
 
 
@@ -28,7 +29,7 @@ def check(directory: Path) -> None:
     Raises:
       CatdogError: as `storage.check_replaceable`.
     """
-    atomic.check_replaceable(directory / NAME, "--triton")
+    atomic_folder.check_replaceable(directory / NAME, "--triton")
 
 
 def write(directory: Path, model: bytes) -> Path:
@@ -42,12 +43,13 @@ def write(directory: Path, model: bytes) -> Path:
       The folder of the model.
 
     Raises:
-      CatdogError: the folder cannot be written or holds files of other origin, or a class has no name of one line.
+      CatdogError: the folder cannot be written or holds files of other origin, or a class has no
+        name of one line.
     """
     proto = onnx.load_from_string(model)
     labels = _labels({entry.key: entry.value for entry in proto.metadata_props})
     folder = directory / NAME
-    with atomic.folder_writer(folder, "--triton") as temporary:
+    with atomic_folder.folder_writer(folder, "--triton") as temporary:
         atomic.write_bytes(temporary / "config.pbtxt", configuration(proto).encode())
         atomic.write_bytes(temporary / "labels.txt", labels.encode())
         atomic.write_bytes(temporary / "1" / "model.onnx", model)
@@ -58,7 +60,8 @@ def write(directory: Path, model: bytes) -> Path:
 def configuration(model: onnx.ModelProto) -> str:
     """The text of config.pbtxt (ModelConfig of Triton's model_config.proto); its dims leave out the batch axis.
 
-    Triton cannot abstain: it labels unsure photos too. The parameter `decision` lets a client tell them.
+    Triton cannot abstain: it labels unsure photos too. The parameter `decision` lets a client tell
+    them.
     """
     inputs = ",\n".join(_tensor(value) for value in model.graph.input)
     outputs = ",\n".join(_tensor(value) for value in model.graph.output)

@@ -1,6 +1,7 @@
 """Exported models side by side on photos that they have not seen: what `catdog evaluate --model` measures.
 
-The files alone are judged, as a deployment runs them: decoded by `images.decode`, computed by ONNX Runtime.
+The files alone are judged, as a deployment runs them: decoded by `images.decode`, computed by ONNX
+Runtime.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from catdog_jax.config import THRESHOLD, EvaluateConfig
 from catdog_jax.console import console, progress_bar, show, warn
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import page as evaluation_page
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
 from catdog_jax.photos.prefetch import decoded
@@ -30,24 +31,32 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
     """Judges exported models on photos of --data (see `data.load_to_judge`), prints a table and writes models.json.
 
     Returns:
-      The contents of models.json: "split", "photos" (which these are), "n", and "models": for each its file's name and bytes,
-      its precision, the metrics with their intervals, photos a second (inference alone), and on how many photos it decides
-      otherwise than the first; "skipped": the photos that could not be read, {"id", "reason"}; "warnings": see
+      The contents of models.json: "split", "photos" (which these are), "n", and "models": for each
+        its file's name and bytes,
+      its precision, the metrics with their intervals, photos a second (inference alone), and on how
+      many photos it decides
+      otherwise than the first; "skipped": the photos that could not be read, {"id", "reason"};
+      "warnings": see
       `metrics.warnings`.
 
     Raises:
-      CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be read.
+      CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be
+        read.
       UsageError: --data is missing, or does not go with the other options.
     """
     if config.data is None or config.features is not None:
-        raise UsageError("--model: expected --data, and no --features: exported models judge photos. Name some with --data.")
+        raise UsageError(
+            "--model: expected --data, and no --features: exported models judge photos. Name some with --data."
+        )
     predictors = [Predictor(path, batch_size=_BATCH) for path in config.model]
     trained_on = {predictor.fingerprint.get("inputs_sha256") for predictor in predictors}
     dataset = sources.load_to_judge(sources.locate(config.data, config.data_dir), config.split, trained_on)
     sources.tell(dataset)
     for path, predictor in zip(config.model, predictors, strict=True):
         if predictor.classes != dataset.classes:
-            raise CatdogError(f"{path}: expected a model of {dataset.classes}, found {predictor.classes}. Check --data.")
+            raise CatdogError(
+                f"{path}: expected a model of {dataset.classes}, found {predictor.classes}. Check --data."
+            )
     skipped: list[dict[str, str]] = []
     labels, rows, seconds = _judge(predictors, dataset.split(config.split), skipped)
     if not len(labels):
@@ -64,11 +73,18 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
         }
         for path, predictor, row, took in zip(config.model, predictors, rows, seconds, strict=True)
     ]
-    told = [one for row in rows for one in metrics.warnings(metrics.confusion(labels, row), dataset.classes, config.split)]
-    judged = {"split": config.split, "photos": dataset.notes[-1], "n": len(labels), "warnings": list(dict.fromkeys(told))}
+    told = [
+        one for row in rows for one in metrics.warnings(metrics.confusion(labels, row), dataset.classes, config.split)
+    ]
+    judged = {
+        "split": config.split,
+        "photos": dataset.notes[-1],
+        "n": len(labels),
+        "warnings": list(dict.fromkeys(told)),
+    }
     result: dict[str, Any] = {**judged, "models": models, "skipped": skipped}
     out = RunDirectory(config.out or config.run).comparison
-    atomic.write_sealed_json(out, result)
+    sealed.write_sealed_json(out, result)
     show(table(result))
     warn(result["warnings"])
     if skipped:
@@ -110,7 +126,8 @@ def table(result: dict[str, Any]) -> Table:
         shown.add_column(title, justify="left" if title == "Model" else "right", overflow="fold")
     for one in result["models"]:
         figures = [
-            f"{evaluation_page.format_value(name, one['metrics'][name]['value'])}\n{evaluation_page.format_interval(name, one['metrics'][name])}"
+            f"{evaluation_page.format_value(name, one['metrics'][name]['value'])}\n"
+            f"{evaluation_page.format_interval(name, one['metrics'][name])}"
             for name in names
         ]
         size, rate = f"{one['bytes'] / 1e6:.1f}", f"{one['photos_per_second']:.1f}"

@@ -1,6 +1,7 @@
 """How good a head is on photos that it has not seen: metrics with intervals, calibration, the worst mistakes, one report.
 
-The positive class is the second one throughout; a photo is judged positive at a probability of `THRESHOLD` or more.
+The positive class is the second one throughout; a photo is judged positive at a probability of
+`THRESHOLD` or more.
 """
 
 import csv
@@ -22,9 +23,11 @@ from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import compare
 from catdog_jax.evaluation import page as evaluation_page
 from catdog_jax.features import extraction
-from catdog_jax.features.cache import FeatureCache, check_compatible, split_of
-from catdog_jax.files import atomic
-from catdog_jax.files.buckets import Place, found_from
+from catdog_jax.features import extractor as features_extractor
+from catdog_jax.features.cache import FeatureCache, check_compatible
+from catdog_jax.features.shards import split_of
+from catdog_jax.files import atomic, sealed
+from catdog_jax.files.buckets import Location, found_from
 from catdog_jax.heads import calibration, head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, sources
@@ -63,7 +66,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     For a split other than test the files are metrics-SPLIT.json and report-SPLIT.html.
 
     Returns:
-      The contents of metrics.json, see `summarise`; or of models.json, see `judging.judge_models`, where --model names some.
+      The contents of metrics.json, see `summarise`; or of models.json, see `judging.judge_models`,
+      where --model names some.
 
     Raises:
       CatdogError: the run or the features are missing or do not go together, or a row is missing.
@@ -71,7 +75,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if config.data is not None and config.features is not None:
         raise UsageError("--data and --features: expected one of them, found both. Judge photos or cached features.")
     if config.seed < 0 or config.bootstrap < 1:
-        raise UsageError(f"--seed and --bootstrap: expected 0 and 1 or more, found {config.seed} and {config.bootstrap}.")
+        raise UsageError(
+            f"--seed and --bootstrap: expected 0 and 1 or more, found {config.seed} and {config.bootstrap}."
+        )
     if config.model:
         return compare.judge_models(config)
     jax_environment.require_devices()
@@ -81,15 +87,19 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     else:
         judged = judge_photos(sources.locate(config.data, config.data_dir), config, fitted)
     result = summarise(judged, fitted.classes, config)
-    # By these an export knows whether the figures are those of its head, on the photos kept for testing it.
-    result |= {"head_sha256": head.digest(fitted.params), "own_features": config.data is None and config.features is None}
+    # By these an export knows whether the figures are those of its head, on the photos kept for
+    # testing it.
+    result |= {
+        "head_sha256": head.digest(fitted.params),
+        "own_features": config.data is None and config.features is None,
+    }
     result["warnings"] += calibration.warnings(fitted.recipe)
     if (confidence := fitted.recipe.get("abstain_below")) is not None:
         result["abstention"] = calibration.abstention(judged.labels, judged.probabilities[:, 0], confidence)
     out = RunDirectory(config.out or config.run)
     page = out.report(config.split)
-    atomic.write_bytes(page, html.sealed(_page(config, fitted, judged, result)))
-    atomic.write_sealed_json(out.metrics(config.split), result)
+    atomic.write_bytes(page, html.with_seal(_page(config, fitted, judged, result)))
+    sealed.write_sealed_json(out.metrics(config.split), result)
     show(table(result))
     if "abstention" in result:
         show(evaluation_page.abstention(result["abstention"]))
@@ -121,11 +131,13 @@ def judge_cache(config: EvaluateConfig, fitted: head.FittedHead) -> Judged:
     """Judges cached features, every view of them.
 
     Raises:
-      CatdogError: the cache is of other weights or preprocessing than the head's, or the rows do not match the manifest.
+      CatdogError: the cache is of other weights or preprocessing than the head's, or the rows do
+        not match the manifest.
     """
     cache = FeatureCache.open(config.features or _trained_on(RunDirectory(config.run), fitted))
     check_compatible(fitted.fingerprint, cache.fingerprint)
-    shards = (cache.load_shard(name, fitted.pool) for name in cache.shard_names(config.split))  # one in memory at a time
+    # One in memory at a time
+    shards = (cache.load_shard(name, fitted.pool) for name in cache.shard_names(config.split))
     judged = Judged(
         source=cache.source,
         ids=cache.ids(config.split),
@@ -146,7 +158,8 @@ def judge_photos(source: str, config: EvaluateConfig, fitted: head.FittedHead) -
       fitted: the head.
 
     Raises:
-      CatdogError: the weights are not the head's, the classes differ, or a photo has neither a row nor a reason.
+      CatdogError: the weights are not the head's, the classes differ, or a photo has neither a row
+        nor a reason.
     """
     dataset = sources.load_to_judge(source, config.split, (fitted.fingerprint.get("inputs_sha256"),))
     sources.tell(dataset)
@@ -156,7 +169,9 @@ def judge_photos(source: str, config: EvaluateConfig, fitted: head.FittedHead) -
     ids, labels, skipped, probabilities = [], [], {}, [np.zeros((0, 1))]
     with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=photos)
-        for shard, rows in extraction.compute_shards(shards, extractor, None, lambda done: progress.advance(task, done)):
+        for shard, rows in extraction.compute_shards(
+            shards, extractor, None, lambda done: progress.advance(task, done)
+        ):
             ids += rows.ids
             labels += rows.labels
             skipped[shard.name] = rows.skipped
@@ -164,7 +179,9 @@ def judge_photos(source: str, config: EvaluateConfig, fitted: head.FittedHead) -
             if rows.features:
                 probabilities.append(_by_view(fitted, np.concatenate(rows.features)))
     left_out = [item for items in skipped.values() for item in items]
-    judged = Judged(dataset.source, ids, np.array(labels, np.int8), np.concatenate(probabilities), left_out, dataset.notes[-1])
+    judged = Judged(
+        dataset.source, ids, np.array(labels, np.int8), np.concatenate(probabilities), left_out, dataset.notes[-1]
+    )
     check_rows(judged, photos - len(left_out), f"{config.split} photos that can be decoded")
     return judged
 
@@ -208,7 +225,9 @@ def summarise(judged: Judged, classes: Sequence[str], config: EvaluateConfig) ->
     return result
 
 
-def worst(ids: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+def worst(
+    ids: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> list[dict[str, Any]]:
     """The `WORST` most confident mistakes: each its id, label, prediction, and probability of class 1."""
     judged = (probabilities >= THRESHOLD).astype(int)
     mistakes = np.flatnonzero(judged != labels).tolist()
@@ -270,7 +289,7 @@ def _by_view(fitted: head.FittedHead, rows: np.ndarray) -> np.ndarray:
     return head.probabilities(fitted.params, rows.reshape(n * views, math.prod(cells))).reshape(n, views)
 
 
-def _trained_on(run: RunDirectory, fitted: head.FittedHead) -> Place:
+def _trained_on(run: RunDirectory, fitted: head.FittedHead) -> Location:
     recorded = run.read_settings(head.digest(fitted.params)).get("features")
     if not isinstance(recorded, str):
         raise CatdogError(
@@ -279,7 +298,9 @@ def _trained_on(run: RunDirectory, fitted: head.FittedHead) -> Place:
     return found_from(run.path, recorded)
 
 
-def _extractor(config: EvaluateConfig, fitted: head.FittedHead, dataset: sources.Dataset) -> extraction.Extractor:
+def _extractor(
+    config: EvaluateConfig, fitted: head.FittedHead, dataset: sources.Dataset
+) -> features_extractor.Extractor:
     """The convolutions as the head knows them, once it is certain that photos come to it as its training photos did."""
     pretrained = weights.load(config.weights, fitted.fingerprint["preprocessing"])
     now = {
@@ -290,7 +311,7 @@ def _extractor(config: EvaluateConfig, fitted: head.FittedHead, dataset: sources
         "classes": list(dataset.classes),
     }
     check_compatible(fitted.fingerprint, now)
-    return extraction.Extractor(pretrained, fitted.pool)
+    return features_extractor.Extractor(pretrained, fitted.pool)
 
 
 def _thumbnails(source: str, ids: Sequence[str]) -> tuple[dict[str, bytes], str]:

@@ -1,8 +1,9 @@
 """One self-contained HTML page that shows how good a head is: figures, plots, the worst mistakes with their photos.
 
-Pure functions of plain data. The plots are inline SVG whose colours are the page's CSS variables, so they follow the light
-or dark mode of the reader. Names of photos and classes come from strangers: every one is escaped, none enters a plot, and
-the page's content security policy admits no script and nothing from outside.
+Pure functions of plain data. The plots are inline SVG whose colours are the page's CSS variables,
+so they follow the light or dark mode of the reader. Names of photos and classes come from
+strangers: every one is escaped, none enters a plot, and the page's content security policy admits
+no script and nothing from outside.
 """
 
 import json
@@ -143,9 +144,8 @@ def _header(title: str, metrics: Json) -> str:
     said = [_NOTES[metrics["split"]]] if metrics["split"] in _NOTES else []
     notes = "".join(f'<p class="note">{text(one)}</p>' for one in [*said, *metrics.get("warnings", [])])
     sure = f"<p>{text(abstention(metrics['abstention'])).capitalize()}.</p>" if "abstention" in metrics else ""
-    return (
-        f'<header><p>Evaluation report</p><h1>{title}</h1><p>{count}.</p>{sure}{notes}<dl class="cards">{cards}</dl></header>'
-    )
+    top = f"<p>Evaluation report</p><h1>{title}</h1><p>{count}.</p>{sure}{notes}"
+    return f'<header>{top}<dl class="cards">{cards}</dl></header>'
 
 
 def _mistakes(metrics: Json) -> int:
@@ -216,7 +216,9 @@ def _gallery(metrics: Json, photos: Mapping[str, bytes], note: str) -> str:
 
     given, made = len(metrics["worst"]), _mistakes(metrics)
     which = "The" if given == made else f"{given:,} of {made:,}, the"
-    intro = f"{which} most confident mistakes first, as the model sees them, with the probability of the class it chose."
+    intro = (
+        f"{which} most confident mistakes first, as the model sees them, with the probability of the class it chose."
+    )
     missing = f'<p class="note">{text(note)}</p>' if note else ""
     return f'<p>{intro}</p>{missing}<ul class="gallery">{"".join(map(item, metrics["worst"]))}</ul>'
 

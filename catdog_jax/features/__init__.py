@@ -1,5 +1,5 @@
 """Photos to cached features: `.npy` shards that are resumed, shared and verified.
 
-Read `extraction` (the stage and the device's part), then `cache` (the files, read and written) and `locks` (who writes which
-shard).
+Read `extraction` (the stage), `extractor` (the convolutions on the devices), `shards` (the files as
+they are written), `cache` (and as they are read) and `locks` (who writes which shard).
 """

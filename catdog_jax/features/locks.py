@@ -12,7 +12,7 @@ from catdog_jax import jax_environment
 from catdog_jax.config import ExtractConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.files.buckets import Bucket, Place
+from catdog_jax.files.buckets import Bucket, Location
 
 try:
     import fcntl
@@ -31,7 +31,9 @@ def share(config: ExtractConfig) -> tuple[int, int]:
       UsageError: an option is out of its range.
     """
     if not 0 <= config.shard_index < config.num_shards:
-        raise UsageError(f"--shard-index: expected 0 to --num-shards - 1, found {config.shard_index} of {config.num_shards}.")
+        raise UsageError(
+            f"--shard-index: expected 0 to --num-shards - 1, found {config.shard_index} of {config.num_shards}."
+        )
     if config.distributed is None:
         return config.shard_index, config.num_shards
     return _joined(config.distributed, config.shard_index, config.num_shards)
@@ -40,8 +42,8 @@ def share(config: ExtractConfig) -> tuple[int, int]:
 def _joined(where: str, index: int, count: int) -> tuple[int, int]:
     """This process's place among those of jax.distributed, which are left at once.
 
-    The shares need nothing of each other. Staying would bring the others down with the first that dies, as JAX's health check
-    is made to do.
+    The shares need nothing of each other. Staying would bring the others down with the first that
+    dies, as JAX's health check is made to do.
     """
     import jax  # not at the top: the lock of a directory needs none
 
@@ -64,15 +66,17 @@ def _joined(where: str, index: int, count: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def claim(directory: Place, index: int = 0, count: int = 1) -> Iterator[None]:
+def claim(directory: Location, index: int = 0, count: int = 1) -> Iterator[None]:
     """Holds a directory, or share `index` of `count` of it, against every other process until the block ends.
 
-    Shares exclude their like and the whole, not each other. A process that finds itself alone removes the temporary files
-    of the dead. Where the file system knows no locks a line says so and the work goes on. A bucket has none, and needs none:
-    two processes on one share put the same bytes twice.
+    Shares exclude their like and the whole, not each other. A process that finds itself alone
+    removes the temporary files of the dead. Where the file system knows no locks a line says so and
+    the work goes on. A bucket has none, and needs none: two processes on one share put the same
+    bytes twice.
 
     Raises:
-      CatdogError: another process holds it; the message names its process id and host. Or the directory cannot be written.
+      CatdogError: another process holds it; the message names its process id and host. Or the
+        directory cannot be written.
     """
     if isinstance(directory, Bucket) or fcntl is None:
         yield
@@ -85,7 +89,9 @@ def claim(directory: Place, index: int = 0, count: int = 1) -> Iterator[None]:
             held.enter_context(_locked(directory / _LOCK, shared=count > 1))
             yield
     except OSError as error:
-        raise CatdogError(f"{directory}: cannot be written: {error.strerror or error}. Choose another --out.") from error
+        raise CatdogError(
+            f"{directory}: cannot be written: {error.strerror or error}. Choose another --out."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -108,14 +114,18 @@ def _acquire(path: Path, shared: bool) -> int:
             alone = _try(descriptor, fcntl.LOCK_EX)
             if alone and _bears_the_name(descriptor, path):
                 for temporary in path.parent.glob(".*.tmp") if path.name == _LOCK else ():
-                    temporary.unlink(missing_ok=True)  # every writer of the directory holds this lock: its own is dead
+                    # Every writer of the directory holds this lock: its own is dead
+                    temporary.unlink(missing_ok=True)
             if (alone and not shared) or (shared and _try(descriptor, fcntl.LOCK_SH)):
                 if _bears_the_name(descriptor, path):
                     _sign(descriptor)
                     return descriptor
             elif time.monotonic() >= deadline:
-                raise CatdogError(f"{path.parent}: expected a directory that no other process extracts into, found "
-                                  f"{_signature(descriptor)} at work. Wait for it, or choose another --out.")  # fmt: skip
+                raise CatdogError(
+                    f"{path.parent}: expected a directory that no other process extracts into, found "
+                    # Fmt: skip
+                    f"{_signature(descriptor)} at work. Wait for it, or choose another --out."
+                )
         except BaseException:
             os.close(descriptor)
             raise

@@ -1,9 +1,10 @@
 """Objects in a bucket (s3://, gs://, az://) with those methods of a path that a feature cache needs.
 
-A bucket knows no renames, locks, fsync or memory maps. It knows the PUT: an object is there with all of its bytes, or the
-older one is. Nothing else is relied on here. The stores are reached by fsspec itself and not by etils.epath, which lies over
-it: epath's files publish what was written when the writing fails, it sees old listings, and it changes to TensorFlow's file
-system where there is one.
+A bucket knows no renames, locks, fsync or memory maps. It knows the PUT: an object is there with
+all of its bytes, or the older one is. Nothing else is relied on here. The stores are reached by
+fsspec itself and not by etils.epath, which lies over it: epath's files publish what was written
+when the writing fails, it sees old listings, and it changes to TensorFlow's file system where there
+is one.
 """
 
 import errno
@@ -132,18 +133,20 @@ class Bucket:
             raise self._unreachable(doing, reason or type(error).__name__) from error
 
     def _unreachable(self, doing: str, reason: str) -> UnreachableError:
-        return UnreachableError(f"{self}: cannot be {doing}: {reason}. Check the bucket, the credentials and the network.")
+        return UnreachableError(
+            f"{self}: cannot be {doing}: {reason}. Check the bucket, the credentials and the network."
+        )
 
 
-Place = Path | Bucket  # where a feature cache may lie
+Location = Path | Bucket  # where a feature cache may lie
 
 
-def place(text: str) -> Place:
+def location(text: str) -> Location:
     """A URL as a bucket, anything else as a path."""
     return Bucket(text) if _MARK in text else Path(text)
 
 
-def seen_from(directory: Place, target: Place) -> str:
+def seen_from(directory: Location, target: Location) -> str:
     """How a file in `directory` remembers `target`, for `found_from`: both can be moved together where both are on a disk."""
     if isinstance(target, Bucket):
         return str(target)
@@ -152,9 +155,9 @@ def seen_from(directory: Place, target: Place) -> str:
     return os.path.relpath(target.resolve(), directory.resolve())
 
 
-def found_from(directory: Place, remembered: str) -> Place:
+def found_from(directory: Location, remembered: str) -> Location:
     """What `seen_from` wrote into a file in `directory`."""
-    target = place(remembered)
+    target = location(remembered)
     if isinstance(target, Bucket) or isinstance(directory, Bucket):
         return target
     return Path(os.path.normpath(directory.resolve() / target))

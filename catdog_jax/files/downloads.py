@@ -40,16 +40,17 @@ class Download(NamedTuple):
 def fetch(download: Download, directory: Path) -> Path:
     """Downloads a file unless it is there, and returns its path.
 
-    The bytes go to NAME.part, from where an interrupted download continues the next time; the file takes its name only when
-    its hash is right. Proxies are taken from the usual environment variables (https_proxy, no_proxy).
+    The bytes go to NAME.part, from where an interrupted download continues the next time; the file
+    takes its name only when its hash is right. Proxies are taken from the usual environment
+    variables (https_proxy, no_proxy).
 
     Args:
       download: what to fetch.
       directory: where the file is kept.
 
     Raises:
-      CatdogError: the server cannot be reached or refuses, the connection ends early (what has come is kept), or the content
-        is not the published one (the .part file is removed).
+      CatdogError: the server cannot be reached or refuses, the connection ends early (what has come
+        is kept), or the content is not the published one (the .part file is removed).
       UsageError: the variable that names the mirror holds no address.
     """
     path = directory / download.name
@@ -63,9 +64,13 @@ def fetch(download: Download, directory: Path) -> Path:
         _accept(download, part, path)
     except urllib.error.HTTPError as error:
         error.close()
-        raise CatdogError(f"{download.address}: expected a file, found HTTP {error.code} {error.reason}. {advice}") from None
+        raise CatdogError(
+            f"{download.address}: expected a file, found HTTP {error.code} {error.reason}. {advice}"
+        ) from None
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
-        raise CatdogError(f"{download.address}: expected a file, found: {getattr(error, 'reason', error)}. {advice}") from None
+        raise CatdogError(
+            f"{download.address}: expected a file, found: {getattr(error, 'reason', error)}. {advice}"
+        ) from None
     return path
 
 
@@ -104,7 +109,9 @@ def _open(download: Download, start: int) -> http.client.HTTPResponse:
     try:
         request = urllib.request.Request(download.address, headers=headers)
     except ValueError:
-        raise UsageError(f"{download.mirror}: expected a URL like https://HOST/FOLDER, found {download.address}.") from None
+        raise UsageError(
+            f"{download.mirror}: expected a URL like https://HOST/FOLDER, found {download.address}."
+        ) from None
     return urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS)
 
 

@@ -1,8 +1,9 @@
 """Probabilities that mean what they say: temperature scaling, and the confidence below which a head should abstain.
 
-Guo et al., "On Calibration of Modern Neural Networks", 2017: one number divides the logits, fitted on photos that the head
-did not train on. It changes no decision at a probability of 0.5. Few photos say little of it, and a fit to them alone makes
-the log loss worse, on average up to some 500 photos; so a prior holds it near 1 until the photos outweigh it.
+Guo et al., "On Calibration of Modern Neural Networks", 2017: one number divides the logits, fitted
+on photos that the head did not train on. It changes no decision at a probability of 0.5. Few photos
+say little of it, and a fit to them alone makes the log loss worse, on average up to some 500
+photos; so a prior holds it near 1 until the photos outweigh it.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from catdog_jax.heads.head import OUTPUT
 from catdog_jax.reporting import intervals
 
 COVERAGE = 0.99  # of validation photos that a head judges, rather than abstains from
-MIN_PHOTOS = round(1 / (1 - COVERAGE))  # the lowest of n confidences is reached by n / (n + 1) of photos: of fewer, by less
+# The lowest of n confidences is reached by n / (n + 1) of photos: of fewer, by less
+MIN_PHOTOS = round(1 / (1 - COVERAGE))
 _PRIOR = 0.2  # deviation of the temperature's logarithm from 0: of 10 to 500 photos costs no log loss over 0.0002
 _LIMITS = (0.1, 10.0)  # of the search for the temperature
 
@@ -27,8 +29,8 @@ class Calibration(NamedTuple):
 
     Attributes:
       temperature: divides its logits.
-      abstain_below: the confidence that `COVERAGE` of the photos reach, once calibrated; None of fewer than `MIN_PHOTOS`, which
-        do not tell.
+      abstain_below: the confidence that `COVERAGE` of the photos reach, once calibrated; None of
+        fewer than `MIN_PHOTOS`, which do not tell.
       calibration_photos: how many photos say so.
     """
 
@@ -47,7 +49,9 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     logits = np.asarray(logits, np.float64)
     signed = np.where(np.asarray(labels) > 0.5, logits, -logits)
     found = optimize.minimize_scalar(
-        lambda log_temperature: np.logaddexp(0, -signed / np.exp(log_temperature)).sum() + (log_temperature / _PRIOR) ** 2 / 2,
+        lambda log_temperature: (
+            np.logaddexp(0, -signed / np.exp(log_temperature)).sum() + (log_temperature / _PRIOR) ** 2 / 2
+        ),
         bounds=np.log(_LIMITS),
         method="bounded",
         options={"xatol": 1e-6},
@@ -75,7 +79,9 @@ def warnings(recipe: Mapping[str, Any]) -> list[str]:
 
 def fold_temperature(params: Params, temperature: float) -> Params:
     """A head whose logits are those of `params` divided by the temperature: its last layer is."""
-    last = {part: (np.asarray(array, np.float64) / temperature).astype(np.float32) for part, array in params[OUTPUT].items()}
+    last = {
+        part: (np.asarray(array, np.float64) / temperature).astype(np.float32) for part, array in params[OUTPUT].items()
+    }
     return params | {OUTPUT: last}
 
 
@@ -88,7 +94,8 @@ def abstention(labels: np.ndarray, probabilities: np.ndarray, abstain_below: flo
       abstain_below: of `calibrate`.
 
     Returns:
-      The confidence to abstain below, the coverage (the share of photos that are judged) and their accuracy (0 where none is);
+      The confidence to abstain below, the coverage (the share of photos that are judged) and their
+      accuracy (0 where none is);
       of both the ends of the 95 % interval, and its method.
     """
     judged = np.maximum(probabilities, 1 - probabilities) >= abstain_below

@@ -1,11 +1,13 @@
 """Chunks of features -> fitted heads: optax Adam, exponentially decaying, with an L2 penalty in the loss.
 
-An epoch is a jitted `lax.scan` over each chunk of features: one chunk, resident on the device, where all fit; else a chunk a
-shard, streamed. The penalty is Keras' kernel_regularizer, l2 * sum(kernel ** 2) added to the loss, so Adam rescales its
-gradient like any other; it is not AdamW's decoupled weight decay.
+An epoch is a jitted `lax.scan` over each chunk of features: one chunk, resident on the device,
+where all fit; else a chunk a shard, streamed. The penalty is Keras' kernel_regularizer, l2 *
+sum(kernel ** 2) added to the loss, so Adam rescales its gradient like any other; it is not AdamW's
+decoupled weight decay.
 
-Many heads of one shape are fitted at once under vmap: they see the same batches and the same random bits of the dropout, so a
-batch is gathered once for all of them, and they differ by their hyperparameters alone.
+Many heads of one shape are fitted at once under vmap: they see the same batches and the same random
+bits of the dropout, so a batch is gathered once for all of them, and they differ by their
+hyperparameters alone.
 """
 
 import functools
@@ -76,7 +78,8 @@ class State(NamedTuple):
 class Epoch(NamedTuple):
     """A row of history.csv.
 
-    The learning rate is that of the first step; the losses are log losses without the penalty, in training under dropout.
+    The learning rate is that of the first step; the losses are log losses without the penalty, in
+    training under dropout.
     """
 
     epoch: int
@@ -159,16 +162,18 @@ def fit_many(
 ) -> list[Fit]:
     """Fits heads of one shape at once; each keeps the parameters of its own best epoch.
 
-    It ends when every head has gone `patience` epochs without a better validation loss, or has left the finite numbers; the
-    history of each is cut where it would have ended alone.
+    It ends when every head has gone `patience` epochs without a better validation loss, or has left
+    the finite numbers; the history of each is cut where it would have ended alone.
 
     Args:
       recipes: they may differ in what `Hyper` has, and in nothing else.
       training: load the chunks of training rows.
       validation: load the chunks of validation rows.
       scaling: how features are standardised.
-      seed: decides the initial parameters, the order of the rows and the dropout, alike for all heads.
-      show: is told the epoch, whether it was the last, and the heads' validation losses and accuracies.
+      seed: decides the initial parameters, the order of the rows and the dropout, alike for all
+        heads.
+      show: is told the epoch, whether it was the last, and the heads' validation losses and
+        accuracies.
 
     Returns:
       As many as there are recipes, in their order.
@@ -190,7 +195,9 @@ def fit_many(
             histories[i].append(row)
             best = _best(histories[i])
             if best is row:
-                jax.tree.map(lambda old, new, i=i: old.__setitem__(i, new[i]), kept, jax.tree.map(np.asarray, state.params))
+                jax.tree.map(
+                    lambda old, new, i=i: old.__setitem__(i, new[i]), kept, jax.tree.map(np.asarray, state.params)
+                )
             finite = math.isfinite(row.validation_loss) and math.isfinite(row.train_loss)
             running[i] = finite and epoch - best.epoch < first.patience
         done = epoch == first.epochs or not running.any()
@@ -297,7 +304,9 @@ def _run_chunk(
         def step_one(state: State, hyper: Hyper) -> tuple[State, jax.Array]:
             gradient, total = jax.grad(objective, has_aux=True)(state.params, x, y, weight, key, hyper)
             updates, moments = optax.scale_by_adam().update(gradient, state.moments)
-            rate = hyper.learning_rate * hyper.decay_rate ** (state.moments.count.astype(jnp.float32) / shape.decay_steps)
+            rate = hyper.learning_rate * hyper.decay_rate ** (
+                state.moments.count.astype(jnp.float32) / shape.decay_steps
+            )
             return State(jax.tree.map(lambda p, u: p - rate * u, state.params, updates), moments), total
 
         return _over_heads(step_one)(state, hyper)

@@ -16,7 +16,7 @@ from jax import lax
 from catdog_jax.backbone.vgg16 import Params, columns
 from catdog_jax.config import Pool
 from catdog_jax.errors import CatdogError
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, sealed
 from catdog_jax.photos.dataset import is_class_name
 
 FORMAT = 1
@@ -38,8 +38,9 @@ class Head(nn.Module):
 
         Args:
           x: float32 [N, columns].
-          dropout: the share of the hidden activations (of the features, for a linear head) that is zeroed, the rest being
-            scaled up; a number or a traced scalar. Needs the RNG "dropout". With 0.0 nothing is dropped.
+          dropout: the share of the hidden activations (of the features, for a linear head) that is
+            zeroed, the rest being scaled up; a number or a traced scalar. Needs the RNG "dropout".
+            With 0.0 nothing is dropped.
         """
         for i, width in enumerate(self.hidden):
             x = nn.relu(nn.Dense(width, precision=lax.Precision.HIGHEST, name=f"dense_{i}")(x))
@@ -62,8 +63,9 @@ class FittedHead:
 
     Attributes:
       pool: what it sees of the features.
-      params: {"dense_0": {"kernel": [columns, width], "bias": [width]}, …, "output": {"kernel": [width, 1], "bias": [1]}},
-        float32, in the order of the layers, the standardisation of the features folded into the first.
+      params: {"dense_0": {"kernel": [columns, width], "bias": [width]}, …, "output": {"kernel":
+        [width, 1], "bias": [1]}}, float32, in the order of the layers, the standardisation of the
+        features folded into the first.
       classes: the two names; sigmoid(logit) is the probability of the second.
       fingerprint: that of the features it was trained on.
       recipe: how it was trained.
@@ -114,7 +116,9 @@ def in_order(params: Params) -> Params:
     return {name: params[name] for name in sorted(params, key=lambda name: (name == OUTPUT, len(name), name))}
 
 
-def logits(params: Params, x: jax.Array, dropout: float | jax.Array = 0.0, dropout_key: jax.Array | None = None) -> jax.Array:
+def logits(
+    params: Params, x: jax.Array, dropout: float | jax.Array = 0.0, dropout_key: jax.Array | None = None
+) -> jax.Array:
     """Applies a head: features [N, columns] -> logits [N] of the second class; see `Head` for the dropout."""
     hidden = tuple(layer["kernel"].shape[1] for name, layer in in_order(params).items() if name != OUTPUT)
     rngs = None if dropout_key is None else {"dropout": dropout_key}
@@ -130,7 +134,9 @@ def save(path: Path, fitted: FittedHead) -> None:
     Raises:
       CatdogError: the file cannot be written.
     """
-    tensors = {f"{name}/{part}": np.asarray(array) for name, layer in fitted.params.items() for part, array in layer.items()}
+    tensors = {
+        f"{name}/{part}": np.asarray(array) for name, layer in fitted.params.items() for part, array in layer.items()
+    }
     described = {
         "format": FORMAT,
         "layers": list(fitted.params),
@@ -139,26 +145,26 @@ def save(path: Path, fitted: FittedHead) -> None:
         "fingerprint": fitted.fingerprint,
         "recipe": fitted.recipe,
         "sha256": digest(fitted.params),
-        "seal": atomic.UNSEALED,
+        "seal": sealed.UNSEALED,
     }
     # One entry, because safetensors writes several in random order.
     metadata = {"head": json.dumps(described, sort_keys=True)}
-    atomic.write_bytes(path, atomic.seal(safetensors.numpy.save(tensors, metadata)))
+    atomic.write_bytes(path, sealed.seal(safetensors.numpy.save(tensors, metadata)))
 
 
 def digest(params: Params) -> str:
     """The SHA-256 over the names, shapes and values of a head's tensors."""
     parts = [[name, part, list(array.shape), atomic.sha256(np.ascontiguousarray(array, "<f4").tobytes())]
              for name, layer in params.items() for part, array in sorted(layer.items())]  # fmt: skip
-    return atomic.sha256_of_json(parts)
+    return sealed.sha256_of_json(parts)
 
 
 def load(path: Path) -> FittedHead:
     """Reads a head.
 
     Raises:
-      CatdogError: the file is missing, is not a head, or is damaged: a layer is missing, of a wrong shape, altered or not
-        finite.
+      CatdogError: the file is missing, is not a head, or is damaged: a layer is missing, of a wrong
+        shape, altered or not finite.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -167,7 +173,9 @@ def load(path: Path) -> FittedHead:
         described = json.loads(metadata["head"])
         if described["format"] != FORMAT:
             raise ValueError(f"format {described['format']!r}, expected {FORMAT}")
-        params = {name: {part: tensors.pop(f"{name}/{part}") for part in ("kernel", "bias")} for name in described["layers"]}
+        params = {
+            name: {part: tensors.pop(f"{name}/{part}") for part in ("kernel", "bias")} for name in described["layers"]
+        }
         _check(params, described, tensors)
         classes = (str(described["classes"][0]), str(described["classes"][1]))
         if not all(map(is_class_name, classes)):

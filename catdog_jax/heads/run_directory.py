@@ -1,8 +1,9 @@
 """The files of a run directory: their names, and which of them a new head makes stale.
 
-A run directory holds one head. Other stages put what they make of it (figures, pages, models) beside it under names that are
-listed here; with a new head it would describe the wrong one, so a training removes it first. A file whose name the user chose
-is the user's and stays; metrics, settings and models say which head they are of, and `catdog verify` compares.
+A run directory holds one head. Other stages put what they make of it (figures, pages, models)
+beside it under names that are listed here; with a new head it would describe the wrong one, so a
+training removes it first. A file whose name the user chose is the user's and stays; metrics,
+settings and models say which head they are of, and `catdog verify` compares.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from catdog_jax.errors import CatdogError
-from catdog_jax.files import atomic
-from catdog_jax.files.buckets import Place
+from catdog_jax.files import atomic, sealed
+from catdog_jax.files.buckets import Location
 
 TEST, FP32 = "test", "fp32"  # the split and the precision whose files have no suffix
 SETTINGS, COMPARISON = "config.json", "models.json"
@@ -87,15 +88,16 @@ class RunDirectory:
         for name, content in files.items():
             atomic.write_bytes(self.path / name, content)
         digests = {name: atomic.sha256(content) for name, content in files.items()}
-        atomic.write_sealed_json(self.settings, settings | {"files": digests})
+        sealed.write_sealed_json(self.settings, settings | {"files": digests})
 
     def read_settings(self, head_sha256: str) -> dict[str, Any]:
         """How the head was trained. Versions before did not write down of which head the settings are.
 
         Raises:
-          CatdogError: there are none, or they are of another head: the training was killed before it wrote them.
+          CatdogError: there are none, or they are of another head: the training was killed before
+            it wrote them.
         """
-        settings = atomic.read_json(self.settings, "run's settings file")
+        settings = sealed.read_json(self.settings, "run's settings file")
         check_head(self.settings, settings.get("head_sha256"), head_sha256)
         return settings
 
@@ -104,7 +106,7 @@ class OtherHeadError(CatdogError):
     """A file of a run directory is of another head than the one beside it."""
 
 
-def check_head(path: Place, found: object, expected: str) -> None:
+def check_head(path: Location, found: object, expected: str) -> None:
     """Compares the head that a file says it is of, None where it does not say, with the one that lies beside it.
 
     Raises:

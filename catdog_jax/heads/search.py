@@ -1,7 +1,8 @@
 """Random search over how heads are built and trained (Bergstra & Bengio, 2012), dozens of heads on the same cached features.
 
-Heads of one shape are fitted at once where that pays: linear heads everywhere, wider ones on an accelerator. On a CPU the
-products of a wide head fill the cores alone, so those are fitted one after the other. Chosen is the lowest validation log loss.
+Heads of one shape are fitted at once where that pays: linear heads everywhere, wider ones on an
+accelerator. On a CPU the products of a wide head fill the cores alone, so those are fitted one
+after the other. Chosen is the lowest validation log loss.
 """
 
 import csv

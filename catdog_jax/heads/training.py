@@ -41,10 +41,12 @@ _SHOWN = 8  # rows of a sweep on stdout
 def train(config: TrainConfig) -> head.FittedHead:
     """Trains a head on a feature cache; writes head.safetensors, history.csv and config.json into the run directory.
 
-    What described an earlier, different head in the same directory is removed, see `RunDirectory.make_way`.
+    What described an earlier, different head in the same directory is removed, see
+    `RunDirectory.make_way`.
 
     Raises:
-      CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not stay finite.
+      CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not
+        stay finite.
       UsageError: an option is out of its range.
     """
     wanted = resolve(config)
@@ -99,7 +101,9 @@ def _search(base: Recipe, cache: FeatureCache, config: TrainConfig) -> tuple[sea
     results = search.search(recipes, cache, load, config.seed)
     losses = [min(result.fit.best.validation_loss, sys.float_info.max) for result in results]
     drawn = plots.parallel(search.settings(results), losses, "validation log loss")
-    shown = Table("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy", title="the best heads")
+    shown = Table(
+        "", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy", title="the best heads"
+    )
     for place, row in enumerate(list(csv.reader(search.table(results[:_SHOWN]).splitlines()))[1:], 1):
         shown.add_row(str(place), *row[:-1])
     show(shown)
@@ -126,7 +130,9 @@ def resolve(config: TrainConfig) -> Recipe:
     given = {name: getattr(config, name) for name in shared if getattr(config, name) is not None}
     if config.head == "linear":
         if config.hidden:
-            raise UsageError(f"--hidden: expected none with --head linear, found {config.hidden}. Leave one of the two out.")
+            raise UsageError(
+                f"--hidden: expected none with --head linear, found {config.hidden}. Leave one of the two out."
+            )
         given["hidden"] = ()
     recipe = dataclasses.replace(PRESETS[config.preset], **given)
     if config.sweep is not None and config.sweep < 1:
@@ -144,7 +150,8 @@ def resolve(config: TrainConfig) -> Recipe:
 def loaders(cache: FeatureCache, split: str, recipe: Recipe, resident_gib: float) -> Loaders:
     """What loads the chunks of a split: one chunk that stays on the device, or one a shard where all would be too large.
 
-    The views of a photo are rows of their own for training; a photo is judged by its first view, as it is when deployed.
+    The views of a photo are rows of their own for training; a photo is judged by its first view, as
+    it is when deployed.
     """
     views = len(cache.views) if split == "train" else 1
     names = cache.shard_names(split)
@@ -153,7 +160,8 @@ def loaders(cache: FeatureCache, split: str, recipe: Recipe, resident_gib: float
         x = np.asarray(cache.load_shard(name, recipe.pool))[:, :views]
         return Chunk(x.reshape(-1, x.shape[-1]), np.repeat(cache.shard_labels(name), views).astype(np.float32))
 
-    stored_type = cache.fingerprint["dtype"] if cache.fingerprint["pool"] == recipe.pool else np.float32  # pooling computes it
+    # Pooling computes it
+    stored_type = cache.fingerprint["dtype"] if cache.fingerprint["pool"] == recipe.pool else np.float32
     size = cache.rows(split) * views * columns(recipe.pool) * np.dtype(stored_type).itemsize
     if size > resident_gib * 2**30:
         return [functools.partial(load, name) for name in names]

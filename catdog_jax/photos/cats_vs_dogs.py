@@ -1,8 +1,9 @@
 """Prepares TFDS' `cats_vs_dogs` 4.0.1 from Microsoft's zip, in the place and format of TFDS, without TensorFlow.
 
-The official builder needs TensorFlow to encode each JPEG anew, and drops a file whose first bytes do not spell JFIF. Here each
-file is judged by decoding it. A JPEG in RGB keeps its bytes; another picture (grey, CMYK, GIF, PNG) becomes a JPEG in RGB; what
-does not decode is left out and listed in metadata.json. Keys, and so the order of the photos, are the official ones.
+The official builder needs TensorFlow to encode each JPEG anew, and drops a file whose first bytes
+do not spell JFIF. Here each file is judged by decoding it. A JPEG in RGB keeps its bytes; another
+picture (grey, CMYK, GIF, PNG) becomes a JPEG in RGB; what does not decode is left out and listed in
+metadata.json. Keys, and so the order of the photos, are the official ones.
 """
 
 import errno
@@ -31,7 +32,8 @@ NAME = "cats_vs_dogs"
 ARCHIVE = downloads.Download(
     "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip",
     824_887_076,
-    "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",  # as TFDS has it, url_checksums/cats_vs_dogs.txt
+    # As TFDS has it, url_checksums/cats_vs_dogs.txt
+    "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
     "CATDOG_DATA_URL",
 )
 _MEMBER = re.compile(r"PetImages/(Cat|Dog)/\d+\.jpg")
@@ -67,7 +69,9 @@ def prepare(tfds: Any, builder: Any) -> None:
             os.rename(folder, target)
         atomic.sync_directory(target.parent)
     except zipfile.BadZipFile as error:
-        raise CatdogError(f"{archive}: expected Microsoft's zip of photos, found: {error}. Delete it, and run again.") from None
+        raise CatdogError(
+            f"{archive}: expected Microsoft's zip of photos, found: {error}. Delete it, and run again."
+        ) from None
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY) and target.exists():
             return  # another process was quicker
@@ -129,10 +133,14 @@ def _write(tfds: Any, builder: Any, archive: Path, folder: Path) -> None:
                 _close(writer)
             lengths.append(length)
     if not sum(lengths):
-        raise CatdogError(f"{archive}: expected photos PetImages/{{Cat,Dog}}/NUMBER.jpg, found none that decodes. Delete it.")
+        raise CatdogError(
+            f"{archive}: expected photos PetImages/{{Cat,Dog}}/NUMBER.jpg, found none that decodes. Delete it."
+        )
     notes = {"left_out": left_out, "encoded_anew": anew}
     _describe(tfds, builder, folder, lengths, size, notes)
-    console.print(f"prepared {sum(lengths):,} photos; {len(anew)} encoded anew as RGB; {len(left_out)} left out: metadata.json")
+    console.print(
+        f"prepared {sum(lengths):,} photos; {len(anew)} encoded anew as RGB; {len(left_out)} left out: metadata.json"
+    )
 
 
 def _close(writer: Any) -> None:
@@ -187,7 +195,9 @@ def _describe(tfds: Any, builder: Any, folder: Path, lengths: list[int], size: i
         metadata=tfds.core.MetadataDict(notes),
     )
     info.set_file_format("array_record", override=True, override_if_initialized=True)
-    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=NAME, split="train", filetype_suffix="array_record")
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=NAME, split="train", filetype_suffix="array_record"
+    )
     split = tfds.core.SplitInfo(name="train", shard_lengths=lengths, num_bytes=size, filename_template=template)
     info.set_splits(tfds.core.splits.SplitDict([split]))
     info.download_size = ARCHIVE.size

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from catdog_jax.errors import CatdogError
-from catdog_jax.files import atomic
+from catdog_jax.files import sealed
 
 SPLITS = ("train", "validation", "test")
 
@@ -18,7 +18,8 @@ class Record:
     """One photo that is not read yet.
 
     Attributes:
-      id: a name that is unique in the data set: the path below its root, with "/", or what a TFDS data set calls it.
+      id: a name that is unique in the data set: the path below its root, with "/", or what a TFDS
+        data set calls it.
       label: 0 or 1, the index into `Dataset.classes`.
       split: "train", "validation" or "test".
       size: the length of the undecoded photo in bytes.
@@ -72,7 +73,7 @@ class Dataset:
     @functools.cached_property
     def inputs_sha256(self) -> str:
         """The hash of every photo's id, label, split and size: two data sets that share it are the same for a training."""
-        return atomic.sha256_of_json([[record.id, record.label, record.split, record.size] for record in self.records])
+        return sealed.sha256_of_json([[record.id, record.label, record.split, record.size] for record in self.records])
 
     def split(self, name: str) -> tuple[Record, ...]:
         """The records of one split, in their fixed order."""
@@ -109,7 +110,9 @@ def collect(
     Raises:
       CatdogError: a split that is needed has no photo of a class, or there is no photo at all.
     """
-    ordered = sorted(records, key=lambda record: (SPLITS.index(record.split), hashlib.sha256(os.fsencode(record.id)).digest()))
+    ordered = sorted(
+        records, key=lambda record: (SPLITS.index(record.split), hashlib.sha256(os.fsencode(record.id)).digest())
+    )
     filled = {(record.split, record.label) for record in ordered}
     for split in needed:
         for label, name in enumerate(classes):

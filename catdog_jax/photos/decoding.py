@@ -1,8 +1,9 @@
 """The one decode gate: the bytes of a photo -> uint8 [224, 224, 3] RGB.
 
-NumPy and Pillow only, because training, the exported model's client and the server all share this file: a photo means the
-same pixels everywhere. Photos come from strangers, so formats are on an allow-list, sizes are limited before anything is
-decoded, and whatever goes wrong becomes an `ImageError` that says what was found.
+NumPy and Pillow only, because training, the exported model's client and the server all share this
+file: a photo means the same pixels everywhere. Photos come from strangers, so formats are on an
+allow-list, sizes are limited before anything is decoded, and whatever goes wrong becomes an
+`ImageError` that says what was found.
 """
 
 import contextlib
@@ -43,7 +44,9 @@ _TRANSPOSE = {  # EXIF tag 0x0112 (Exif 2.32, table 4) -> what turns the stored 
     8: Image.Transpose.ROTATE_90,
 }
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # of files that are meant to be photos
-_PICTURE = re.compile(  # how pictures begin, also of formats that are not taken: TIFF and raw files, HEIC, AVIF, JPEG XL, 2000
+# How pictures begin, also of formats that are not taken: TIFF and raw files, HEIC, AVIF, JPEG XL,
+# 2000
+_PICTURE = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|\xff\x0a|\0\0\0\x0c(?:JXL|jP) "
     rb"|....ftyp(?:hei|hev|mif|msf|avi|crx)",
     re.DOTALL,
@@ -147,12 +150,14 @@ def decode(data: bytes, size: int = SIZE) -> np.ndarray:
 def load(data: bytes) -> Photo:
     """Decodes a photo, turns it upright and converts it to RGB.
 
-    Everything is decoded, so a truncated file is an error and not a half-grey picture. The orientation of EXIF is applied, or
-    of XMP where EXIF has none; of an animation the first frame counts; transparency is composited onto white; 16-bit greys
-    are scaled to 8 bits. Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
+    Everything is decoded, so a truncated file is an error and not a half-grey picture. The
+    orientation of EXIF is applied, or of XMP where EXIF has none; of an animation the first frame
+    counts; transparency is composited onto white; 16-bit greys are scaled to 8 bits. Embedded
+    colour profiles are ignored, as they were when the ImageNet weights were trained.
 
     Raises:
-      ImageError: with the reason: empty, of another format, truncated, damaged, or over `MAX_PIXELS` or `MAX_SCANS`.
+      ImageError: with the reason: empty, of another format, truncated, damaged, or over
+        `MAX_PIXELS` or `MAX_SCANS`.
     """
     with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_size(image.size)

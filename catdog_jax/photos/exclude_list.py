@@ -3,8 +3,9 @@
     # copy: the same picture as 'test/cats/cat.9.jpg'
     train/cats/cat.1.jpg
 
-Empty lines and lines that begin with # say nothing. An id that such a line could not hold is in double quotes, as JSON.
-UTF-8; what editors and shells of Windows make of it (a byte-order mark, UTF-16, CRLF) is read too.
+Empty lines and lines that begin with # say nothing. An id that such a line could not hold is in
+double quotes, as JSON. UTF-8; what editors and shells of Windows make of it (a byte-order mark,
+UTF-16, CRLF) is read too.
 """
 
 import codecs
@@ -40,7 +41,8 @@ def read(path: Path) -> set[str]:
     """The ids that a file lists.
 
     Raises:
-      CatdogError: it cannot be read, or a line in quotes is no JSON string; the message names the line.
+      CatdogError: it cannot be read, or a line in quotes is no JSON string; the message names the
+        line.
     """
     try:
         content = path.read_bytes()
@@ -57,7 +59,9 @@ def read(path: Path) -> set[str]:
             try:
                 name = str(json.loads(name))
             except ValueError:
-                raise CatdogError(f"{path}, line {number}: expected an id in JSON's quotes, found {name!r}. Mend it.") from None
+                raise CatdogError(
+                    f"{path}, line {number}: expected an id in JSON's quotes, found {name!r}. Mend it."
+                ) from None
         elif name.startswith("#"):
             continue
         names |= {name} - {""}
@@ -70,8 +74,8 @@ def without(dataset: Dataset, path: Path | None) -> Dataset:
     The fingerprint of a feature cache holds every id, and so what was left out.
 
     Raises:
-      CatdogError: see `read`; or the file lists a photo that is not in the data set, so that it is of another one; or a class
-        would be gone from a split.
+      CatdogError: see `read`; or the file lists a photo that is not in the data set, so that it is
+        of another one; or a class would be gone from a split.
     """
     if path is None:
         return dataset

@@ -1,8 +1,9 @@
 """Folders of photos: what is taken of them, what is left out and why, and which of them are splits and which classes.
 
-ROOT/SPLIT/CLASS/* or ROOT/CLASS/*. Splits are known by their names, however they are spelt; an archive's habit of a folder in a
-folder of its own name is seen through. Folders that look like splits and are not called so are refused: trained against
-each other they would make a model that tells nothing.
+ROOT/SPLIT/CLASS/* or ROOT/CLASS/*. Splits are known by their names, however they are spelt; an
+archive's habit of a folder in a folder of its own name is seen through. Folders that look like
+splits and are not called so are refused: trained against each other they would make a model that
+tells nothing.
 """
 
 import os
@@ -21,7 +22,8 @@ _SPLIT_NAMES = {  # in lower case, without separators and without "set" or "data
     **dict.fromkeys(("validation", "val", "valid", "validate", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout"), "test"),
 }
-_CLUTTER = re.compile(r"\._.*|_?\.?ds_store|thumbs\.db|desktop\.ini|icon\r|__macosx|@eadir", re.IGNORECASE)  # of systems
+# Of systems
+_CLUTTER = re.compile(r"\._.*|_?\.?ds_store|thumbs\.db|desktop\.ini|icon\r|__macosx|@eadir", re.IGNORECASE)
 _TOLD = 8  # kinds of what is left out that are told on one line
 
 
@@ -41,7 +43,8 @@ class Walk:
     def photos(self, folder: Path) -> list[Path]:
         """The photos of a folder and its subfolders, by suffix (`images.SUFFIXES`), sorted.
 
-        Links to folders are followed, after what is no link; each folder is walked once, so that a loop ends.
+        Links to folders are followed, after what is no link; each folder is walked once, so that a
+        loop ends.
 
         Raises:
           CatdogError: a folder cannot be read.
@@ -102,7 +105,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What a folder holds, sorted by name, without the clutter of operating systems."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not _CLUTTER.fullmatch(entry.name)), key=lambda entry: entry.name)
+            return sorted(
+                (entry for entry in entries if not _CLUTTER.fullmatch(entry.name)), key=lambda entry: entry.name
+            )
     except OSError as error:
         raise _unreadable(folder, error) from None
 
@@ -125,7 +130,9 @@ def told(left_out: Iterable[LeftOut]) -> str:
     kinds = sorted(left_out, key=lambda one: (-one.pictures, -one.count, one.kind))
     if not kinds:
         return ""
-    counts = [f"{one.count:,} {one.kind}{'s' * (one.kind == 'hidden folder' and one.count > 1)}" for one in kinds[:_TOLD]]
+    counts = [
+        f"{one.count:,} {one.kind}{'s' * (one.kind == 'hidden folder' and one.count > 1)}" for one in kinds[:_TOLD]
+    ]
     counts += [f"{sum(one.count for one in kinds[_TOLD:]):,} others"] if kinds[_TOLD:] else []
     pictures = sum(one.pictures for one in kinds)
     are = f"; {pictures:,} of them look like pictures, for example {kinds[0].example!r}" if pictures else ""
@@ -137,7 +144,8 @@ class Layout(NamedTuple):
 
     Attributes:
       root: the data set's folder, from which the others are named.
-      places: the folders that hold the class folders, and the split of each; None where no folder says.
+      places: the folders that hold the class folders, and the split of each; None where no folder
+        says.
     """
 
     root: Path
@@ -164,7 +172,8 @@ def read_layout(root: Path) -> Layout:
     """Finds the splits of a data set, or that it has none.
 
     Raises:
-      CatdogError: the folders look like splits under names that are not known, or like classes that each hold splits.
+      CatdogError: the folders look like splits under names that are not known, or like classes that
+        each hold splits.
     """
     inner = _unwrapped(root)
     named = {folder: split_named(folder.name) for folder in subfolders(inner)}
@@ -197,10 +206,14 @@ def _refuse_unnamed_splits(root: Path) -> None:
         spelt = all(map(split_named, shared))
         if count < 2 or len(shared) < 2 or not (len(shared) == 2 or spelt):
             continue
-        outer, held = (" and ".join(map(repr, sorted(names))) for names in ((n for n in holds if holds[n] == shared), shared))
+        outer, held = (
+            " and ".join(map(repr, sorted(names))) for names in ((n for n in holds if holds[n] == shared), shared)
+        )
         found = f"{root}: expected SPLIT/CLASS/* or CLASS/*, found that {outer} each hold {held}"
         if spelt:
-            raise CatdogError(f"{found}: splits inside classes. Turn it round: train/CLASS, validation/CLASS, test/CLASS.")
+            raise CatdogError(
+                f"{found}: splits inside classes. Turn it round: train/CLASS, validation/CLASS, test/CLASS."
+            )
         raise CatdogError(
             f"{found}, as splits do. Rename them to train, validation and test; or, if they are the classes, move their photos "
             f"out of the subfolders."

@@ -66,8 +66,8 @@ class Decoded:
 def decoded(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[Decoded]:
     """Yields every record's pixels, or why it has none, in order.
 
-    What is no photo is yielded with its reason: whoever leaves it out says so. What the system fails to read is an error
-    instead, because it may be a good photo.
+    What is no photo is yielded with its reason: whoever leaves it out says so. What the system
+    fails to read is an error instead, because it may be a good photo.
 
     Args:
       records: read as they are needed.

@@ -1,7 +1,8 @@
 """Where photos come from: a folder of two classes, a TFDS data set or the demo -> records in a fixed order.
 
-The positive class is the second in sorted order (cats, dogs -> dogs). Records are ordered by a hash of their id, so that
-every shard of features mixes the classes and the order depends on nothing but the inputs.
+The positive class is the second in sorted order (cats, dogs -> dogs). Records are ordered by a hash
+of their id, so that every shard of features mixes the classes and the order depends on nothing but
+the inputs.
 """
 
 import contextlib
@@ -50,11 +51,15 @@ def locate(source: str | None, data_dir: Path | None) -> str:
       UsageError: no data set is named, or `data_dir` is given and `source` is no TFDS data set.
     """
     if source is None:
-        raise UsageError("--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings.")
+        raise UsageError(
+            "--data: expected photos, found none named. Give --data FOLDER, or --data demo for the drawings."
+        )
     if data_dir is None:
         return source
     if not source.startswith(tfds.PREFIX):
-        raise UsageError(f"--data-dir: expected --data tfds:NAME beside it, found --data {source}. Leave --data-dir out.")
+        raise UsageError(
+            f"--data-dir: expected --data tfds:NAME beside it, found --data {source}. Leave --data-dir out."
+        )
     return tfds.locate(source, data_dir)
 
 
@@ -66,7 +71,8 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
       needed: the splits that are used, in which each class must have photos.
 
     Raises:
-      CatdogError: the data set is missing or empty, or does not hold two classes, each in every split that is needed.
+      CatdogError: the data set is missing or empty, or does not hold two classes, each in every
+        split that is needed.
       UsageError: the extra `tfds` is needed and not installed.
     """
     if source.startswith(tfds.PREFIX):
@@ -79,7 +85,8 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
 def load_to_judge(source: str, split: str, trained_on: Collection[str | None] = ()) -> Dataset:
     """Loads photos to judge a model on, all in the split `split`: those of that split, or all of a folder without splits.
 
-    Where a folder without splits is what the model was trained on, its split by hash keeps the training photos out.
+    Where a folder without splits is what the model was trained on, its split by hash keeps the
+    training photos out.
 
     Args:
       source: as `load` takes it.
@@ -100,7 +107,9 @@ def load_to_judge(source: str, split: str, trained_on: Collection[str | None] = 
         records = dataset.split(split)
         how = ", by their hashes, because the model was trained on this folder" if dataset.by_hash else ""
         which = f"the {split} split of {source}{how}"
-    found = "; ".join(filter(None, (", ".join(one for one in SPLITS if dataset.split(one)), folders.told(dataset.left_out))))
+    found = "; ".join(
+        filter(None, (", ".join(one for one in SPLITS if dataset.split(one)), folders.told(dataset.left_out)))
+    )
     advice = f"Found {found}. Choose with --split, or check the folder names."
     judged = collect(source, source, dataset.classes, records, advice, (split,))
     notes = (*dataset.notes, f"judged: {which}")
@@ -116,8 +125,8 @@ def tell(dataset: Dataset) -> None:
 def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = SPLITS) -> Dataset:
     """Loads ROOT/SPLIT/CLASS/* (see `folders.read_layout`), or ROOT/CLASS/* split by content.
 
-    Without split folders a photo's split follows from the hash of its bytes (80/10/10), so identical photos never lie on two
-    sides and the split stays when photos are added.
+    Without split folders a photo's split follows from the hash of its bytes (80/10/10), so
+    identical photos never lie on two sides and the split stays when photos are added.
 
     Args:
       root: the folder.
@@ -146,7 +155,9 @@ def _advice_on_splits(layout: Layout, classes: tuple[str, str], needed: Sequence
     lacking = [split for split in needed if split not in layout.places.values()]
     advice = f"Put some there ({', '.join(decoding.SUFFIXES)}), or check the names"
     if layout.has_splits and lacking:
-        advice = f"Move some, say a tenth, into {' and '.join(f'{split}/{name}' for split in lacking for name in classes)}"
+        advice = (
+            f"Move some, say a tenth, into {' and '.join(f'{split}/{name}' for split in lacking for name in classes)}"
+        )
     return f"{advice}: {'; '.join(filter(None, (f'found {layout.described()}', left_out)))}."
 
 

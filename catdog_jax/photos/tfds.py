@@ -1,12 +1,14 @@
 """TensorFlow Datasets as a source: tfds:NAME[:TRAIN/VALIDATION/TEST][@DIRECTORY] -> records, without TensorFlow.
 
-NAME may carry a configuration and a version (NAME/CONFIG:1.0.0), and the three splits are written as TFDS writes them, for
-example train[:80%]/train[80%:90%]/train[90%:]. By default they are the splits train, validation and test where there are such;
-without a validation split it is the last tenth of train, and without both the last two tenths of train are validation and test.
+NAME may carry a configuration and a version (NAME/CONFIG:1.0.0), and the three splits are written
+as TFDS writes them, for example train[:80%]/train[80%:90%]/train[90%:]. By default they are the
+splits train, validation and test where there are such; without a validation split it is the last
+tenth of train, and without both the last two tenths of train are validation and test.
 
-The data set's own decoder is skipped: the undecoded bytes go through `images.decode`, like everybody's. It must be prepared
-as array_record or parquet files; `cats_vs_dogs` is prepared where it is missing. tensorflow_datasets is imported only here and
-in `tfds_prepare`, and only when such a source is named.
+The data set's own decoder is skipped: the undecoded bytes go through `images.decode`, like
+everybody's. It must be prepared as array_record or parquet files; `cats_vs_dogs` is prepared where
+it is missing. tensorflow_datasets is imported only here and in `tfds_prepare`, and only when such a
+source is named.
 """
 
 import contextlib
@@ -51,8 +53,8 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
 
     Raises:
       UsageError: the extra `tfds` is not installed, or the source is not written as above.
-      CatdogError: the name is unknown, the data set is not prepared, has no image or not two classes, or a split is unknown
-        or shares photos with another.
+      CatdogError: the name is unknown, the data set is not prepared, has no image or not two
+        classes, or a split is unknown or shares photos with another.
     """
     parsed = _SOURCE.fullmatch(source)
     if parsed is None:
@@ -76,14 +78,18 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
             if isinstance(feature, tfds.features.Image)
         }
         try:
-            stored = {name: builder.as_data_source(name, decoders=undecoded) for name in {part.stored for part in parts}}
+            stored = {
+                name: builder.as_data_source(name, decoders=undecoded) for name in {part.stored for part in parts}
+            }
         except NotImplementedError:
             raise CatdogError(
                 f"{where}: expected array_record or parquet files in {builder.data_path}, found "
                 f"{builder.info.file_format.value}. Name another --data-dir, or prepare it anew as array_record."
             ) from None
         records = _records(stored, keys, names, classes, parts, where)
-    return collect(source, where, classes, records, "Name splits that have some: tfds:NAME:TRAIN/VALIDATION/TEST.", needed)
+    return collect(
+        source, where, classes, records, "Name splits that have some: tfds:NAME:TRAIN/VALIDATION/TEST.", needed
+    )
 
 
 @contextlib.contextmanager
@@ -102,7 +108,9 @@ def _prepared(tfds: Any, where: str, name: str, directory: Path | None) -> Any:
     """The builder of a data set that is prepared, in random-access files where there are several formats."""
     if directory is not None and not directory.is_dir():
         kind = "a file" if directory.exists() else "nothing"
-        raise CatdogError(f"{directory}: expected a folder of TFDS data sets, found {kind}. Check --data-dir, or make it.")
+        raise CatdogError(
+            f"{directory}: expected a folder of TFDS data sets, found {kind}. Check --data-dir, or make it."
+        )
     try:
         builder = tfds.builder(name, data_dir=directory)
     except tfds.core.DatasetNotFoundError:
@@ -112,7 +120,9 @@ def _prepared(tfds: Any, where: str, name: str, directory: Path | None) -> Any:
         ) from None
     except (ValueError, AssertionError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CatdogError(f"{where}: expected a data set that TFDS can open, found: {reason}. Check the name.") from None
+        raise CatdogError(
+            f"{where}: expected a data set that TFDS can open, found: {reason}. Check the name."
+        ) from None
     if not builder.data_path.exists():
         if name != cats_vs_dogs.NAME:
             raise CatdogError(
@@ -132,11 +142,15 @@ def _describe(tfds: Any, features: Any, supervised: Any, where: str) -> tuple[_K
     labels = [key for key in ordered if isinstance(features[key], tfds.features.ClassLabel)]
     if not images_of or not labels:
         found = ", ".join(features) or "nothing"
-        raise CatdogError(f"{where}: expected an image and a label among its features, found {found}. Choose another data set.")
+        raise CatdogError(
+            f"{where}: expected an image and a label among its features, found {found}. Choose another data set."
+        )
     names = features[labels[0]].names
     if len(names) != 2:
         some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        raise CatdogError(f"{where}: expected a label of two classes, found {len(names)}: {some}. Choose another data set.")
+        raise CatdogError(
+            f"{where}: expected a label of two classes, found {len(names)}: {some}. Choose another data set."
+        )
     if odd := [name for name in names if not is_class_name(name)]:
         raise CatdogError(
             f"{where}: expected classes named in UTF-8 without control characters, found {odd[0]!r}. Choose another data set."
@@ -216,7 +230,9 @@ def _records(
                 ) from None
             value = int(example[keys.label])
             if value not in (0, 1):
-                raise CatdogError(f"{where}: expected labels 0 and 1, found {value} in {part.stored}. Name splits with labels.")
+                raise CatdogError(
+                    f"{where}: expected labels 0 and 1, found {value} in {part.stored}. Name splits with labels."
+                )
             filename = example[keys.filename] if keys.filename else b""
             name = filename.decode("utf-8", "replace") if isinstance(filename, bytes) else str(filename)
             read = functools.partial(_read, stored[part.stored], keys.image, index)

@@ -1,7 +1,7 @@
 """The pieces of the pages that this project writes: self-contained HTML that follows the reader's light or dark mode.
 
-Names of photos and classes come from strangers: every one is escaped, and the page's content security policy admits no script
-and nothing from outside.
+Names of photos and classes come from strangers: every one is escaped, and the page's content
+security policy admits no script and nothing from outside.
 """
 
 import base64
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from PIL import Image
 
 from catdog_jax import __version__
-from catdog_jax.files import atomic
+from catdog_jax.files import sealed
 
 PALETTE = {  # name -> light, dark; plots are drawn in the light colours, which then become variables
     "ink": ("#1f2328", "#e6e4df"),
@@ -28,13 +28,13 @@ PALETTE = {  # name -> light, dark; plots are drawn in the light colours, which 
 def page(title: str, header: str, sections: Iterable[str]) -> str:
     """A whole page as one HTML document, of a title and parts that are HTML already."""
     parts = {"title": title, "header": header, "sections": "\n".join(sections)}
-    of_others = {name: part.replace(atomic.SEAL, atomic.SEAL.replace(":", "&#58;")) for name, part in parts.items()}
-    return _PAGE.format(**of_others, style=_stylesheet(), seal=atomic.UNSEALED, version=__version__)
+    of_others = {name: part.replace(sealed.SEAL, sealed.SEAL.replace(":", "&#58;")) for name, part in parts.items()}
+    return _PAGE.format(**of_others, style=_stylesheet(), seal=sealed.UNSEALED, version=__version__)
 
 
-def sealed(document: str) -> bytes:
+def with_seal(document: str) -> bytes:
     """The bytes of a page, with a seal that `catdog verify` checks; ids that are not UTF-8 are escaped."""
-    return atomic.seal(document.encode("utf-8", "backslashreplace"))
+    return sealed.seal(document.encode("utf-8", "backslashreplace"))
 
 
 def text(value: object) -> str:

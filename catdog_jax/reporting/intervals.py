@@ -1,7 +1,8 @@
 """95 % intervals that do not collapse: without a mistake among n photos a figure is not certain.
 
-All are closed forms. Resampling the photos cannot know of a mistake that is not among them, so no bootstrap is used: on 13
-photos without a mistake it gives 100 – 100 %. tests/reporting/test_intervals.py holds what each of them covers.
+All are closed forms. Resampling the photos cannot know of a mistake that is not among them, so no
+bootstrap is used: on 13 photos without a mistake it gives 100 – 100 %.
+tests/reporting/test_intervals.py holds what each of them covers.
 """
 
 from statistics import NormalDist
@@ -27,8 +28,9 @@ METHODS = {
 def wilson(share: ArrayLike, count: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Both ends of the interval of shares of `count` (Wilson, 1927); 0 and 1 where the count is 0.
 
-    It covers 95 % on average over the true shares, not for each: where the count times the true share of mistakes is 0.18, the
-    one mistake that is there 16 times in 100 makes it lie above. So it errs towards too many mistakes, never too few.
+    It covers 95 % on average over the true shares, not for each: where the count times the true
+    share of mistakes is 0.18, the one mistake that is there 16 times in 100 makes it lie above. So
+    it errs towards too many mistakes, never too few.
 
     Args:
       share: from 0 to 1, of any shape.
@@ -59,8 +61,9 @@ def of_f1(true_positives: int, mistakes: int) -> Ends:
 def of_roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> Ends:
     """`wilson` of the area for the number of photos whose share would have the area's variance.
 
-    The variance is DeLong's (1988), which knows gross mistakes among photos that are well apart, but not below Hanley and
-    McNeil's (1982), which is not 0 where all are in order. It is at most that of a share of the smaller class's photos.
+    The variance is DeLong's (1988), which knows gross mistakes among photos that are well apart,
+    but not below Hanley and McNeil's (1982), which is not 0 where all are in order. It is at most
+    that of a share of the smaller class's photos.
 
     Args:
       labels: [N], 0 or 1, both of which occur.

@@ -1,6 +1,7 @@
 """Metrics of a binary classifier by scikit-learn, its calibration, their intervals, and in words what few photos cannot tell.
 
-The positive class is class 1 throughout; a row is judged positive at a probability of `THRESHOLD` or more.
+The positive class is class 1 throughout; a row is judged positive at a probability of `THRESHOLD`
+or more.
 """
 
 from collections.abc import Sequence
@@ -27,11 +28,14 @@ def metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
       probabilities: [N], of class 1.
 
     Returns:
-      accuracy, precision, recall, f1 (the last three of class 1, and 0 where nothing is judged positive), roc_auc, log_loss
-      (natural logarithm; probabilities clipped to 2.2e-16 from 0 and 1), brier, ece (`expected_calibration_error`).
+      accuracy, precision, recall, f1 (the last three of class 1, and 0 where nothing is judged
+      positive), roc_auc, log_loss
+      (natural logarithm; probabilities clipped to 2.2e-16 from 0 and 1), brier, ece
+      (`expected_calibration_error`).
 
     Raises:
-      CatdogError: the rows do not match, a probability is outside [0, 1], or there is only one class.
+      CatdogError: the rows do not match, a probability is outside [0, 1], or there is only one
+        class.
     """
     labels, probabilities = _checked(labels, probabilities)
     judged = probabilities >= THRESHOLD
@@ -47,7 +51,9 @@ def metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
-def with_intervals(labels: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+def with_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
     """`metrics` with 95 % intervals, each by the method that holds for it.
 
     Args:
@@ -57,8 +63,10 @@ def with_intervals(labels: np.ndarray, probabilities: np.ndarray, resamples: int
       seed: for the same.
 
     Returns:
-      {name: {"value", "low", "high", "method" (one of `intervals.METHODS`)}}. The ends are None where no interval holds: of
-      the log loss below `MIN_MISTAKES` mistakes, and of the calibration error, which has "by_chance" instead.
+      {name: {"value", "low", "high", "method" (one of `intervals.METHODS`)}}. The ends are None
+      where no interval holds: of
+      the log loss below `MIN_MISTAKES` mistakes, and of the calibration error, which has
+      "by_chance" instead.
 
     Raises:
       CatdogError: see `metrics`.
@@ -95,7 +103,8 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
 def warnings(counts: list[list[int]], classes: Sequence[str], split: str) -> list[str]:
     """What so few photos cannot tell, in sentences; none where they tell enough.
 
-    A class is named where its interval is twice as wide as that of all photos: where it has much fewer than half of them.
+    A class is named where its interval is twice as wide as that of all photos: where it has much
+    fewer than half of them.
 
     Args:
       counts: of `confusion`.
@@ -122,9 +131,9 @@ def _in_words(what: str, n: int, mistakes: int) -> str:
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
     """The mean gap between confidence and accuracy, weighted by the photos of a bin.
 
-    Guo et al., "On Calibration of Modern Neural Networks", 2017: the confidence is the probability of the predicted class,
-    so with two classes it is at least 0.5; the bins ((m - 1) / bins, m / bins] have equal widths over (0, 1], of which the
-    lower half stays empty.
+    Guo et al., "On Calibration of Modern Neural Networks", 2017: the confidence is the probability
+    of the predicted class, so with two classes it is at least 0.5; the bins ((m - 1) / bins, m /
+    bins] have equal widths over (0, 1], of which the lower half stays empty.
     """
     filled = [one for one in calibration_bins(labels, probabilities, bins) if one["count"]]
     return sum(one["count"] * abs(one["accuracy"] - one["confidence"]) for one in filled) / len(labels)
@@ -134,7 +143,8 @@ def calibration_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int = 
     """The bins of the calibration error that confidences can fall into: those that reach above 0.5.
 
     Returns:
-      For each bin its limits (low, high), its count of photos, and their mean confidence and accuracy, None in an empty bin.
+      For each bin its limits (low, high), its count of photos, and their mean confidence and
+      accuracy, None in an empty bin.
     """
     labels, probabilities = _checked(labels, probabilities)
     confidence, correct, bin_of = _binned(labels, probabilities, bins)
@@ -157,9 +167,10 @@ def calibration_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int = 
 def calibration_error_by_chance(probabilities: np.ndarray, resamples: int = 2000, seed: int = 0) -> float:
     """What the calibration error of a perfectly calibrated model stays below, 95 times in 100, on as many photos.
 
-    The calibration error is never below 0, so chance alone raises it, and resampled photos raise it twice: a bootstrap
-    interval may lie above the value. Drawing labels from the probabilities themselves instead (consistency resampling, Bröcker
-    & Smith, "Increasing the Reliability of Reliability Diagrams", 2007) says what chance does.
+    The calibration error is never below 0, so chance alone raises it, and resampled photos raise it
+    twice: a bootstrap interval may lie above the value. Drawing labels from the probabilities
+    themselves instead (consistency resampling, Bröcker & Smith, "Increasing the Reliability of
+    Reliability Diagrams", 2007) says what chance does.
 
     Args:
       probabilities: [N], of class 1.
@@ -198,5 +209,7 @@ def _checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray,
         raise CatdogError("probabilities: expected numbers from 0 to 1, found others or NaN. Train the head again.")
     if set(np.unique(labels)) != {0, 1}:
         found = ", ".join(map(str, np.unique(labels))) or "none"
-        raise CatdogError(f"labels: expected both classes, 0 and 1, found {found} in {len(labels)} rows. Judge photos of both.")
+        raise CatdogError(
+            f"labels: expected both classes, 0 and 1, found {found} in {len(labels)} rows. Judge photos of both."
+        )
     return labels, probabilities

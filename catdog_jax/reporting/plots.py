@@ -1,6 +1,7 @@
 """The plots of the report: inline SVG whose colours are the page's CSS variables, so that they follow its light or dark mode.
 
-They are drawn with matplotlib's objects; its global state is left alone. No text of strangers enters them.
+They are drawn with matplotlib's objects; its global state is left alone. No text of strangers
+enters them.
 """
 
 import html
@@ -85,7 +86,12 @@ def curves(history: History, metric: str, title: str) -> str:
     for split, colour in (("train", _MUTED), ("validation", _ACCENT)):
         if column := history.get(f"{split}_{metric}"):
             axes.plot(
-                history["epoch"], column, color=colour, linewidth=1.5, label=split, marker="o" if len(column) < 2 else None
+                history["epoch"],
+                column,
+                color=colour,
+                linewidth=1.5,
+                label=split,
+                marker="o" if len(column) < 2 else None,
             )
     best = history["epoch"][int(np.argmin(history["validation_loss"]))]
     axes.axvline(best, color=_ERROR, linewidth=0.8, dashes=(4, 3), label=f"best epoch: {best:g}")
@@ -98,8 +104,8 @@ def parallel(settings: Mapping[str, Sequence[Any]], losses: Sequence[float], nam
     """Parallel coordinates of a sweep, as PNG: a line a head through its settings to its loss; the best tenth stands out.
 
     Args:
-      settings: a column of values for each setting; numbers are placed by size, on a logarithmic axis where they span more
-        than a factor of 30, and anything else by kind.
+      settings: a column of values for each setting; numbers are placed by size, on a logarithmic
+        axis where they span more than a factor of 30, and anything else by kind.
       losses: [heads], the lower the better; the axis ends at twice the lowest.
       name: of the losses, for the last axis.
     """
@@ -130,7 +136,8 @@ def panels(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], quanti
     """A panel a series of shares with their intervals, all on one scale, as PNG.
 
     Args:
-      rows: a panel's title -> its points from left to right: the label, the share, its lowest and its highest value.
+      rows: a panel's title -> its points from left to right: the label, the share, its lowest and
+        its highest value.
       quantity: what the share is of, for the axis.
     """
     across = 3
@@ -225,7 +232,8 @@ def _svg(figure: Figure, name: str, description: str) -> str:
         figure.savefig(buffer, format="svg", facecolor="none", metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)  # ids are unique in the page, not only in the plot
+    # Ids are unique in the page, not only in the plot
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r" font-family: [^;\"]*;?|<style.*?</style>", "", svg)
     for variable, (light, _) in PALETTE.items():
         svg = svg.replace(light, f"var(--{variable})")

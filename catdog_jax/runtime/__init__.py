@@ -1,5 +1,6 @@
-"""The exported model on photos: ONNX Runtime and NumPy, never JAX. This is all that a deployment needs.
+"""The exported model on photos: ONNX Runtime and NumPy, never JAX. All that a deployment needs.
 
-Read `predictor` (photos to verdicts), `decision` (probabilities to a verdict: one rule for every surface), `model_check` (what is
-refused before ONNX Runtime sees it), `heatmaps` and `output` (tables, CSV, JSON lines).
+Read `predictor` (opens a file), `prediction` (photos through it: `catdog predict`), `decision`
+(probabilities to a verdict: one rule for every surface), `model_check` (what is refused before ONNX
+Runtime sees it), `heatmaps` and `output` (tables, CSV, JSON lines).
 """

@@ -1,6 +1,7 @@
 """What a model's probabilities mean: the class, and whether the model is sure of it. Every surface decides here.
 
-The rule travels in the model's file, as the key `decision` of its metadata. `page/web/decision.js` is the same in the browser.
+The rule travels in the model's file, as the key `decision` of its metadata. `page/web/decision.js`
+is the same in the browser.
 """
 
 import json
@@ -26,7 +27,8 @@ class Verdict:
       name: the class.
       probability: of that class.
       probabilities: by class.
-      sure: whether the model decides; None where its file does not say from which probability on it does.
+      sure: whether the model decides; None where its file does not say from which probability on it
+        does.
       why: the reason in words where it is not sure; empty where it is.
     """
 
@@ -38,7 +40,12 @@ class Verdict:
 
     def row(self) -> dict[str, Any]:
         """The verdict as it is written: {"class", "probability", "probabilities", "sure", "why"}."""
-        values = {"probability": self.probability, "probabilities": self.probabilities, "sure": self.sure, "why": self.why}
+        values = {
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+            "sure": self.sure,
+            "why": self.why,
+        }
         return {"class": self.name, **values}
 
 
@@ -49,7 +56,8 @@ class Rule:
     Attributes:
       classes: the names of the two classes, in the order of the probabilities.
       threshold: the probability of the second class from which on a photo is of that class.
-      abstain_below: the probability of its class below which a verdict is unsure; None where that is not known.
+      abstain_below: the probability of its class below which a verdict is unsure; None where that
+        is not known.
     """
 
     classes: tuple[str, str]
@@ -73,7 +81,8 @@ class Rule:
     def _why(self, name: str, sure: bool | None) -> str:
         if sure is None or self.abstain_below is None:
             return UNKNOWN
-        level = math.floor(1000 * self.abstain_below + 0.5) / 10  # not the format's rounding, which JavaScript does otherwise
+        # Not the format's rounding, which JavaScript does otherwise
+        level = math.floor(1000 * self.abstain_below + 0.5) / 10
         return "" if sure else f"Rather {name}. Below {level:.1f} % this model does not decide."
 
     def settings(self) -> dict[str, float | None]:
@@ -91,11 +100,12 @@ def read(classes: tuple[str, str], metadata: Mapping[str, str]) -> Rule:
 
     Args:
       classes: the names of the two classes.
-      metadata: what the file says of itself. The key `decision` counts; a file from before it has the level to abstain at
-        in the recipe of its `head`, or not at all.
+      metadata: what the file says of itself. The key `decision` counts; a file from before it has
+        the level to abstain at in the recipe of its `head`, or not at all.
 
     Raises:
-      CatdogError: a value is damaged, or the key has another content than this version knows. The message names the key.
+      CatdogError: a value is damaged, or the key has another content than this version knows. The
+        message names the key.
     """
     if "decision" not in metadata:
         return Rule(classes, abstain_below=_level("head", _object("head", metadata).get("abstain_below")))

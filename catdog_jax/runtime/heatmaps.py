@@ -21,8 +21,10 @@ def tint(cells: np.ndarray, second: bool) -> np.ndarray:
     """The colours of a heat map.
 
     Args:
-      cells: float32 [7, 7], contributions to the logit of the second class, as the model gives them.
-      second: whether the verdict is the second class; evidence for the verdict is shown, evidence against it is not.
+      cells: float32 [7, 7], contributions to the logit of the second class, as the model gives
+        them.
+      second: whether the verdict is the second class; evidence for the verdict is shown, evidence
+        against it is not.
 
     Returns:
       uint8 [7, 7, 4], RGBA: from transparent over yellow to red.

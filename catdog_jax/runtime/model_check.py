@@ -1,10 +1,12 @@
 """What an ONNX file asks for, read from its bytes before ONNX Runtime sees it.
 
-A model is a program. This admits the operators that `catdog export` writes, in one graph, with all data inside the file. A walk
-over the messages finds them (https://protobuf.dev/programming-guides/encoding; the numbers are those of onnx.proto). It passes
+A model is a program. This admits the operators that `catdog export` writes, in one graph, with all
+data inside the file. A walk over the messages finds them
+(https://protobuf.dev/programming-guides/encoding; the numbers are those of onnx.proto). It passes
 over the bytes of tensors, so that the size of a file costs nothing, and it is bounded in steps.
 
-What a model computes with a photo is not bounded: a file of few bytes may still ask for much work and memory.
+What a model computes with a photo is not bounded: a file of few bytes may still ask for much work
+and memory.
 """
 
 import math
@@ -21,13 +23,38 @@ MAX_RANK = 32
 MAX_ATTRIBUTE = 2**8  # pads, strides, axes
 OPERATORS = frozenset(
     (
-        *("Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "Equal", "Flatten", "Gather"),
-        *("Gemm", "Greater", "MatMul", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum"),
+        *(
+            "Add",
+            "AveragePool",
+            "Cast",
+            "Clip",
+            "Concat",
+            "Conv",
+            "DequantizeLinear",
+            "Div",
+            "Equal",
+            "Flatten",
+            "Gather",
+        ),
+        *(
+            "Gemm",
+            "Greater",
+            "MatMul",
+            "MaxPool",
+            "Mul",
+            "Neg",
+            "QuantizeLinear",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceSum",
+        ),
         *("Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
     )
 )
 _OF_CONSTANTS = frozenset({"Cast", "DequantizeLinear"})  # computed once, when a model is loaded
-_BESIDE_RAW = 2**16  # bytes of a field of a tensor that is not its raw data, and takes up to eight times as much in memory
+# Bytes of a field of a tensor that is not its raw data, and takes up to eight times as much in
+# memory
+_BESIDE_RAW = 2**16
 
 
 class Field(NamedTuple):
@@ -53,7 +80,9 @@ def screen(model: bytes) -> None:
     try:
         _Screen().model(memoryview(model))
     except ValueError as error:
-        raise CatdogError(f"expected an ONNX model of `catdog export`, found what ONNX Runtime cannot load ({error})") from None
+        raise CatdogError(
+            f"expected an ONNX model of `catdog export`, found what ONNX Runtime cannot load ({error})"
+        ) from None
 
 
 class _Screen:
@@ -77,7 +106,9 @@ class _Screen:
             raise ValueError(f"{len(graphs)} graphs")
         self._graph(graphs[0])
         if self._computed > 2 * len(message):
-            raise CatdogError(f"constants: expected at most {2 * len(message):,} computed values, found {self._computed:,}")
+            raise CatdogError(
+                f"constants: expected at most {2 * len(message):,} computed values, found {self._computed:,}"
+            )
 
     def _graph(self, message: memoryview) -> None:
         fields = self._wire.fields(message)
@@ -94,7 +125,9 @@ class _Screen:
         inputs, outputs, names, operators, domains = (self._wire.texts(fields, number) for number in (1, 2, 3, 4, 7))
         where = " ".join(["node", *(names or outputs)])[:100]
         if foreign := set(domains) - {"", "ai.onnx"}:
-            raise CatdogError(f"{where}: expected an operator of ONNX itself, found one of the domain {_listed(foreign)}")
+            raise CatdogError(
+                f"{where}: expected an operator of ONNX itself, found one of the domain {_listed(foreign)}"
+            )
         if not operators or set(operators) - OPERATORS:
             raise CatdogError(
                 f"{where}: expected an operator that `catdog export` writes, found {_listed(operators) or 'none'}"
@@ -130,7 +163,10 @@ class _Screen:
         entries = [self._wire.fields(entry) for entry in self._wire.messages(fields, 13)]
         if entries or any(self._wire.numbers(fields, 14)):
             where = _listed(
-                text for entry in entries if self._wire.texts(entry, 1) == ["location"] for text in self._wire.texts(entry, 2)
+                text
+                for entry in entries
+                if self._wire.texts(entry, 1) == ["location"]
+                for text in self._wire.texts(entry, 2)
             )
             raise CatdogError(f"tensor {name}: expected its data in the file itself, found them elsewhere ({where})")
         beside = max((len(f.value) for f in fields if isinstance(f.value, memoryview) and f.number != 9), default=0)
@@ -141,7 +177,9 @@ class _Screen:
         if (
             len(shape) > MAX_RANK or any(extent < 0 for extent in shape) or size > 2 * len(message)
         ):  # two values of 4 bits may share a byte
-            raise CatdogError(f"tensor {name}: expected data for its shape {str(shape)[:100]}, found {len(message):,} bytes")
+            raise CatdogError(
+                f"tensor {name}: expected data for its shape {str(shape)[:100]}, found {len(message):,} bytes"
+            )
         return name, size
 
 

@@ -40,7 +40,9 @@ def _json_lines(batches: Iterable[list[Row]]) -> Iterator[str]:
 
 
 def _csv_lines(classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
-    yield _csv_text([["path", "class", "probability", *(f"probability_{name}" for name in classes), "error", "sure", "why"]])
+    yield _csv_text(
+        [["path", "class", "probability", *(f"probability_{name}" for name in classes), "error", "sure", "why"]]
+    )
     for batch in batches:
         yield _csv_text([_csv_row(classes, row) for row in batch])
 

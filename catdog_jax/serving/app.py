@@ -1,7 +1,7 @@
 """`catdog serve`: the exported model behind HTTP, for programs (`/predict`, Open Inference Protocol v2) and people (`/`).
 
-Everything that a stranger sends is bounded: its bytes, the time that they take, its pixels, and the work that waits. Uploads
-stay in memory and are forgotten with the request.
+Everything that a stranger sends is bounded: its bytes, the time that they take, its pixels, and the
+work that waits. Uploads stay in memory and are forgotten with the request.
 """
 
 import asyncio
@@ -29,7 +29,8 @@ from catdog_jax.config import ServeConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
-from catdog_jax.runtime.predictor import Predictor, find_model
+from catdog_jax.runtime.prediction import find_model
+from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.serving import deadlines, inference_protocol, openapi, uploads
 from catdog_jax.serving.batcher import Batcher, Busy, Places
 
@@ -41,7 +42,9 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
 }
 _CLOSE = {"connection": "close"}  # of an answer before the end of the body
-_LINGER = 2.0  # seconds that the rest of such a body is thrown away, because a system that closes on it takes the answer back
+# Seconds that the rest of such a body is thrown away, because a system that closes on it takes the
+# answer back
+_LINGER = 2.0
 
 
 def serve(config: ServeConfig) -> int:
@@ -56,7 +59,8 @@ def serve(config: ServeConfig) -> int:
     """
     _check_settings(config)
     model = find_model(config.model)
-    # Decoders and clients need the cores too: where threads spin, a photo costs up to a third more of their time
+    # Decoders and clients need the cores too: where threads spin, a photo costs up to a third more
+    # of their time
     predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads, spin=False)
     with _bound(config.host, config.port) as listener:
         host, port = listener.getsockname()[:2]
@@ -132,7 +136,9 @@ class _Service:
             answers = [_raised(a) for a in await asyncio.gather(*map(self._batcher, photos), return_exceptions=True)]
         heatmaps = [heatmap for _, heatmap in answers if heatmap is not None]
         stacked = np.stack(heatmaps) if heatmaps else None
-        return JSONResponse(inference_protocol.encode_response(identity, wanted, np.stack([p for p, _ in answers]), stacked))
+        return JSONResponse(
+            inference_protocol.encode_response(identity, wanted, np.stack([p for p, _ in answers]), stacked)
+        )
 
     def metrics(self) -> str:
         lines = ["# TYPE catdog_requests_total counter"]
@@ -145,7 +151,8 @@ class _Service:
     async def _admitted(self, request: Request) -> AsyncIterator[tuple[bytes, Callable[[int], None]]]:
         """The body of a request and what takes places for its photos: it is taken whole, or refused before any is looked at.
 
-        Without a free place it is refused before its body is read, which bounds the memory by queue × max_body.
+        Without a free place it is refused before its body is read, which bounds the memory by queue
+        × max_body.
         """
         headers = _CLOSE
         try:
@@ -203,7 +210,9 @@ class _Service:
             async with asyncio.timeout(self._config.request_timeout):
                 yield
         except TimeoutError:
-            raise HTTPException(504, f"expected an answer within {self._config.request_timeout:g} s, found none.") from None
+            raise HTTPException(
+                504, f"expected an answer within {self._config.request_timeout:g} s, found none."
+            ) from None
 
 
 class _Observed:
@@ -290,7 +299,9 @@ def _bound(host: str, port: int) -> socket.socket:
         listener.listen()  # who connects from now on waits until the server answers
     except OSError as error:
         reason = error.strerror or error
-        raise CatdogError(f"{host}:{port}: expected an address to listen at, found: {reason}. Choose another --port.") from None
+        raise CatdogError(
+            f"{host}:{port}: expected an address to listen at, found: {reason}. Choose another --port."
+        ) from None
     return listener
 
 
@@ -306,9 +317,15 @@ def _check_settings(config: ServeConfig) -> None:
         "request_timeout",
     ):
         if getattr(config, name) <= 0:
-            raise UsageError(f"{name}: expected more than 0, found {getattr(config, name)}. Leave it out for the default.")
+            raise UsageError(
+                f"{name}: expected more than 0, found {getattr(config, name)}. Leave it out for the default."
+            )
     if config.queue < config.max_files:
         expected = f"expected --max-files, {config.max_files}, or more, found {config.queue}"
-        raise UsageError(f"--queue: {expected}: a request of so many photos could never be taken. Lower --max-files too.")
+        raise UsageError(
+            f"--queue: {expected}: a request of so many photos could never be taken. Lower --max-files too."
+        )
     if not 0 <= config.port < 2**16 or config.batch_wait < 0:
-        raise UsageError(f"port, batch_wait: expected 0 to 65535 and 0 or more, found {config.port} and {config.batch_wait}.")
+        raise UsageError(
+            f"port, batch_wait: expected 0 to 65535 and 0 or more, found {config.port} and {config.batch_wait}."
+        )

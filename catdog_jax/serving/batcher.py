@@ -42,7 +42,9 @@ class Places:
         def take(photos: int) -> None:
             nonlocal own
             if (more := photos - own) > (free := self.total - self.taken):
-                raise Busy(f"expected {more} free of {self.total} places for photos, found {free}. Try again in a moment.")
+                raise Busy(
+                    f"expected {more} free of {self.total} places for photos, found {free}. Try again in a moment."
+                )
             self.taken, own = self.taken + more, photos
 
         take(1)
@@ -60,7 +62,8 @@ class Batcher:
         """Makes a batcher.
 
         Args:
-          model: uint8 [N, 224, 224, 3] -> float32 [N, 2] and [N, 7, 7] or None. It is called by one thread only.
+          model: uint8 [N, 224, 224, 3] -> float32 [N, 2] and [N, 7, 7] or None. It is called by one
+            thread only.
           size: photos a batch at most.
           wait: seconds that a batch waits for those that are `coming`, once it has a photo.
         """

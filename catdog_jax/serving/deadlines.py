@@ -11,8 +11,9 @@ def bounded(seconds: float) -> type[H11Protocol]:
     """The class of connections for `uvicorn.Config(http=...)`.
 
     Args:
-      seconds: in which the headers of a request must arrive, from the connection or from the last answer on; and in which a
-        client must take an answer. What lies between headers and answer is the application's to bound.
+      seconds: in which the headers of a request must arrive, from the connection or from the last
+        answer on; and in which a client must take an answer. What lies between headers and answer
+        is the application's to bound.
     """
     return type("Connection", (_Connection,), {"seconds": seconds})
 

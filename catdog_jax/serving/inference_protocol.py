@@ -32,11 +32,12 @@ def decode_request(body: bytes, max_photos: int, heatmaps: bool) -> tuple[str | 
       heatmaps: whether the model has heat maps.
 
     Returns:
-      The request's id, uint8 [N, 224, 224, 3], and the names of the outputs that are asked for (all where none are named).
+      The request's id, uint8 [N, 224, 224, 3], and the names of the outputs that are asked for (all
+      where none are named).
 
     Raises:
-      ProtocolError: it is not JSON, or the tensor's name, datatype, shape or data are not those of the model, or an output
-        is asked for that the model does not have, or one twice.
+      ProtocolError: it is not JSON, or the tensor's name, datatype, shape or data are not those of
+        the model, or an output is asked for that the model does not have, or one twice.
     """
     try:
         request = json.loads(body)
@@ -57,7 +58,8 @@ def encode_response(
     arrays = {"probability": probabilities, "heatmap": heatmaps}
     chosen = [(name, array) for name in wanted if (array := arrays[name]) is not None]
     outputs = [
-        {"name": name, "datatype": "FP32", "shape": list(array.shape), "data": array.ravel().tolist()} for name, array in chosen
+        {"name": name, "datatype": "FP32", "shape": list(array.shape), "data": array.ravel().tolist()}
+        for name, array in chosen
     ]
     return {"model_name": MODEL, **({} if identity is None else {"id": identity}), "outputs": outputs}
 
@@ -83,7 +85,9 @@ def _outputs(found: Any, given: list[str]) -> list[str]:
         return given
     names = [one.get("name") if isinstance(one, dict) else None for one in found] if isinstance(found, list) else [None]
     if not all(isinstance(name, str) and name in given for name in names) or len(set(names)) < len(names):
-        raise ProtocolError(f"outputs: expected objects named {' or '.join(given)}, each once, found {str(names[:9])[:100]}.")
+        raise ProtocolError(
+            f"outputs: expected objects named {' or '.join(given)}, each once, found {str(names[:9])[:100]}."
+        )
     return [str(name) for name in names]
 
 
@@ -107,7 +111,8 @@ def _tensor(tensor: dict[str, Any], max_photos: int) -> np.ndarray:
 def _flat(data: Any) -> bytes | None:
     """Whole numbers from 0 to 255, in a list or in evenly nested ones; None for anything else.
 
-    NumPy is not asked: of texts it would make an array with room for the longest in each place, which is a bomb.
+    NumPy is not asked: of texts it would make an array with room for the longest in each place,
+    which is a bomb.
     """
     while isinstance(data, list) and {*map(type, data)} == {list} and len({*map(len, data)}) == 1:
         data = list(itertools.chain.from_iterable(data))

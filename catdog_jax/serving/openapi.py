@@ -40,7 +40,10 @@ def document(config: ServeConfig, classes: tuple[str, str], *, heatmaps: bool, a
         "/predict": _predict(config),
         f"{model}/infer": _infer(),
         model: _get("The model's tensors", "application/json", _ref("Model")),
-        **{path: _get("Whether the server answers", "application/json", _object(ready)) for path in inference_protocol.HEALTH},
+        **{
+            path: _get("Whether the server answers", "application/json", _object(ready))
+            for path in inference_protocol.HEALTH
+        },
         "/v2": _get("The server's name and version", "application/json", _ref("Server")),
         "/metrics": _get("Requests counted, for Prometheus", "text/plain", _TEXT),
         "/model.json": _get("What the page wants to know", "application/json", _ref("About")),
@@ -72,7 +75,9 @@ def _predict(config: ServeConfig) -> Json:
     }
     form = _object({"file": files}, closed=False)
     body = {**{kind: {"schema": photo} for kind in _MEDIA}, "multipart/form-data": {"schema": form}}
-    summary = f"Classifies one photo, the body, or up to {config.max_files}, files of any name; one bad photo fails alone"
+    summary = (
+        f"Classifies one photo, the body, or up to {config.max_files}, files of any name; one bad photo fails alone"
+    )
     answers = {"200": _answer("A verdict a photo, in their order", "application/json", _ref("Predictions"))}
     refused = {"422": _answer(_REASONS[422], "application/json", _ref("Refused"))}
     return _post(summary, body, {**answers, **_errors(400, 408, 413), **refused, **_errors(500, 503, 504)})
@@ -125,7 +130,9 @@ def _tensor_schemas(config: ServeConfig, heatmaps: bool) -> Json:
     }
     given = {name: shape for name, shape in inference_protocol.OUTPUTS.items() if heatmaps or name != "heatmap"}
     tensors = [
-        _object({"name": {"const": name}, "datatype": {"const": "FP32"}, "shape": _shape(count, shape), "data": _NUMBERS})
+        _object(
+            {"name": {"const": name}, "datatype": {"const": "FP32"}, "shape": _shape(count, shape), "data": _NUMBERS}
+        )
         for name, shape in given.items()
     ]
     wanted = _object({"name": {"enum": [*given]}}, closed=False)
@@ -135,7 +142,10 @@ def _tensor_schemas(config: ServeConfig, heatmaps: bool) -> Json:
     return {
         "InferenceRequest": _object(request, optional, closed=False),
         "InferenceResponse": _object(
-            {"model_name": {"const": inference_protocol.MODEL}, "outputs": {"type": "array", "items": {"oneOf": tensors}}},
+            {
+                "model_name": {"const": inference_protocol.MODEL},
+                "outputs": {"type": "array", "items": {"oneOf": tensors}},
+            },
             {"id": _TEXT},
         ),
         "Model": _object({key: {"const": value} for key, value in metadata.items()}),
@@ -155,7 +165,9 @@ def _rule(probability: Json) -> Json:
     level = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
     threshold = "A photo is of the second class from this probability of it on."
     abstain = "A verdict is unsure where the probability of its class is below; null where the model does not know."
-    return _object({"threshold": {**probability, "description": threshold}, "abstain_below": {**level, "description": abstain}})
+    return _object(
+        {"threshold": {**probability, "description": threshold}, "abstain_below": {**level, "description": abstain}}
+    )
 
 
 _NUMBERS: Json = {"type": "array", "items": _NUMBER}

@@ -30,7 +30,8 @@ def photos(content_type: str, body: bytes, most: int) -> list[Upload]:
       most: photos that it may hold.
 
     Raises:
-      UploadError: it is not divided by its boundary, or a part of it is no file, or it holds no photo or too many.
+      UploadError: it is not divided by its boundary, or a part of it is no file, or it holds no
+        photo or too many.
     """
     form = _Form(most)
     try:

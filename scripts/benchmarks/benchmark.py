@@ -4,10 +4,11 @@
     python -m scripts.benchmarks.benchmark forward fit --rounds 3
     python -m scripts.benchmarks.benchmark start-up --memory 500 15000
 
-Every contestant is a process of its own (contestants.py). They measure one at a time, in turns, several rounds; a figure is the
-median of the rounds, with the lowest and the highest beside it. A framework that is not installed is named as absent, so
-installing more of them measures more: pip install torch tensorflow-cpu keras. The results, the versions and the machine go
-into artifacts/benchmarks/MACHINE.json; a contest that is run again replaces its earlier result there.
+Every contestant is a process of its own (contestants.py). They measure one at a time, in turns,
+several rounds; a figure is the median of the rounds, with the lowest and the highest beside it. A
+framework that is not installed is named as absent, so installing more of them measures more: pip
+install torch tensorflow-cpu keras. The results, the versions and the machine go into
+artifacts/benchmarks/MACHINE.json; a contest that is run again replaces its earlier result there.
 """
 
 import importlib.metadata
@@ -33,7 +34,7 @@ from tyro.conf import Positional
 
 from catdog_jax import jax_environment
 from catdog_jax.console import console, progress_bar, show
-from catdog_jax.files import atomic
+from catdog_jax.files import sealed
 from catdog_jax.photos import folders, sources
 from catdog_jax.photos.demo import drawing
 from scripts.benchmarks.contestants import CONTESTS
@@ -68,7 +69,9 @@ NOTES = {
         "catdog_jax", "epochs/s", {"Keras on TensorFlow": 20}, "the default head on 15,000 cached rows, compiled before"
     ),
     "fit linear": Contest("catdog_jax", "epochs/s", {"Keras on TensorFlow": 20}, "a linear head on 15,000 cached rows"),
-    "sweep": Contest("64 linear heads at once", "heads × epochs/s", {"1 linear head": 8}, "15,000 rows of 1,024 columns"),
+    "sweep": Contest(
+        "64 linear heads at once", "heads × epochs/s", {"1 linear head": 8}, "15,000 rows of 1,024 columns"
+    ),
     "limits": Contest("", "1/s", {}, "what the machine can do at most"),
 }
 START_UP = "start-up"
@@ -78,7 +81,9 @@ START_UP = "start-up"
 class BenchmarkConfig:
     """Measure this project beside its peers."""
 
-    contests: Positional[tuple[Literal["forward", "extract", "fit", "fit linear", "sweep", "limits", "start-up"], ...]] = (
+    contests: Positional[
+        tuple[Literal["forward", "extract", "fit", "fit linear", "sweep", "limits", "start-up"], ...]
+    ] = (
         "limits",
         "forward",
         "extract",
@@ -161,7 +166,12 @@ def run_contest(contest: str, config: BenchmarkConfig, settings: dict[str, Any])
         name: {"median": statistics.median(found), "low": min(found), "high": max(found), "rounds": found}
         for name, found in rates.items()
     }
-    return {"unit": NOTES[contest].unit, "note": NOTES[contest].note, "sides": measured | absent, "settings": _plain(settings)}
+    return {
+        "unit": NOTES[contest].unit,
+        "note": NOTES[contest].note,
+        "sides": measured | absent,
+        "settings": _plain(settings),
+    }
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +182,13 @@ def table(contest: str, result: dict[str, Any]) -> Table:
     """The sides of a contest, with the ratio of ours to each and the goal for it."""
     ours = NOTES[contest].ours
     shown = Table(
-        "", "median", "lowest to highest", "ours / this", "goal", title=f"{contest}: {result['note']}", title_justify="left"
+        "",
+        "median",
+        "lowest to highest",
+        "ours / this",
+        "goal",
+        title=f"{contest}: {result['note']}",
+        title_justify="left",
     )
     base = result["sides"].get(ours, {}).get("median")
     for name, side in result["sides"].items():
@@ -198,7 +214,12 @@ def start_up(config: BenchmarkConfig) -> dict[str, Any]:
     result: dict[str, Any] = {"unit": "s", "note": "catdog extract of 16 photos, from the shell's prompt and back"}
     seconds = [_extraction(config, 16)[0] for _ in range(config.rounds + 1)][1:]  # the first compiles
     result["sides"] = {
-        "catdog extract": {"median": statistics.median(seconds), "low": min(seconds), "high": max(seconds), "rounds": seconds}
+        "catdog extract": {
+            "median": statistics.median(seconds),
+            "low": min(seconds),
+            "high": max(seconds),
+            "rounds": seconds,
+        }
     }
     result["peak_memory_bytes"] = {str(photos): _extraction(config, photos)[1] for photos in config.memory}
     return result
@@ -256,7 +277,10 @@ def machine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     device = subprocess.run(
-        [sys.executable, "-c", "import jax; print(jax.devices()[0].device_kind)"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", "import jax; print(jax.devices()[0].device_kind)"],
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     return {
         "processor": processor(),
@@ -281,7 +305,9 @@ def processor() -> str:
 
 def _slug(described: dict[str, Any]) -> str:
     accelerator = [] if described["device"].lower() == "cpu" else [described["device"]]
-    return re.sub(r"[^A-Za-z0-9]+", "-", " ".join([*accelerator, described["processor"], f"{described['cores']} cores"]))
+    return re.sub(
+        r"[^A-Za-z0-9]+", "-", " ".join([*accelerator, described["processor"], f"{described['cores']} cores"])
+    )
 
 
 def main(config: BenchmarkConfig) -> None:
@@ -296,9 +322,11 @@ def main(config: BenchmarkConfig) -> None:
             known[contest] = start_up(config)
             show(known[contest])
         else:
-            known[contest] = run_contest(contest, config, settings if contest == "extract" else settings | {"files": []})
+            known[contest] = run_contest(
+                contest, config, settings if contest == "extract" else settings | {"files": []}
+            )
             show(table(contest, known[contest]))
-        atomic.write_json(path, {"machine": described, "results": known})
+        sealed.write_json(path, {"machine": described, "results": known})
     console.print(f"written: {path}", markup=False)
 
 

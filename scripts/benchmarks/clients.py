@@ -61,7 +61,8 @@ def request(path: str, body: bytes = b"", kind: str = "application/octet-stream"
 def multipart(photos: Iterable[bytes]) -> bytes:
     """A request with several photos."""
     parts = [
-        b'--B\r\nContent-Disposition: form-data; name="file"; filename="%d"\r\n\r\n%b\r\n' % one for one in enumerate(photos)
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="%d"\r\n\r\n%b\r\n' % one
+        for one in enumerate(photos)
     ]
     return request("/predict", b"".join([*parts, b"--B--\r\n"]), "multipart/form-data; boundary=B")
 

@@ -2,10 +2,9 @@
 
     python -m scripts.benchmarks.contestants CONTEST NAME '{"seconds": 10, ...}'
 
-A contestant prepares itself (imports, compiles, warms up), answers one line of JSON with its versions, and then, for every
-line on its standard input, measures once and answers {"rate": ...}, higher is better. One whose packages are missing answers
-{"absent": "why"}.
-"""
+A contestant prepares itself (imports, compiles, warms up), answers one line of JSON with its
+versions, and then, for every line on its standard input, measures once and answers {"rate": ...},
+higher is better. One whose packages are missing answers {"absent": "why"}."""
 
 import json
 import os
@@ -46,9 +45,9 @@ def forward_ours(settings: Settings, conv: str = "auto") -> Measure:
     import jax
 
     from catdog_jax.backbone import weights
-    from catdog_jax.features import extraction
+    from catdog_jax.features.extractor import Extractor
 
-    extractor = extraction.Extractor(weights.load(), conv=conv)
+    extractor = Extractor(weights.load(), conv=conv)
     photos = _photos(extractor.batch_size)
 
     def work() -> int:
@@ -167,21 +166,25 @@ def extract_ours(settings: Settings) -> Measure:
     import functools
 
     from catdog_jax.backbone import weights
-    from catdog_jax.features import cache, extraction
+    from catdog_jax.features import extraction
+    from catdog_jax.features import shards as shard_files
+    from catdog_jax.features.extractor import Extractor
     from catdog_jax.photos import decoding
     from catdog_jax.photos.sources import Record
 
-    extractor = extraction.Extractor(weights.load())
+    extractor = Extractor(weights.load())
     extractor(_photos(1))
     files = _files(settings)
-    records = tuple(Record(str(i), i % 2, "train", 0, functools.partial(decoding.read_photo, f)) for i, f in enumerate(files))
+    records = tuple(
+        Record(str(i), i % 2, "train", 0, functools.partial(decoding.read_photo, f)) for i, f in enumerate(files)
+    )
     shards = [extraction.Shard(f"train-{i:05d}-of-00001", records[i : i + 128]) for i in range(0, len(records), 128)]
     described = {"dtype": "float16", "pool": "avg", "views": ["original"]}
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as writer:
             for shard, rows in extraction.compute_shards(shards, extractor, None, lambda _: None):
-                writer.submit(cache.write_shard, Path(folder), shard.name, rows, described).result()
+                writer.submit(shard_files.write_shard, Path(folder), shard.name, rows, described).result()
         return len(records)
 
     return lambda: _rate(work, 0)
@@ -308,7 +311,9 @@ def fit_keras(settings: Settings, linear: bool = False) -> Measure:
     schedule = keras.optimizers.schedules.ExponentialDecay(
         recipe.learning_rate, -(-ROWS // recipe.batch_size), recipe.decay_rate
     )
-    model.compile(keras.optimizers.Adam(schedule), keras.losses.BinaryCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(schedule), keras.losses.BinaryCrossentropy(from_logits=True), metrics=["accuracy"]
+    )
 
     def work() -> int:
         model.fit(x, y, batch_size=recipe.batch_size, epochs=EPOCHS, validation_data=validation, verbose=0)
@@ -324,7 +329,9 @@ def fit_torch(settings: Settings, linear: bool = False) -> Measure:
 
     recipe = _recipe(linear)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    (x, y), (vx, vy) = ([torch.from_numpy(one).to(device) for one in _rows(*of)] for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
+    (x, y), (vx, vy) = (
+        [torch.from_numpy(one).to(device) for one in _rows(*of)] for of in ((ROWS, 0), (VALIDATION_ROWS, 1))
+    )
     layers: list[Any] = []
     for inputs, width in zip((COLUMNS, *recipe.hidden), recipe.hidden, strict=False):
         layers += [torch.nn.Linear(inputs, width), torch.nn.ReLU(), torch.nn.Dropout(recipe.dropout)]

@@ -1,14 +1,15 @@
 """Measures `catdog serve` under load, and sends it what strangers send. It connects to this machine alone.
 
-    python -m scripts.benchmarks.load --data photos                                 # throughput: batches of 8 beside single photos
-    python -m scripts.benchmarks.load --data photos --requests 10000 --hostile 0.1  # a soak, a tenth of it hostile (soak.py)
-    python -m scripts.benchmarks.load --url http://127.0.0.1:8000                   # a server that runs already
+    python -m scripts.benchmarks.load --data photos                # batches of 8 beside single photos
+    python -m scripts.benchmarks.load --data photos --requests 10000 --hostile 0.1  # a soak (soak.py)
+    python -m scripts.benchmarks.load --url http://127.0.0.1:8000  # a server that runs already
 
-Throughput: the servers are asked in turns, several rounds, by 1 to 32 clients at once that each wait for their answer; a figure
-is the median of the rounds. Beside them, in the same turns, ONNX Runtime alone computes the same photos, decoded before. The
-clients share the machine with the server; how much of it they take is said. The soak checks each answer against the verdict
-computed without a server, each refusal against the status that is due, and the server's memory. Results go into --out.
-"""
+Throughput: the servers are asked in turns, several rounds, by 1 to 32 clients at once that each
+wait for their answer; a figure is the median of the rounds. Beside them, in the same turns, ONNX
+Runtime alone computes the same photos, decoded before. The clients share the machine with the
+server; how much of it they take is said. The soak checks each answer against the verdict computed
+without a server, each refusal against the status that is due, and the server's memory. Results go
+into --out."""
 
 import asyncio
 import collections
@@ -32,8 +33,9 @@ from rich.table import Table
 
 from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.files import atomic
-from catdog_jax.runtime.predictor import Predictor, find_model
+from catdog_jax.files import sealed
+from catdog_jax.runtime.prediction import find_model
+from catdog_jax.runtime.predictor import Predictor
 from scripts.benchmarks.benchmark import processor
 from scripts.benchmarks.clients import Address, Client, Photo, load_photos, loopback, request, serving
 from scripts.benchmarks.soak import TIMEOUTS, soak, soak_table
@@ -160,7 +162,9 @@ def _row(name: str, at_once: int, turns: Sequence[Turn]) -> dict[str, Any]:
 
 def throughput_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows, each beside ONNX Runtime alone with 8 photos at once."""
-    table = Table("", "at once", "photos/s", "lowest to highest", "p50", "p99", "of ONNX Runtime's", title="photos a second")
+    table = Table(
+        "", "at once", "photos/s", "lowest to highest", "p50", "p99", "of ONNX Runtime's", title="photos a second"
+    )
     best = next(row["photos/s"]["median"] for row in rows if row["side"] == ALONE and row["at once"] == 8)
     for row in rows:
         rate = row["photos/s"]
@@ -220,7 +224,7 @@ def main(config: LoadConfig, command: str) -> int:
     }
     known = json.loads(config.out.read_text()) if config.out.exists() else {}
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(config.out, {**known, name: {**described, **result}})
+    sealed.write_json(config.out, {**known, name: {**described, **result}})
     console.print(f"written: {config.out}", markup=False, soft_wrap=True)
     return int(bool(config.requests and result["not as expected"]["count"]))
 

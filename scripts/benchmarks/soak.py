@@ -143,7 +143,9 @@ def kinds() -> list[Hostile]:
         Hostile(
             "chunks without an end",
             413,
-            lambda _: itertools.chain([_ENDLESS], itertools.repeat(b"10000\r\n" + _PIECE + b"\r\n", _MOST // len(_PIECE))),
+            lambda _: itertools.chain(
+                [_ENDLESS], itertools.repeat(b"10000\r\n" + _PIECE + b"\r\n", _MOST // len(_PIECE))
+            ),
         ),
         Hostile("a slow body", 408, lambda photo: [_SLOW, *(photo[i : i + 1] for i in range(300))], 0.2),
         Hostile("slow headers", 408, lambda _: [_SLOW[:30], *[b"x"] * 300], 0.2),
@@ -251,9 +253,13 @@ def soak(server: Server, photos: Sequence[Photo], count: int, share: float, clie
 
 def soak_table(result: dict[str, Any]) -> Table:
     """Counts by kind and status."""
-    table = Table("request", "answers: status × count", title=f"{result['requests']:,} requests in {result['seconds']:,.0f} s")
+    table = Table(
+        "request", "answers: status × count", title=f"{result['requests']:,} requests in {result['seconds']:,.0f} s"
+    )
     for name, counts in result["outcomes"].items():
         table.add_row(name, ", ".join(f"{status} × {count:,}" for status, count in counts.items()))
-    table.add_row("not as expected", f"{result['not as expected']['count']:,} {result['not as expected']['first'] or ''}")
+    table.add_row(
+        "not as expected", f"{result['not as expected']['count']:,} {result['not as expected']['first'] or ''}"
+    )
     table.add_row("resident MB", str(result["resident MB"]))
     return table

@@ -2,14 +2,15 @@
 
     python -m scripts.experiments.ablate --features runs/reproduce/features --data dogs-vs-cats --keras-weights keras
 
-Heads are trained on the training photos, stopped on the validation photos, and judged on the test photos, by which no row
-chooses anything; ablation_rows.py lists them. Most rows share the cache that reproduce.py extracts (7x7x512 cells, original and
-mirror images). Where other pixels go into the convolutions they have to be computed anew, so those rows, and a baseline of
-theirs, train on fewer photos. The paired test is McNemar's exact one (1947; binomial on the photos that only one of two heads
-gets right), seed 0 of a row against seed 0 of its baseline. Everything goes into one CSV and one plot; a run that was cut off
-goes on from its rows. On 2 fast cores a row of the cache takes one to three minutes, features of the first photos two to three,
-and those of all photos with Keras' weights seventeen.
-"""
+Heads are trained on the training photos, stopped on the validation photos, and judged on the test
+photos, by which no row chooses anything; ablation_rows.py lists them. Most rows share the cache
+that reproduce.py extracts (7x7x512 cells, original and mirror images). Where other pixels go into
+the convolutions they have to be computed anew, so those rows, and a baseline of theirs, train on
+fewer photos. The paired test is McNemar's exact one (1947; binomial on the photos that only one of
+two heads gets right), seed 0 of a row against seed 0 of its baseline. Everything goes into one CSV
+and one plot; a run that was cut off goes on from its rows. On 2 fast cores a row of the cache takes
+one to three minutes, features of the first photos two to three, and those of all photos with Keras'
+weights seventeen."""
 
 import csv
 import dataclasses
@@ -27,7 +28,7 @@ from catdog_jax import jax_environment
 from catdog_jax.config import THRESHOLD
 from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import calibration, fitting
 from catdog_jax.reporting import intervals, plots
 from catdog_jax.reporting.metrics import metrics
@@ -97,7 +98,7 @@ def _with_baselines(names: Sequence[str], known: dict[str, Variant]) -> set[str]
 
 def _kept(variant: Variant, config: AblateConfig) -> dict[str, np.ndarray]:
     """What `fit` returns, from an earlier run where it is there."""
-    key = atomic.sha256_of_json([dataclasses.asdict(variant), config.seeds, list(config.photos)])[:16]
+    key = sealed.sha256_of_json([dataclasses.asdict(variant), config.seeds, list(config.photos)])[:16]
     path = config.work / "judged" / f"{key}.npz"
     if not path.exists():
         buffer = io.BytesIO()
@@ -179,12 +180,16 @@ def read(path: Path) -> list[Row]:
 
 def plot(rows: Sequence[Row]) -> bytes:
     """The accuracy of each row with its 95 % Wilson interval, as PNG."""
-    return plots.dots([(one.variant, one.accuracy, one.interval_low, one.interval_high) for one in rows], "test accuracy")
+    return plots.dots(
+        [(one.variant, one.accuracy, one.interval_low, one.interval_high) for one in rows], "test accuracy"
+    )
 
 
 def shown(rows: Sequence[Row]) -> Table:
     """The rows for a terminal."""
-    found = Table("", "training rows", "accuracy", "of the seeds", "log loss", "only it | only its baseline right", "McNemar p")
+    found = Table(
+        "", "training rows", "accuracy", "of the seeds", "log loss", "only it | only its baseline right", "McNemar p"
+    )
     for one in rows:
         found.add_row(
             one.variant,

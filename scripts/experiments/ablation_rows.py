@@ -19,6 +19,7 @@ from catdog_jax.config import PRESETS, ExtractConfig, Preprocessing, Recipe
 from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.features import extraction
+from catdog_jax.features import extractor as features_extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
 from catdog_jax.heads.fitting import Chunk, Loaders
@@ -65,14 +66,15 @@ class Variant:
       keras: whether the convolutions have Keras' weights instead of torchvision's.
       nearest: whether photos are resized by the nearest pixel instead of bicubic interpolation.
       subset: whether it trains on the first photos of each split alone.
-      size: of the square that photos are squashed to; another than 224 makes more cells, which are pooled alike.
-      cells: what is made of the cells where it is none of the tool's poolings: "gem" (generalised mean, p = 3: Radenović et
-        al., 2019), "quadrants" (the average of all and of each quarter), or "block4" (the recipe's pooling of block 5, and
-        beside it that of block 4).
+      size: of the square that photos are squashed to; another than 224 makes more cells, which are
+        pooled alike.
+      cells: what is made of the cells where it is none of the tool's poolings: "gem" (generalised
+        mean, p = 3: Radenović et al., 2019), "quadrants" (the average of all and of each quarter),
+        or "block4" (the recipe's pooling of block 5, and beside it that of block 4).
       both_views: whether photos are judged by the mean logit of the original and its mirror image.
       averaged: whether the seeds' heads are averaged into one.
-      mixup: train on mixtures of two rows and their labels, in shares of Beta(mixup, mixup), drawn anew each epoch (Zhang et
-        al., 2018); 0 for none.
+      mixup: train on mixtures of two rows and their labels, in shares of Beta(mixup, mixup), drawn
+        anew each epoch (Zhang et al., 2018); 0 for none.
       swapped: the share of training photos that are given the other label.
     """
 
@@ -142,19 +144,25 @@ def _of_the_subset() -> list[Variant]:
         changed("336 pixels", size=336),
         changed("block 4 beside block 5", cells="block4"),
         changed("reference", recipe=FEW_REFERENCE),
-        changed("reference, pixels / 255", baseline="few photos, reference", recipe=FEW_REFERENCE, preprocessing="unit"),
+        changed(
+            "reference, pixels / 255", baseline="few photos, reference", recipe=FEW_REFERENCE, preprocessing="unit"
+        ),
     ]
 
 
 def _of_keras() -> list[Variant]:
     few = Variant("Keras' weights", "few photos", DEFAULT, False, "caffe", keras=True, subset=True)
     reference = dataclasses.replace(few, name="Keras' weights, reference", recipe=FEW_REFERENCE)
-    whole = Variant("Keras' weights, reference, pixels / 255, all photos", "reference", REFERENCE, False, "unit", keras=True)
+    whole = Variant(
+        "Keras' weights, reference, pixels / 255, all photos", "reference", REFERENCE, False, "unit", keras=True
+    )
     return [
         few,
         dataclasses.replace(few, name=f"{few.name}, pixels / 255", baseline=few.name, preprocessing="unit"),
         reference,
-        dataclasses.replace(reference, name=f"{reference.name}, pixels / 255", baseline=reference.name, preprocessing="unit"),
+        dataclasses.replace(
+            reference, name=f"{reference.name}, pixels / 255", baseline=reference.name, preprocessing="unit"
+        ),
         whole,
     ]
 
@@ -188,7 +196,9 @@ def _loaders(cache: FeatureCache, split: str, variant: Variant, view: int) -> Lo
     for name in cache.shard_names(split):
         x = np.asarray(cache.load_shard(name, "none" if variant.cells else variant.recipe.pool))[:, views]
         x = x.reshape(len(x), x.shape[1], -1)
-        labels.append(np.repeat(_swapped(cache.shard_labels(name), variant.swapped if split == "train" else 0), x.shape[1]))
+        labels.append(
+            np.repeat(_swapped(cache.shard_labels(name), variant.swapped if split == "train" else 0), x.shape[1])
+        )
         x = x.reshape(-1, x.shape[-1])
         parts.append(_pooled(x, variant.cells) if variant.cells else x)
     chunk = Chunk(jnp.asarray(np.concatenate(parts)), jnp.asarray(np.concatenate(labels).astype(np.float32)))
@@ -237,19 +247,25 @@ def _placed(config: AblateConfig, nearest: bool) -> tuple[Path, dict[str, list[s
                 if not path.exists():
                     atomic.write_bytes(path, _resized(record.read(), nearest))
     known = {f"{record.id}.png": record for record in dataset.records}
-    return folder, {split: [known[one.id] for one in sources.load(str(folder)).split(split)] for split in sources.SPLITS}
+    return folder, {
+        split: [known[one.id] for one in sources.load(str(folder)).split(split)] for split in sources.SPLITS
+    }
 
 
 def _computed(variant: Variant, config: AblateConfig) -> list[Loaders]:
     """What `_loaders` gives for each split, of the same photos as `_extracted`, where no cache of 7x7 cells holds it."""
     pretrained = weights.load("auto", variant.preprocessing)
-    extractor = _both_blocks(pretrained) if variant.cells else extraction.Extractor(pretrained, variant.recipe.pool)
+    extractor = (
+        _both_blocks(pretrained) if variant.cells else features_extractor.Extractor(pretrained, variant.recipe.pool)
+    )
     found: list[Loaders] = []
     with progress_bar("photos") as progress:
         for split, records in _placed(config, variant.nearest)[1].items():
             parts = []
             for start in progress.track(range(0, len(records), _BATCH), description=f"{variant.name}: {split}"):
-                photos = np.stack([decoding.decode(one.read(), variant.size) for one in records[start : start + _BATCH]])
+                photos = np.stack(
+                    [decoding.decode(one.read(), variant.size) for one in records[start : start + _BATCH]]
+                )
                 parts.append(np.asarray(extractor(photos)))
             chunk = Chunk(jnp.asarray(np.concatenate(parts)), jnp.asarray([one.label for one in records], jnp.float32))
             found.append([lambda chunk=chunk: chunk])  # type: ignore[misc]

@@ -35,7 +35,9 @@ def jpeg(image: Image.Image, quality: float, _: np.random.Generator) -> Image.Im
 
 def downscale(image: Image.Image, side: float, _: np.random.Generator) -> Image.Image:
     scale = side / max(image.size)
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BICUBIC)
+    return image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BICUBIC
+    )
 
 
 def colour(image: Image.Image, saturation: float, _: np.random.Generator) -> Image.Image:

@@ -2,12 +2,13 @@
 
     python -m scripts.experiments.reproduce --data dogs-vs-cats
 
-`dogs-vs-cats` holds {train,validation,test}/{cats,dogs}/*.jpg: 15,000, 2,000 and 2,000 photos of Kaggle's set, named by its
-numbers. The first step, two views of 19,000 photos through the convolutions, takes some 50 minutes on 2 fast cores, the sweep
-7; the ablation, which computes other features too, takes longest. Every step leaves its files below --work (runs/reproduce) and
-is skipped when they are there; remove a folder to repeat its step. At the end artifacts/ is written from them, but for the
-figures that are of a machine rather than of the photos (benchmarks/, faults.json); nothing there is a photo.
-"""
+`dogs-vs-cats` holds {train,validation,test}/{cats,dogs}/*.jpg: 15,000, 2,000 and 2,000 photos of
+Kaggle's set, named by its numbers. The first step, two views of 19,000 photos through the
+convolutions, takes some 50 minutes on 2 fast cores, the sweep 7; the ablation, which computes other
+features too, takes longest. Every step leaves its files below --work (runs/reproduce) and is
+skipped when they are there; remove a folder to repeat its step. At the end artifacts/ is written
+from them, but for the figures that are of a machine rather than of the photos (benchmarks/,
+faults.json); nothing there is a photo."""
 
 import dataclasses
 import shutil
@@ -26,8 +27,9 @@ from catdog_jax.deployment import onnx_file
 from catdog_jax.evaluation import evaluate
 from catdog_jax.evaluation import page as evaluation_page
 from catdog_jax.features import extraction
-from catdog_jax.features.cache import FeatureCache, Rows, write_manifest, write_shard
-from catdog_jax.files import atomic
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.features.shards import Rows, write_manifest, write_shard
+from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import head, training
 from catdog_jax.photos import sources
 from catdog_jax.reporting import html
@@ -87,7 +89,10 @@ def _features(config: ReproduceConfig) -> Steps:
 def _judged(config: ReproduceConfig, name: str, cache: str, preset: Literal["default", "reference"]) -> Steps:
     run = config.work / name
     return {
-        f"{name}: train": (run / "head.safetensors", lambda: training.train(TrainConfig(config.work / cache, run, preset))),
+        f"{name}: train": (
+            run / "head.safetensors",
+            lambda: training.train(TrainConfig(config.work / cache, run, preset)),
+        ),
         f"{name}: judge on validation": (
             run / "metrics-validation.json",
             lambda: evaluate.evaluate(EvaluateConfig(run, "validation")),
@@ -128,14 +133,14 @@ def report_without_photos(run: Path) -> None:
     fitted = head.load(run / "head.safetensors")
     judged = evaluate.judge_cache(config, fitted)
     page = evaluation_page.render(
-        atomic.read_sealed_json(run / "metrics.json", "metrics file of `catdog evaluate`", older=True),
+        sealed.read_sealed_json(run / "metrics.json", "metrics file of `catdog evaluate`", older=True),
         judged.labels,
         judged.probabilities[:, 0],
         history=evaluate.read_history(run / "history.csv"),
         photos_note="Their licence keeps the photos from being shown.",
         configuration={"Recipe of the head": fitted.recipe, "Fingerprint of the features": fitted.fingerprint},
     )
-    atomic.write_bytes(run / PUBLISHED_REPORT, html.sealed(page))
+    atomic.write_bytes(run / PUBLISHED_REPORT, html.with_seal(page))
 
 
 def average(source: FeatureCache, out: Path) -> None:

@@ -2,12 +2,13 @@
 
     python -m scripts.experiments.robustness --data dogs-vs-cats --originals dogs-vs-cats-original-size
 
-Test photos are spoiled in eleven ways (corruptions.py), from mild to severe, and judged by the exported file in ONNX Runtime:
-its accuracy with 95 % Wilson intervals, and how many photos it abstains from (confidence below that of --run's metrics.json,
-where it is given). Photos that exist in both folders are also compared at their original size and squashed. Everything goes
-into one CSV, a row a corruption and strength, and one plot; a run that was cut off goes on from the rows that are there.
-200 photos make 53 rows of 200: about 6 minutes for an int8 model on 2 fast cores, 25 for float32.
-"""
+Test photos are spoiled in eleven ways (corruptions.py), from mild to severe, and judged by the
+exported file in ONNX Runtime: its accuracy with 95 % Wilson intervals, and how many photos it
+abstains from (confidence below that of --run's metrics.json, where it is given). Photos that exist
+in both folders are also compared at their original size and squashed. Everything goes into one CSV,
+a row a corruption and strength, and one plot; a run that was cut off goes on from the rows that are
+there. 200 photos make 53 rows of 200: about 6 minutes for an int8 model on 2 fast cores, 25 for
+float32."""
 
 import csv
 import io
@@ -24,11 +25,12 @@ from rich.table import Table
 from catdog_jax.config import THRESHOLD
 from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.calibration import abstention
 from catdog_jax.photos import decoding, sources
 from catdog_jax.reporting import intervals, plots
-from catdog_jax.runtime.predictor import Predictor, find_model
+from catdog_jax.runtime.prediction import find_model
+from catdog_jax.runtime.predictor import Predictor
 from scripts.experiments.corruptions import CORRUPTIONS, STRANGERS, corrupt, decoded
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +91,9 @@ def main(config: RobustnessConfig) -> list[Row]:
     path = find_model(config.model)
     predictor = Predictor(path, batch_size=_BATCH)
     below = _abstain_below(config.run)
-    name = atomic.sha256(f"{atomic.sha256_of_file(path)} {config.data} {config.originals} {config.seed} {below}".encode())[:12]
+    name = atomic.sha256(
+        f"{atomic.sha256_of_file(path)} {config.data} {config.originals} {config.seed} {below}".encode()
+    )[:12]
     work = jobs(config)
     earlier = config.out / "robustness.csv"
     known = read_table(earlier.read_text("utf-8", "replace")) if earlier.is_file() else []
@@ -115,7 +119,7 @@ def _abstain_below(run: Path | None) -> float | None:
         return None
     path = run / "metrics.json"
     try:
-        return float(atomic.read_sealed_json(path, "metrics of a run", older=True)["abstention"]["abstain_below"])
+        return float(sealed.read_sealed_json(path, "metrics of a run", older=True)["abstention"]["abstain_below"])
     except (KeyError, TypeError, ValueError):
         raise CatdogError(
             f"{path}: expected 'abstain_below' under 'abstention', found none. "
@@ -166,7 +170,9 @@ def _sizes(squashed: str, originals: Path) -> dict[tuple[str, str], Job]:
     small, large = ({r.id: r for r in sources.load(str(s)).records if r.split == "test"} for s in (squashed, originals))
     both = sorted(one for one in small.keys() & large.keys() if _readable(small[one]) and _readable(large[one]))
     if not both:
-        raise CatdogError(f"{originals}: expected test photos that {squashed} holds too, found none. Check --originals.")
+        raise CatdogError(
+            f"{originals}: expected test photos that {squashed} holds too, found none. Check --originals."
+        )
     sides = {"original size": [large[one] for one in both], "the same, squashed": [small[one] for one in both]}
     return {(name, ""): lambda records=records: (_photos(records), _labels(records)) for name, records in sides.items()}
 
@@ -232,7 +238,9 @@ def plot(rows: Sequence[Row]) -> bytes:
 
 def shown(rows: Sequence[Row]) -> Table:
     """The rows as they are printed."""
-    result = Table("pictures", "strength", "n", "accuracy", "95 %", "confidence", f"sure ≥ {_SURE:g}", "abstained", "2nd class")
+    result = Table(
+        "pictures", "strength", "n", "accuracy", "95 %", "confidence", f"sure ≥ {_SURE:g}", "abstained", "2nd class"
+    )
     for row in rows:
         accuracy, interval = "", ""
         if isinstance(row.accuracy, float):

@@ -19,7 +19,7 @@ from catdog_jax.auditing import page as audit_page
 from catdog_jax.auditing.duplicates import Group
 from catdog_jax.auditing.file_faults import Look
 from catdog_jax.auditing.findings import Copies, Faulty, Findings, Photo, Suspicion
-from catdog_jax.features import cache
+from catdog_jax.features import shards
 from catdog_jax.files import atomic
 from catdog_jax.photos import exclude_list, sources
 from catdog_jax.photos.demo import drawing
@@ -39,7 +39,13 @@ def source(tmp_path_factory):
 def write_cache(source, out) -> None:
     """Features that tell the true classes apart, of the sound photos."""
     dataset, rng, names = sources.load(str(source)), np.random.default_rng(0), []
-    shared = {"weights_sha256": "0", "pool": "avg", "views": ["original"], "dtype": "float16", "classes": ["cats", "dogs"]}
+    shared = {
+        "weights_sha256": "0",
+        "pool": "avg",
+        "views": ["original"],
+        "dtype": "float16",
+        "classes": ["cats", "dogs"],
+    }
     for split in sources.SPLITS:
         records = dataset.split(split)
         labels = [record.label for record in records]
@@ -47,8 +53,8 @@ def write_cache(source, out) -> None:
         x[:, 0, :40] += 3 * np.array(labels, np.float32)[:, None]
         hashes = [atomic.sha256(record.read()) for record in records]
         names.append(f"{split}-00000-of-00001")
-        cache.write_shard(out, names[-1], cache.Rows([r.id for r in records], labels, hashes, [], [x]), shared)
-    cache.write_manifest(out, str(source), names, shared)
+        shards.write_shard(out, names[-1], shards.Rows([r.id for r in records], labels, hashes, [], [x]), shared)
+    shards.write_manifest(out, str(source), names, shared)
 
 
 def test_planted_faults_are_found_and_the_list_settles_them(source, tmp_path, capsys):
@@ -77,7 +83,8 @@ def test_planted_faults_are_found_and_the_list_settles_them(source, tmp_path, ca
     suspects = [one["photo"]["id"] for one in found["suspicions"] if one["suspect"]]
     assert set(suspects) & set(planted["swapped"])
     assert all(f"# {one}" in lines for one in suspects)
-    exclude_list.write(listed, [*lines, *map(exclude_list.line, planted["swapped"])])  # looked at: the labels are wrong
+    # Looked at: the labels are wrong
+    exclude_list.write(listed, [*lines, *map(exclude_list.line, planted["swapped"])])
     assert cli.main([*command, "--out", str(tmp_path / "again"), "--exclude", str(listed)]) in (0, 3)
     again = json.loads((tmp_path / "again" / "audit.json").read_text())
     assert not again["faulty"]
@@ -141,7 +148,15 @@ def test_without_features_neither_jax_is_imported_nor_a_label_judged(source, tmp
 def test_features_of_other_photos_are_an_error(source, tmp_path, capsys):
     drawing.draw_dataset(tmp_path / "others", seed=5, counts={"train": 1, "validation": 1, "test": 1})
     write_cache(tmp_path / "others", tmp_path / "features")
-    command = ["audit", "--data", str(source), "--features", str(tmp_path / "features"), "--out", str(tmp_path / "audit")]
+    command = [
+        "audit",
+        "--data",
+        str(source),
+        "--features",
+        str(tmp_path / "features"),
+        "--out",
+        str(tmp_path / "audit"),
+    ]
     assert cli.main(command) == 1
     assert "expected features of photos of" in capsys.readouterr().err
     assert cli.main(["audit", "--data", "demo", "--workers", "0"]) == 2
@@ -169,11 +184,15 @@ def test_the_page_escapes_every_name_and_holds_all_it_shows():
     )
     counts = {split: {EVIL: 1, "dogs": 2} for split in sources.SPLITS}
     suspicion = Suspicion(one, EVIL, 0.99999, True)
-    found = Findings(EVIL, (EVIL, "dogs"), counts, (Faulty(one, "unreadable", EVIL),), group, 3, 0.9, (suspicion,), (), (EVIL,))
+    found = Findings(
+        EVIL, (EVIL, "dogs"), counts, (Faulty(one, "unreadable", EVIL),), group, 3, 0.9, (suspicion,), (), (EVIL,)
+    )
     page = Tags(audit_page.render(found, {"b.jpg": (b"jpeg", (160, 90))}))
     assert not any(tag == "script" for tag, _ in page.found)
     images = [attributes for tag, attributes in page.found if tag == "img"]
-    assert images == [{"src": "data:image/jpeg;base64,anBlZw==", "width": "160", "height": "90", "alt": "Photo labelled dogs"}]
+    assert images == [
+        {"src": "data:image/jpeg;base64,anBlZw==", "width": "160", "height": "90", "alt": "Photo labelled dogs"}
+    ]
     assert page.text.count(EVIL) >= 6
     assert "over 99.99" in page.text
     assert not any(value.startswith("http") for _, attributes in page.found for value in attributes.values() if value)
@@ -184,7 +203,9 @@ def test_what_is_too_much_to_list_is_counted(capsys):
     group = Copies(photos, True, 1.0, None, False, True, False)
     counts = {split: {"cats": 1, "dogs": 2} for split in sources.SPLITS}
     faults = tuple(Faulty(photo, "truncated", "cut") for photo in photos[:12])
-    found = Findings("x", ("cats", "dogs"), counts, faults, (*[group] * 2, *[dataclasses.replace(group, across=False)] * 9))
+    found = Findings(
+        "x", ("cats", "dogs"), counts, faults, (*[group] * 2, *[dataclasses.replace(group, across=False)] * 9)
+    )
     assert "3 more are in audit.json." in Tags(audit_page.render(found, {})).text
     audit._report(found)
     shown = capsys.readouterr().out
@@ -195,9 +216,16 @@ def test_what_is_too_much_to_list_is_counted(capsys):
 
 
 def test_of_copies_the_one_that_is_tested_on_stays_and_of_these_the_largest():
-    photos = [Photo("a", "train", "cats"), Photo("b", "test", "cats"), Photo("c", "test", "cats"), Photo("d", "train", "dogs")]
+    photos = [
+        Photo("a", "train", "cats"),
+        Photo("b", "test", "cats"),
+        Photo("c", "test", "cats"),
+        Photo("d", "train", "dogs"),
+    ]
     looks = [Look(name, size=(side, side), pixels=b"x") for name, side in zip("abcd", (90, 20, 30, 10), strict=True)]
-    same, opposite = (findings.copies(photos, looks, [Group(rows, False, 1.0, None, False)])[0] for rows in ((0, 1, 2), (1, 3)))
+    same, opposite = (
+        findings.copies(photos, looks, [Group(rows, False, 1.0, None, False)])[0] for rows in ((0, 1, 2), (1, 3))
+    )
     assert [one.id for one in same.photos] == ["c", "b", "a"]
     assert (same.across, same.opposite, opposite.opposite) == (True, False, True)
     found = Findings("x", ("cats", "dogs"), {}, (), (same, opposite))

@@ -35,7 +35,9 @@ def test_the_hash_is_that_of_the_mirror_image_and_of_scipys_cosine_transform():
     bits = duplicates.hashes(grey)
     np.testing.assert_array_equal(bits, duplicates.hashes(grey[:, :, ::-1]))
     spectrum = dctn(grey.astype(np.float64), axes=(1, 2))[:, :16, :16:2].reshape(5, -1)  # its even columns
-    order = sorted(range(128), key=lambda i: ((i // 8) ** 2 + (2 * (i % 8)) ** 2, i // 8, i % 8))[1 : duplicates.BITS + 1]
+    order = sorted(range(128), key=lambda i: ((i // 8) ** 2 + (2 * (i % 8)) ** 2, i // 8, i % 8))[
+        1 : duplicates.BITS + 1
+    ]
     np.testing.assert_array_equal(bits, spectrum[:, order] > 0)
 
 

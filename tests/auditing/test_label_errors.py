@@ -27,7 +27,9 @@ def test_out_of_fold_probabilities_are_those_of_scikit_learn():
         for one in range(label_errors.FOLDS):
             inside = fold != one
             c = 1 / (2 * l2 * inside.sum())  # scikit-learn sums the losses and halves the squares
-            model = sklearn.linear_model.LogisticRegression(C=c, max_iter=1000, tol=1e-8).fit(scaled[inside], labels[inside])
+            model = sklearn.linear_model.LogisticRegression(C=c, max_iter=1000, tol=1e-8).fit(
+                scaled[inside], labels[inside]
+            )
             expected[~inside] = model.predict_proba(scaled[~inside])[:, 1]
         losses[l2] = sklearn.metrics.log_loss(labels, expected)
         if l2 == judged.l2:

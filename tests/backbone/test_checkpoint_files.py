@@ -46,7 +46,9 @@ def test_every_kind_is_told_by_its_content(kind):
 
 
 def test_metadata_of_safetensors():
-    assert checkpoint_files.parse(files.safetensors_file(ARRAYS, {"mode": "torch"}), "file").metadata == {"mode": "torch"}
+    assert checkpoint_files.parse(files.safetensors_file(ARRAYS, {"mode": "torch"}), "file").metadata == {
+        "mode": "torch"
+    }
     assert checkpoint_files.parse(files.safetensors_file(ARRAYS), "file").metadata == {}
 
 
@@ -71,7 +73,9 @@ def test_a_zip_archive_of_other_things_is_named():
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("config.json", "{}")
-    with pytest.raises(CatdogError, match=r"expected a \.pth, \.keras or \.npz file, found a zip archive of config\.json"):
+    with pytest.raises(
+        CatdogError, match=r"expected a \.pth, \.keras or \.npz file, found a zip archive of config\.json"
+    ):
         checkpoint_files.parse(content.getvalue(), "model.keras")
 
 

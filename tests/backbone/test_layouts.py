@@ -19,7 +19,7 @@ def zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
 
-def features(params) -> Arrays:  # noqa: F811
+def features(params) -> Arrays:
     return {name: array for name, array in torchvision_names(params).items() if name.startswith("features.")}
 
 
@@ -27,7 +27,11 @@ def below(prefix: str, arrays: Arrays) -> Arrays:
     return {prefix + name: array for name, array in arrays.items()}
 
 
-TIMM: Arrays = {"pre_logits.fc1.weight": zeros(8, 32, 7, 7), "pre_logits.fc1.bias": zeros(8), "head.fc.weight": zeros(2, 8)}
+TIMM: Arrays = {
+    "pre_logits.fc1.weight": zeros(8, 32, 7, 7),
+    "pre_logits.fc1.bias": zeros(8),
+    "head.fc.weight": zeros(2, 8),
+}
 TORCH: dict[str, Callable[[Arrays], Arrays]] = {
     "timm": lambda f: f | TIMM,
     "DataParallel": lambda f: below("module.", f | {"classifier.0.weight": zeros(2, 2)}),
@@ -45,7 +49,7 @@ TORCH: dict[str, Callable[[Arrays], Arrays]] = {
 
 
 @pytest.mark.parametrize("name", TORCH)
-def test_pytorchs_convolutions_are_found_below_any_prefix(params, name):  # noqa: F811
+def test_pytorchs_convolutions_are_found_below_any_prefix(params, name):
     tensors = TORCH[name](features(params))
     for build in (files.safetensors_file, files.array_pickle):
         assert weights.from_bytes(build(tensors), "file").sha256 == weights.fingerprint(params)
@@ -72,10 +76,13 @@ REFUSED: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_another_network_is_refused_by_what_it_is(params, name):  # noqa: F811
+def test_another_network_is_refused_by_what_it_is(params, name):
     change, message = REFUSED[name]
     plain = named(params, lambda _, layer: f"{layer}/", "kernel", "bias")
-    assert weights.from_bytes(files.npz(plain | {"dense/kernel": zeros(2, 2), "dense/bias": zeros(2)}), "f").mode == "torch"
+    assert (
+        weights.from_bytes(files.npz(plain | {"dense/kernel": zeros(2, 2), "dense/bias": zeros(2)}), "f").mode
+        == "torch"
+    )
     with pytest.raises(CatdogError, match=rf"^mine\.npz: .*{message}"):
         weights.from_bytes(files.npz(change(plain)), "mine.npz")
 
@@ -99,10 +106,14 @@ def torchvision_vgg(plan: list[int], normalised: bool) -> dict[str, Stored]:
 def test_torchvisions_other_networks_are_named():
     vgg16 = [width for block in ([64] * 2, [128] * 2, [256] * 3, [512] * 3, [512] * 3) for width in [*block, 0]]
     vgg19 = [width for block in ([64] * 2, [128] * 2, [256] * 4, [512] * 4, [512] * 4) for width in [*block, 0]]
-    assert list(layouts.find(torchvision_vgg(vgg16, False), "f").names) == [(n, p) for n in SHAPES for p in ("kernel", "bias")]
+    assert list(layouts.find(torchvision_vgg(vgg16, False), "f").names) == [
+        (n, p) for n in SHAPES for p in ("kernel", "bias")
+    ]
     with pytest.raises(CatdogError, match=r"extra: .*features\.1\.running_mean.*such as vgg16_bn"):
         layouts.find(torchvision_vgg(vgg16, True), "vgg16_bn.pth")
-    with pytest.raises(CatdogError, match=r"missing: features\.17\.weight.*with more it is another network, such as VGG19"):
+    with pytest.raises(
+        CatdogError, match=r"missing: features\.17\.weight.*with more it is another network, such as VGG19"
+    ):
         layouts.find(torchvision_vgg(vgg19, False), "vgg19.pth")
 
 
@@ -117,7 +128,7 @@ def test_many_names_are_searched_soon(length):
 @pytest.mark.lenient_ranks
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 @pytest.mark.parametrize("form", ["nested", "sequential", "flat"])
-def test_keras_own_files_of_fine_tuned_models(params, tmp_path, monkeypatch, form):  # noqa: F811
+def test_keras_own_files_of_fine_tuned_models(params, tmp_path, monkeypatch, form):
     """Models as people build them on VGG16, of a sixteenth of the width, in all three kinds of file that Keras 3 writes."""
     keras = pytest.importorskip("keras")
     pytest.importorskip("h5py")
@@ -132,7 +143,7 @@ def test_keras_own_files_of_fine_tuned_models(params, tmp_path, monkeypatch, for
             assert (found.mode, found.sha256) == ("caffe", weights.fingerprint(params)), name
 
 
-def fine_tuned(keras, params, form: str):  # noqa: F811
+def fine_tuned(keras, params, form: str):
     layers = keras.layers
     x = first = keras.Input((32, 32, 3))
     for layer in weights.LAYERS:

@@ -43,7 +43,7 @@ def test_strangers_tell_nothing(seed):
     assert pixels.told_by(rng.normal(0, 0.004, (3, 3, 3, 64)))[:2] == ("caffe", False)  # whose order nobody knows
 
 
-def test_caffes_weights_with_pytorchs_names_are_caffes(params, capsys):  # noqa: F811
+def test_caffes_weights_with_pytorchs_names_are_caffes(params, capsys):
     """As in vgg16-00b39a1b.pth, which was once taken for torchvision's and trained to 65 %."""
     caffe = stamped(params, "caffe")
     found = weights.from_bytes(files.torch_zip(torchvision_names(caffe)), "vgg16.pth")
@@ -54,10 +54,12 @@ def test_caffes_weights_with_pytorchs_names_are_caffes(params, capsys):  # noqa:
     assert (turned.mode, turned.sha256) == ("caffe", found.sha256)
     said = "vgg16.pth: the first kernel is Caffe's with red and blue swapped; it was turned for preprocessing caffe.\n"
     assert capsys.readouterr().err == said
-    assert weights.from_bytes(files.torch_zip(torchvision_names(red_first)), "vgg16.pth", "caffe").sha256 == found.sha256
+    assert (
+        weights.from_bytes(files.torch_zip(torchvision_names(red_first)), "vgg16.pth", "caffe").sha256 == found.sha256
+    )
 
 
-def test_a_contradiction_is_refused_and_a_name_decides(params, capsys):  # noqa: F811
+def test_a_contradiction_is_refused_and_a_name_decides(params, capsys):
     torchvisions = files.npz(named(params, lambda _, layer: f"{layer}/{layer}/", "kernel", "bias"))
     message = (
         r"^vgg\.npz: expected one preprocessing, found two: its names are those of Keras: caffe, but the first kernel is "
@@ -73,25 +75,32 @@ def test_a_contradiction_is_refused_and_a_name_decides(params, capsys):  # noqa:
     assert capsys.readouterr().err == said
 
 
-def test_what_was_named_once_holds_for_the_ported_file(params, tmp_path, capsys):  # noqa: F811
+def test_what_was_named_once_holds_for_the_ported_file(params, tmp_path, capsys):
     mine = files.npz(named(params, lambda _, layer: f"{layer}/", "kernel", "bias"))
     for mode in ("unit", "caffe"):
         weights.save(tmp_path / "named.safetensors", weights.from_bytes(mine, "mine.npz", mode))
         capsys.readouterr()
         assert weights.load(str(tmp_path / "named.safetensors")).mode == mode
         assert f"preprocessing {mode} is taken, as named" in capsys.readouterr().err.replace("\n", " ")
-    wrong = replace(weights.from_bytes(mine, "mine.npz"), mode="caffe")  # as earlier versions took Caffe's weights for others
+    # As earlier versions took Caffe's weights for others
+    wrong = replace(weights.from_bytes(mine, "mine.npz"), mode="caffe")
     weights.save(tmp_path / "wrong.safetensors", wrong)
-    with pytest.raises(CatdogError, match="found two: its metadata say caffe, but the first kernel is torchvision's: torch"):
+    with pytest.raises(
+        CatdogError, match="found two: its metadata say caffe, but the first kernel is torchvision's: torch"
+    ):
         weights.load(str(tmp_path / "wrong.safetensors"))
     weights.save(tmp_path / "unit.safetensors", replace(wrong, mode="unit"))  # nobody's, so somebody named it
     assert weights.load(str(tmp_path / "unit.safetensors")).mode == "unit"
 
 
-@pytest.mark.parametrize("build", [lambda p: files.torch_zip(torchvision_names(p)), lambda p: files.npz(torchvision_names(p))])
-def test_what_cannot_be_told_is_asked(params, build):  # noqa: F811
+@pytest.mark.parametrize(
+    "build", [lambda p: files.torch_zip(torchvision_names(p)), lambda p: files.npz(torchvision_names(p))]
+)
+def test_what_cannot_be_told_is_asked(params, build):
     data = build(unknown(params))
-    message = r"^file: expected weights that tell their preprocessing, found an unknown first kernel\. Name it: catdog port "
+    message = (
+        r"^file: expected weights that tell their preprocessing, found an unknown first kernel\. Name it: catdog port "
+    )
     with pytest.raises(UsageError, match=message):
         weights.from_bytes(data, "file")
     assert weights.from_bytes(data, "file", "caffe").mode == "caffe"

@@ -22,7 +22,8 @@ def read_all(data: bytes) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2", "<i8", "|u1"])
 def test_pickled_numpy_arrays_come_back(protocol, dtype):
-    # Protocol 5 makes NumPy ask for another function, which is refused, as nobody publishes VGG16 in it.
+    # Protocol 5 makes NumPy ask for another function, which is refused, as nobody publishes VGG16
+    # in it.
     array = np.arange(6).reshape(2, 3).astype(dtype)
     data = files.array_pickle({"net/Conv_0/kernel": array}, protocol)
     if protocol == 5:
@@ -66,7 +67,9 @@ def test_files_of_torch_itself_are_read(tmp_path, legacy):
         np.testing.assert_array_equal(found[name], tensor.detach().numpy())
 
 
-@pytest.mark.parametrize("layout", ["pickle", "pickle beside arrays", "torch zip", "torch legacy", "torch legacy magic"])
+@pytest.mark.parametrize(
+    "layout", ["pickle", "pickle beside arrays", "torch zip", "torch legacy", "torch legacy magic"]
+)
 def test_a_malicious_payload_does_not_run(tmp_path, layout):
     canary = tmp_path / "canary"
     evil = pickle.dumps({"weights": MakeDirectory(canary)}, protocol=2)
@@ -112,7 +115,8 @@ def test_only_the_listed_names_are_admitted(name):
 
 
 def test_a_pickle_cannot_alter_the_reader():
-    # BUILD sets attributes on what lies below it: first on what stands for numpy.ndarray, then on what makes a tensor.
+    # BUILD sets attributes on what lies below it: first on what stands for numpy.ndarray, then on
+    # what makes a tensor.
     build = b"}" + files._text("stored") + b"Nsb"
     before = dict(vars(safe_pickle._Array)), dict(vars(safe_pickle._Tensor))
     safe_pickle.load_arrays(b"\x80\x02(cnumpy\nndarray\n" + build + b"ctorch._utils\n_rebuild_tensor\n" + build + b"t.")

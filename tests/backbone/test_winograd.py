@@ -34,7 +34,8 @@ def random_layer(rng, inputs: int, outputs: int):
 
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize(
-    ("height", "width"), [(4, 4), (2, 2), (2, 3), (5, 7), (14, 14), (15, 9), (28, 30), (112, 16), (113, 13), (120, 5), (126, 4)]
+    ("height", "width"),
+    [(4, 4), (2, 2), (2, 3), (5, 7), (14, 14), (15, 9), (28, 30), (112, 16), (113, 13), (120, 5), (126, 4)],
 )
 def test_any_size_gives_what_direct_convolution_gives(height, width, pool):
     rng = np.random.default_rng(height * 1000 + width)
@@ -47,7 +48,9 @@ def test_any_size_gives_what_direct_convolution_gives(height, width, pool):
     assert relative_error(found, expected) < 1e-5
 
 
-@pytest.mark.parametrize("layer", [layer for layer in vgg16.LAYERS[1:] if layer.name in ("block3_conv3", "block5_conv3")])
+@pytest.mark.parametrize(
+    "layer", [layer for layer in vgg16.LAYERS[1:] if layer.name in ("block3_conv3", "block5_conv3")]
+)
 def test_wide_layers_stay_within_1e_5(layer):
     rng = np.random.default_rng(0)
     x = np.maximum(rng.standard_normal((1, 14, 14, layer.inputs)), 0).astype(np.float32)

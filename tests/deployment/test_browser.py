@@ -39,7 +39,9 @@ def folder(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_is_the_servers_with_another_backend(folder: Path) -> None:
     assert all((folder / name).read_bytes() == (PAGE / name).read_bytes() for name in SAME)
     assert (folder / "backend.js").read_bytes() == (PAGE / "web" / "backend.js").read_bytes()
-    exported = [re.findall(r"^export (?:async )?\w+ (\w+)", (PAGE / at / "backend.js").read_text(), re.M) for at in ("", "web")]
+    exported = [
+        re.findall(r"^export (?:async )?\w+ (\w+)", (PAGE / at / "backend.js").read_text(), re.M) for at in ("", "web")
+    ]
     assert exported[0] == exported[1] == ["privacy", "classify"]
     assert (folder / "model.onnx").read_bytes() == PUBLISHED.read_bytes()
     about = json.loads((folder / "model.json").read_text())
@@ -72,7 +74,10 @@ def test_a_folder_of_an_earlier_run_is_replaced_and_one_of_other_origin_is_not(r
 
 
 def test_a_model_that_says_little_of_itself_is_taken() -> None:
-    assert browser_build.about(tiny_model().SerializeToString())["decision"] == {"threshold": 0.5, "abstain_below": None}
+    assert browser_build.about(tiny_model().SerializeToString())["decision"] == {
+        "threshold": 0.5,
+        "abstain_below": None,
+    }
 
 
 def test_an_exported_model_needs_a_folder_and_must_be_one(tmp_path: Path) -> None:
@@ -126,7 +131,9 @@ def test_without_npm_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
         (f"open('{browser_build.PACKAGE}-{browser_build.VERSION}.tgz', 'w').close(); sys.exit(1)", "status 1"),
     ],
 )
-def test_what_npm_cannot_fetch_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, found: str) -> None:
+def test_what_npm_cannot_fetch_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, found: str
+) -> None:
     cache = npm(tmp_path, monkeypatch, code)
     with pytest.raises(
         CatdogError,
@@ -137,7 +144,9 @@ def test_what_npm_cannot_fetch_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_another_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = npm(tmp_path, monkeypatch, f"open('{browser_build.PACKAGE}-{browser_build.VERSION}.tgz', 'w').write('not it')")
+    cache = npm(
+        tmp_path, monkeypatch, f"open('{browser_build.PACKAGE}-{browser_build.VERSION}.tgz', 'w').write('not it')"
+    )
     refused = r"\.tgz: expected onnxruntime-web .* with sha512-\S+, found sha512-\S+\. "
     with pytest.raises(CatdogError, match=f"{refused}It was removed; check npm's registry"):
         browser_build.check(tmp_path / "site")

@@ -44,7 +44,9 @@ def site(folder: Path) -> Iterator[str]:
 def drawn(width: int, height: int) -> Image.Image:
     """A picture of coarse and fine detail."""
     rng = np.random.default_rng([width, height])
-    coarse = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     return Image.fromarray(np.clip(np.asarray(coarse) + rng.normal(0, 20, (height, width, 3)), 0, 255).astype(np.uint8))
 
 
@@ -98,7 +100,8 @@ def deep(width: int, height: int) -> bytes:
     return png(width, height, 16, 2, b"".join(b"\0" + line.tobytes() for line in lines))
 
 
-# Both orders of the passes, a pass that is left out, enlarging and reducing, and both sides of where Pillow changes the order
+# Both orders of the passes, a pass that is left out, enlarging and reducing, and both sides of
+# where Pillow changes the order
 SIZES = [
     (1, 1),
     (3, 500),
@@ -115,7 +118,10 @@ SIZES = [
 MODE_NAMES = ("L", "LA", "P", "1")
 EXACT = {
     **{f"{width}x{height}": encoded(drawn(width, height), "PNG") for width, height in SIZES},
-    **{mode: encoded(drawn(90, 70).convert("L" if mode in ("L", "LA") else "RGB").convert(mode), "PNG") for mode in MODE_NAMES},
+    **{
+        mode: encoded(drawn(90, 70).convert("L" if mode in ("L", "LA") else "RGB").convert(mode), "PNG")
+        for mode in MODE_NAMES
+    },
     "alpha": encoded(with_alpha(drawn(300, 200)), "PNG"),
     "transparent colour": encoded(drawn(90, 70).quantize(20), "PNG", transparency=3),
     "16 bits": deep(90, 70),
@@ -300,7 +306,9 @@ def test_a_model_that_cannot_be_fetched_is_worth_another_try(
     browser.complaints(chromium)
 
 
-def test_a_folder_that_lacks_its_program_says_so(chromium: Any, runtime: Path, drawings: list[Path], tmp_path: Path) -> None:
+def test_a_folder_that_lacks_its_program_says_so(
+    chromium: Any, runtime: Path, drawings: list[Path], tmp_path: Path
+) -> None:
     browser_build.write(tmp_path / "site", tiny_model().SerializeToString(), runtime)
     os.remove(tmp_path / "site" / "worker.js")
     with browser.hosted(tmp_path / "site") as address:

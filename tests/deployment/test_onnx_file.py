@@ -20,8 +20,8 @@ from catdog_jax.backbone import vgg16, weights
 from catdog_jax.config import ExportConfig
 from catdog_jax.deployment import graph, onnx_file
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import cache
-from catdog_jax.files import atomic
+from catdog_jax.features import shards
+from catdog_jax.files import sealed
 from catdog_jax.heads import head
 from catdog_jax.photos import decoding, sources
 from catdog_jax.runtime import predictor as predict
@@ -36,7 +36,9 @@ def params() -> vgg16.Params:
     rng = np.random.default_rng(0)
     return {
         layer.name: {
-            "kernel": rng.normal(0, np.sqrt(2 / (9 * layer.inputs)), (3, 3, layer.inputs, layer.outputs)).astype(np.float32),
+            "kernel": rng.normal(0, np.sqrt(2 / (9 * layer.inputs)), (3, 3, layer.inputs, layer.outputs)).astype(
+                np.float32
+            ),
             "bias": rng.normal(0, 0.1, layer.outputs).astype(np.float32),
         }
         for layer in vgg16.LAYERS
@@ -119,7 +121,9 @@ def test_both_views_are_averaged(params: vgg16.Params, photos: np.ndarray) -> No
     fitted = fitted_head("avg+max", (8,), feature_size=100)
     alone = session(graph.build(params, "torch", fitted, {}))
     own, mirrored = (alone.run(["probability", "heatmap"], {"image": view}) for view in (photos, photos[:, :, ::-1]))
-    found = session(graph.build(params, "torch", fitted, {}, mirror=True)).run(["probability", "heatmap"], {"image": photos})
+    found = session(graph.build(params, "torch", fitted, {}, mirror=True)).run(
+        ["probability", "heatmap"], {"image": photos}
+    )
     assert np.abs(own[0] - mirrored[0]).max() > 1e-4
     np.testing.assert_allclose(found[0], (own[0] + mirrored[0]) / 2, atol=1e-6)
     np.testing.assert_allclose(found[1], (own[1] + mirrored[1][:, :, ::-1]) / 2, atol=1e-4 * np.abs(own[1]).max())
@@ -148,7 +152,9 @@ def test_the_model_keeps_the_contract(params: vgg16.Params, pool: str) -> None:
     assert model.ir_version == 8
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
     assert not any(tensor.external_data for tensor in model.graph.initializer)
-    assert sum(np.prod(tensor.dims) for tensor in model.graph.initializer if tensor.name.startswith("block")) == 14_714_688
+    assert (
+        sum(np.prod(tensor.dims) for tensor in model.graph.initializer if tensor.name.startswith("block")) == 14_714_688
+    )
     run = session(model)
     assert [(i.name, i.type, i.shape) for i in run.get_inputs()] == [("image", "tensor(uint8)", ["N", 224, 224, 3])]
     outputs = {output.name: (output.type, output.shape) for output in run.get_outputs()}
@@ -178,7 +184,9 @@ def test_heat_map_is_the_gradient_times_the_cells(params: vgg16.Params, pool: st
     pooled = (lambda x: x.reshape(len(x), -1)) if pool == "none" else (lambda x: vgg16.pool_cells(x, pool))
     slopes = jax.grad(lambda x: head.logits(fitted.params, pooled(x)).sum())(jnp.asarray(cells))
     expected = 49 * (np.asarray(slopes, np.float64) * cells).sum(axis=-1)
-    (found,) = part(graph.build(params, "torch", fitted, {}), CELLS, "heatmap").run(None, {CELLS: cells.transpose(0, 3, 1, 2)})
+    (found,) = part(graph.build(params, "torch", fitted, {}), CELLS, "heatmap").run(
+        None, {CELLS: cells.transpose(0, 3, 1, 2)}
+    )
     assert found.shape == (3, 7, 7)
     assert np.ptp(expected) > 1e-2
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
@@ -237,7 +245,9 @@ class Exported(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def exported(params: vgg16.Params, weights_file: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(
+    params: vgg16.Params, weights_file: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
     run = make_run(tmp_path_factory.mktemp("exported") / "run", params)
     fitted = head.load(run / "head.safetensors")
     metrics = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "worst": [{"id": "private.jpg"}]}
@@ -280,7 +290,8 @@ def test_export_writes_a_file_that_stands_alone(exported: Exported, folder: Path
     assert json.loads(said["features"]) == fitted.fingerprint
     assert len(said["features_fingerprint"]) == 64
     assert json.loads(said["recipe"]) == decoding.RECIPE
-    assert json.loads(said["decision"]) == {"threshold": 0.5, "abstain_below": None}  # the recipe of this head has no level
+    # The recipe of this head has no level
+    assert json.loads(said["decision"]) == {"threshold": 0.5, "abstain_below": None}
     assert json.loads(said["test_metrics"])["n"] == 9
     assert "private.jpg" not in str(said)
     assert json.loads(said["parity"]) == {"photos": 2, "tolerance": 1e-4}
@@ -303,7 +314,9 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
     (run / "model.onnx").write_bytes(b"the model of yesterday")
     monkeypatch.setattr(graph, "build", tampered)
     monkeypatch.setattr(onnx_file, "_expected", lambda *_: exported.jax)
-    message = r"model\.onnx: expected JAX's probabilities within 0\.0001 .* on 2 photos of .*, found a difference of 0\.0"
+    message = (
+        r"model\.onnx: expected JAX's probabilities within 0\.0001 .* on 2 photos of .*, found a difference of 0\.0"
+    )
     with pytest.raises(CatdogError, match=message):
         onnx_file.export(settings(run, weights_file, folder))
     assert (run / "model.onnx").read_bytes() == b"the model of yesterday"
@@ -328,7 +341,9 @@ def test_a_model_that_disagrees_with_jax_leaves_no_file(
         (np.nan, "found a difference of nan"),
     ],
 )
-def test_parity_fails_on_a_difference_a_decision_or_nan(expected: float, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parity_fails_on_a_difference_a_decision_or_nan(
+    expected: float, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(onnx_file.ort, "InferenceSession", HalfSession)
     black = np.zeros((1, 224, 224, 3), np.uint8)
     assert onnx_file._check_parity(Path("m.onnx"), b"", np.array([0.500001]), black, "photos") < 1e-6
@@ -368,7 +383,7 @@ def test_figures_of_other_photos_or_heads_stay_out_of_the_file_and_that_is_said(
     (run / "metrics.json").write_text(json.dumps(own | other))
     assert "test_metrics" not in onnx_file._metadata(config, fitted, loaded)
     assert f"The file gets no test figures: {run / 'metrics.json'} holds none of this head" in capsys.readouterr().err
-    atomic.write_sealed_json(run / "metrics.json", own)
+    sealed.write_sealed_json(run / "metrics.json", own)
     assert onnx_file._metadata(config, fitted, loaded)["head_sha256"] == own["head_sha256"]
     (run / "metrics.json").write_text((run / "metrics.json").read_text().replace('"n": 9', '"n": 8'))
     with pytest.raises(CatdogError, match=r"metrics\.json: expected a metrics file .* it is altered"):
@@ -388,7 +403,9 @@ def test_the_level_to_abstain_at_goes_from_the_head_into_the_file(
         onnx_file._metadata(ExportConfig(run), replace(fitted, recipe={"abstain_below": float("nan")}), loaded)
 
 
-def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(run: Path, weights_file: Path, folder: Path) -> None:
+def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
+    run: Path, weights_file: Path, folder: Path
+) -> None:
     averaged = {"views": 2, "metrics": {"accuracy": {"value": 0.75}}}
     metrics = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "confusion": [], "views_averaged": averaged}
     metrics |= {"own_features": True, "head_sha256": head.digest(head.load(run / "head.safetensors").params)}
@@ -473,7 +490,7 @@ def test_by_default_the_photos_are_those_of_the_training(
     message = "The photos of the training are not at hand"
     assert message in capsys.readouterr().err
     (tmp_path / "features").mkdir()
-    cache.write_manifest(tmp_path / "features", "photos", [], {})
+    shards.write_manifest(tmp_path / "features", "photos", [], {})
     (tmp_path / "config.json").write_text(json.dumps({"features": str(tmp_path / "features")}))
     assert onnx_file._parity_dataset(ExportConfig(run=tmp_path)).classes == ("cats", "dogs")
     assert message not in capsys.readouterr().err

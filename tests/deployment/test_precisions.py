@@ -52,7 +52,9 @@ def test_the_figures_are_those_of_scikit_learn_and_the_drop_is_paired():
     right, fp32_right = (found >= 0.5) == labels, (fp32 >= 0.5) == labels
     drawn = rng.integers(0, 400, (4000, 400))
     drops = fp32_right[drawn].mean(axis=1) - right[drawn].mean(axis=1)
-    assert (gate.drop_low, gate.drop_high) == tuple(pytest.approx(end, abs=0.003) for end in np.percentile(drops, (2.5, 97.5)))
+    assert (gate.drop_low, gate.drop_high) == tuple(
+        pytest.approx(end, abs=0.003) for end in np.percentile(drops, (2.5, 97.5))
+    )
 
 
 def test_a_few_photos_without_a_difference_leave_a_drop_possible():
@@ -135,7 +137,9 @@ def drawn(monkeypatch, tmp_path):
         for label in (0, 1)
         for i in range(3)
     ]
-    monkeypatch.setattr(onnx_file, "_parity_dataset", lambda _: sources.Dataset("made", ("cats", "dogs"), tuple(records)))
+    monkeypatch.setattr(
+        onnx_file, "_parity_dataset", lambda _: sources.Dataset("made", ("cats", "dogs"), tuple(records))
+    )
     monkeypatch.setattr(onnx_file, "_readable", lambda records, _: ((photos(1)[0], one.label) for one in records))
     return tmp_path / "model-fp16.onnx"
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from catdog_jax.deployment import triton
 from catdog_jax.errors import CatdogError
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic_folder
 
 TYPES = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)"}
 
@@ -53,12 +53,20 @@ def parsed(text: str) -> Any:
     messages = {
         "ModelInput": [("name", 1, 9, 1), ("data_type", 2, ".inference.DataType", 1), ("dims", 4, 3, 3)],
         "ModelOutput": [
-            *(("name", 1, 9, 1), ("data_type", 2, ".inference.DataType", 1), ("dims", 3, 3, 3), ("label_filename", 4, 9, 1)),
+            *(
+                ("name", 1, 9, 1),
+                ("data_type", 2, ".inference.DataType", 1),
+                ("dims", 3, 3, 3),
+                ("label_filename", 4, 9, 1),
+            ),
         ],
         "ModelDynamicBatching": [("preferred_batch_size", 1, 5, 3), ("max_queue_delay_microseconds", 2, 4, 1)],
         "ModelConfig": [
             *(("name", 1, 9, 1), ("max_batch_size", 4, 5, 1), ("input", 5, ".inference.ModelInput", 3)),
-            *(("output", 6, ".inference.ModelOutput", 3), ("dynamic_batching", 11, ".inference.ModelDynamicBatching", 1)),
+            *(
+                ("output", 6, ".inference.ModelOutput", 3),
+                ("dynamic_batching", 11, ".inference.ModelDynamicBatching", 1),
+            ),
             *(("parameters", 14, ".inference.ModelConfig.ParametersEntry", 3), ("backend", 17, 9, 1)),
         ],
         "ModelParameter": [("string_value", 1, 9, 1)],
@@ -79,7 +87,9 @@ def parsed(text: str) -> Any:
     entry.field.add(name="value", number=2, type=field.TYPE_MESSAGE, type_name=".inference.ModelParameter", label=1)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return text_format.Parse(text, message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))())
+    return text_format.Parse(
+        text, message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))()
+    )
 
 
 @pytest.mark.parametrize("heatmap", [True, False], ids=["heat map", "no heat map"])
@@ -123,7 +133,9 @@ def test_files_of_other_origin_are_not_touched(tmp_path: Path, earlier: bool) ->
     (tmp_path / "catdog").mkdir(exist_ok=True)
     (tmp_path / "catdog" / "config.pbtxt").write_text("tuned by hand")
     for act in (lambda: triton.check(tmp_path), lambda: triton.write(tmp_path, small_model())):
-        with pytest.raises(CatdogError, match=r"catdog: expected an empty folder .* found config\.pbtxt of other .* --triton"):
+        with pytest.raises(
+            CatdogError, match=r"catdog: expected an empty folder .* found config\.pbtxt of other .* --triton"
+        ):
             act()
     assert (tmp_path / "catdog" / "config.pbtxt").read_text() == "tuned by hand"
 
@@ -147,7 +159,7 @@ def test_an_interrupted_write_leaves_the_earlier_folder(tmp_path: Path) -> None:
     triton.write(tmp_path, small_model())
 
     def interrupted() -> None:
-        with atomic.folder_writer(tmp_path / "catdog", "--triton") as folder:
+        with atomic_folder.folder_writer(tmp_path / "catdog", "--triton") as folder:
             (folder / "config.pbtxt").write_text("half")
             raise KeyboardInterrupt
 

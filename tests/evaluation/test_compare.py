@@ -10,7 +10,7 @@ from catdog_jax import cli
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation.compare import judge_models
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, sealed
 from catdog_jax.photos import decoding, sources
 
 GREYS = {"cats": (100, 110, 135, 118), "dogs": (150, 140, 125, 160)}  # one of each on the wrong side
@@ -60,7 +60,9 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert (sure["bytes"], calm["decides_otherwise"]) == (models[0].stat().st_size, 0)
     assert sure["photos_per_second"] > 0
     assert sure["sha256"] == atomic.sha256_of_file(models[0])
-    assert atomic.read_sealed_json(tmp_path / "models.json", "comparison") == {k: v for k, v in result.items() if k != "sha256"}
+    assert sealed.read_sealed_json(tmp_path / "models.json", "comparison") == {
+        k: v for k, v in result.items() if k != "sha256"
+    }
 
 
 def test_a_failing_disk_is_no_undecodable_photo(photos, models, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import evaluate
 from catdog_jax.features import extraction
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.files import atomic
+from catdog_jax.files import sealed
 from catdog_jax.heads import head
 
 
@@ -33,7 +33,8 @@ def test_worst_mistakes_come_first_and_ties_are_in_the_order_of_ids():
     assert [one["id"] for one in many] == [f"{i:02d}" for i in range(98, 98 - evaluate.WORST, -1)]
 
 
-# ---------------------------------------------------------------------------------------------------- the stage
+# ----------------------------------------------------------------------------------------------------
+# the stage
 
 
 class Brightness:
@@ -52,7 +53,8 @@ class Brightness:
         return rows
 
 
-GREYS = {"cats": [*range(10, 110, 10), 250, 140], "dogs": [*range(150, 250, 10), 20, 120]}  # the last two are mistakes
+# The last two are mistakes
+GREYS = {"cats": [*range(10, 110, 10), 250, 140], "dogs": [*range(150, 250, 10), 20, 120]}
 HEAD = {"output": {"kernel": np.eye(512, 1, dtype=np.float32) * 10, "bias": np.zeros(1, np.float32)}}
 BROKEN = "test/cats/<script>alert(1)<.png"
 
@@ -88,7 +90,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that do not look at the page: drawing it takes a second."""
-    monkeypatch.setattr(evaluate.report, "render", lambda *_, **__: "")
+    monkeypatch.setattr(evaluate.evaluation_page, "render", lambda *_, **__: "")
 
 
 def settings(run: Path, **changes) -> EvaluateConfig:
@@ -97,7 +99,7 @@ def settings(run: Path, **changes) -> EvaluateConfig:
 
 def test_cached_features_are_judged_and_written_down(run: Path):
     result = evaluate.evaluate(settings(run))
-    assert atomic.read_sealed_json(run / "metrics.json", "figures") == result
+    assert sealed.read_sealed_json(run / "metrics.json", "figures") == result
     assert (result["format"], result["split"], result["n"], result["classes"]) == (1, "test", 24, ["cats", "dogs"])
     assert result["confusion"] == [[10, 2], [2, 10]]
     assert result["metrics"]["accuracy"]["value"] == pytest.approx(20 / 24)
@@ -126,7 +128,8 @@ def test_probabilities_are_averaged_over_views(run: Path):
     means = [(original[grey] + mirrored[grey]) / 2 for greys in GREYS.values() for grey in greys]
     assert result["views_averaged"]["views"] == 2
     found = result["views_averaged"]["metrics"]
-    assert found["brier"]["value"] == pytest.approx(sklearn.metrics.brier_score_loss(labels, means), abs=1e-3)  # float16
+    # Float16
+    assert found["brier"]["value"] == pytest.approx(sklearn.metrics.brier_score_loss(labels, means), abs=1e-3)
     assert found["brier"]["value"] != pytest.approx(result["metrics"]["brier"]["value"], abs=1e-3)
 
 
@@ -210,7 +213,9 @@ def test_data_and_features_do_not_go_together(run: Path):
 
 def test_a_run_that_does_not_name_its_features(run: Path):
     (run / "config.json").write_text("{}")
-    with pytest.raises(CatdogError, match=r"config.json: expected the path of the feature cache under 'features', found None"):
+    with pytest.raises(
+        CatdogError, match=r"config.json: expected the path of the feature cache under 'features', found None"
+    ):
         evaluate.evaluate(settings(run))
 
 
@@ -231,7 +236,7 @@ def test_a_name_that_is_not_utf8_does_not_stop_the_report(run: Path, monkeypatch
     broken = [{"id": "cats/\udcff.jpg", "reason": "damaged"}]
     monkeypatch.setattr(FeatureCache, "skipped", lambda *_: broken)
     result = evaluate.evaluate(settings(run))
-    assert atomic.read_sealed_json(run / "metrics.json", "figures") == result
+    assert sealed.read_sealed_json(run / "metrics.json", "figures") == result
     assert "cats/<wbr>\\udcff.jpg" in (run / "report.html").read_text()
 
 
@@ -245,7 +250,11 @@ def test_history_is_read_or_refused(tmp_path: Path):
         "validation_loss": [0.6, 0.5],
         "validation_accuracy": [0.75, 1],
     }
-    for content in ("epoch\n1\n", "epoch,train_loss,validation_loss,validation_accuracy\n1,2,3\n", "epoch,train_loss\nx,y\n"):
+    for content in (
+        "epoch\n1\n",
+        "epoch,train_loss,validation_loss,validation_accuracy\n1,2,3\n",
+        "epoch,train_loss\nx,y\n",
+    ):
         path.write_text(content)
         with pytest.raises(CatdogError, match=r"history.csv: expected columns of numbers"):
             evaluate.read_history(path)

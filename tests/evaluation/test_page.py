@@ -131,7 +131,8 @@ def test_every_part_is_there(full: str):
     assert "95.00\u202f%" in page.words("dd")  # 57 of 60
     assert "Mean of 2 views" in page.words("th")
     assert {metric.title for metric in evaluation_page.METRICS.values()} <= set(page.words("th"))
-    assert [text for text in page.words("td") if text.isdigit()] == ["28", "2", "1", "29"]  # mistakes 0 and 2 are cats, 1 a dog
+    # Mistakes 0 and 2 are cats, 1 a dog
+    assert [text for text in page.words("td") if text.isdigit()] == ["28", "2", "1", "29"]
 
 
 def test_metrics_of_the_page_are_those_of_evaluate():
@@ -177,7 +178,8 @@ def test_names_from_strangers_are_text():
     assert tree.words("h1") == [f"{EVIL} or z{EVIL}"]
     assert tree.all("img")[0]["alt"] == f"Photo labelled {EVIL}"
     assert EVIL in tree.words("summary")
-    assert "".join(tree.words("code")).count(EVIL) == 5  # three mistakes, a skipped photo, a setting; the nested one is in JSON
+    # Three mistakes, a skipped photo, a setting; the nested one is in JSON
+    assert "".join(tree.words("code")).count(EVIL) == 5
 
 
 @pytest.mark.usefixtures("no_plots")
@@ -204,7 +206,9 @@ def test_only_the_test_split_goes_without_a_warning(split: str, notes: int):
 @pytest.mark.usefixtures("no_plots")
 def test_few_photos_are_said_to_be_few_at_the_top():
     page = Page(render(judged(mistakes=0, n=14)))
-    assert "14 test photos: with no mistake among them, the share of mistakes may still be up to 22 %." in page.words("p")
+    assert "14 test photos: with no mistake among them, the share of mistakes may still be up to 22 %." in page.words(
+        "p"
+    )
     assert "78.47 – 100.00\u202f%" in page.words("dd")
 
 
@@ -246,7 +250,8 @@ def test_same_input_gives_the_same_bytes(full: str):
     assert render(rows, history=HISTORY, photos=photos, configuration={"Recipe": {"l2": 0.5}}) == full
 
 
-# ---------------------------------------------------------------------------------------------------- plots and colours
+# ----------------------------------------------------------------------------------------------------
+# plots and colours
 
 
 def test_plots_take_every_colour_from_the_page(full: str):
@@ -306,7 +311,8 @@ sys.exit("matplotlib.pyplot" in sys.modules)
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-# ---------------------------------------------------------------------------------------------------- small things
+# ----------------------------------------------------------------------------------------------------
+# small things
 
 
 def test_thumbnail_is_a_small_jpeg():

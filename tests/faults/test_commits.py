@@ -79,7 +79,9 @@ def test_an_extraction_struck_at_any_step_resumes_to_the_same_bytes(server, tmp_
     faults = sum(results.values())
     assert results[-9 if strike == "SIGKILL" else 1] > 0
     record(
-        f"{job} {strike}", {"steps": len(steps), "faults": faults, "resumed to the same bytes": faults, "bytes lost": 0}, long
+        f"{job} {strike}",
+        {"steps": len(steps), "faults": faults, "resumed to the same bytes": faults, "bytes lost": 0},
+        long,
     )
 
 
@@ -105,7 +107,9 @@ def test_an_output_is_the_old_file_or_the_whole_new_one(server, tmp_path, job, s
         assert server(job, out) == 0
         assert contents(out) == new
         shutil.rmtree(out)
-    record(f"{job} {strike}", {"steps": len(steps), "faults": len(steps), "old or new": len(steps), "bytes lost": 0}, long)
+    record(
+        f"{job} {strike}", {"steps": len(steps), "faults": len(steps), "old or new": len(steps), "bytes lost": 0}, long
+    )
 
 
 @pytest.mark.parametrize("strike", ["SIGKILL", "ENOSPC", "EIO"])
@@ -129,7 +133,9 @@ def test_a_training_cut_off_anywhere_leaves_nothing_that_describes_another_head(
         is_new = found["head.safetensors"] == new["head.safetensors"]
         heads[is_new] += 1
         for name in OF_THE_HEAD:
-            assert found.get(name) in {None, new.get(name), None if is_new else old[name]}, f"{strike} {steps[place]}: {name}"
+            assert found.get(name) in {None, new.get(name), None if is_new else old[name]}, (
+                f"{strike} {steps[place]}: {name}"
+            )
         assert found["mine.onnx"] == old["mine.onnx"]
         if is_new and found["config.json"] == old["config.json"]:  # and that is said
             with pytest.raises(run_directory.OtherHeadError, match="expected a file of the head beside it"):

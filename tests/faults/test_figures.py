@@ -21,13 +21,17 @@ def struck(*jobs: str) -> tuple[str, ...]:
 def rows() -> Iterator[tuple[str, str, str]]:
     """What was tried, what came of it, and the module that does it."""
     for job in ("extract", "extract into a bucket"):
-        faults, resumed, lost = (total(key, *struck(job)) for key in ("faults", "resumed to the same bytes", "bytes lost"))
+        faults, resumed, lost = (
+            total(key, *struck(job)) for key in ("faults", "resumed to the same bytes", "bytes lost")
+        )
         yield (
             f"{', '.join(STRIKES)} at every step of `{job}`: {faults} faults",
             f"{resumed} resumed to the same bytes, {lost} bytes lost",
             "commits",
         )
-    faults, whole, lost = (total(key, *struck("train", "export", "triton")) for key in ("faults", "old or new", "bytes lost"))
+    faults, whole, lost = (
+        total(key, *struck("train", "export", "triton")) for key in ("faults", "old or new", "bytes lost")
+    )
     yield (
         f"the same at every step of a head's files, an ONNX file and a Triton folder: {faults} faults",
         f"{whole} times the old or the whole new one, {lost} bytes lost",
@@ -40,7 +44,11 @@ def rows() -> Iterator[tuple[str, str, str]]:
         "processes",
     )
     bits = FIGURES["bits flipped"]
-    yield f"{bits['flipped']:,} flipped bits in {bits['files']} files", f"{bits['found and named']:,} found and named", "verify"
+    yield (
+        f"{bits['flipped']:,} flipped bits in {bits['files']} files",
+        f"{bits['found and named']:,} found and named",
+        "verify",
+    )
     doors = [f"hostile images, {door}" for door in ("extraction", "predict", "serve")]
     most = max(FIGURES[door]["largest RSS in MB"] for door in doors)
     yield (
@@ -82,7 +90,10 @@ def test_the_readme_has_these_figures():
 
 
 def test_every_figure_is_in_the_table():
-    seen = {*struck("extract", "extract into a bucket", "train", "export", "triton"), *(f"fuzz {name}" for name in FUZZED)}
+    seen = {
+        *struck("extract", "extract into a bucket", "train", "export", "triton"),
+        *(f"fuzz {name}" for name in FUZZED),
+    }
     seen |= {"processes", "processes, jax.distributed", "bits flipped", "long run", "hostile weights"}
     seen |= {name for name in FIGURES if name.startswith(("hostile images", "hostile models"))}
     assert FIGURES.keys() == seen

@@ -35,7 +35,13 @@ def photo_seeds(form: str) -> list[bytes]:
         "BMP": [{}],
         "GIF": [{}, {"save_all": True, "append_images": [Image.new("RGB", (32, 32))]}],
     }
-    modes = {"JPEG": ("L", "CMYK"), "PNG": ("RGBA", "P", "1", "LA"), "WEBP": ("RGBA",), "BMP": ("P", "1"), "GIF": ("L",)}
+    modes = {
+        "JPEG": ("L", "CMYK"),
+        "PNG": ("RGBA", "P", "1", "LA"),
+        "WEBP": ("RGBA",),
+        "BMP": ("P", "1"),
+        "GIF": ("L",),
+    }
     plain = [corpus.encoded(picture, form, **chosen) for chosen in options[form]]
     return plain + [corpus.encoded(picture.convert(mode), form) for mode in modes[form]]
 
@@ -91,7 +97,8 @@ def decode(data: bytes) -> None:
 
 def read_tensors(data: bytes) -> None:
     for stored in checkpoint_files.parse(data, "file").tensors.values():
-        if stored.dtype.kind == "f" and np.prod([float(extent) for extent in stored.shape]) < 2**20:  # as `weights` chooses
+        # As `weights` chooses
+        if stored.dtype.kind == "f" and np.prod([float(extent) for extent in stored.shape]) < 2**20:
             checkpoint_files.read(stored, "file")
 
 

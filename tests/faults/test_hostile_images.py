@@ -179,7 +179,9 @@ def test_a_photo_that_changes_while_it_is_read_is_one_of_its_states_or_damaged(t
     writer.join()
     assert any(isinstance(one, np.ndarray) for one in found)
     for one in found:
-        assert (one == (255, 0, 0)).all() if isinstance(one, np.ndarray) else one.startswith(("damaged", "expected")), one
+        assert (one == (255, 0, 0)).all() if isinstance(one, np.ndarray) else one.startswith(("damaged", "expected")), (
+            one
+        )
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails to be read")

@@ -123,9 +123,18 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "training": (with_training, "training_info: expected none, found one"),
     "a custom domain": (node("Relu", ["mean"], domain="evil.ops"), "of ONNX itself, found one of the domain evil.ops"),
     "Microsoft's domain": (node("Gelu", ["mean"], domain="com.microsoft"), "found one of the domain com.microsoft"),
-    **{name: (subgraph(name, key), WRITES + name) for name, key in (("If", "then_branch"), ("Loop", "body"), ("Scan", "body"))},
-    **{name: (node(name, ["mean", "column"]), WRITES + name) for name in ("Expand", "Tile", "Pad", "Resize", "ScatterND")},
-    **{name: (node(name, ["column"]), WRITES + name) for name in ("ConstantOfShape", "RandomNormal", "NonZero", "Unknown")},
+    **{
+        name: (subgraph(name, key), WRITES + name)
+        for name, key in (("If", "then_branch"), ("Loop", "body"), ("Scan", "body"))
+    },
+    **{
+        name: (node(name, ["mean", "column"]), WRITES + name)
+        for name in ("Expand", "Tile", "Pad", "Resize", "ScatterND")
+    },
+    **{
+        name: (node(name, ["column"]), WRITES + name)
+        for name in ("ConstantOfShape", "RandomNormal", "NonZero", "Unknown")
+    },
     "Constant": (node("Constant", [], value=numpy_helper.from_array(np.zeros(9))), WRITES + "Constant"),
     "a hidden subgraph": (hidden_subgraph, r"node pixels: body: graph: expected none, found one"),
     "sparse": (sparse, "sparse_initializer: expected none, found one"),
@@ -222,8 +231,14 @@ def test_what_is_no_file_of_its_size_is_refused_unread(tmp_path, kind):
     else:
         path.touch()
         os.truncate(path, 2**40)
-    expected = {"a terabyte": "more than 536,870,912 bytes", "a pipe": "not a regular file", "a folder": "Is a directory"}
-    with pytest.raises(CatdogError, match=rf"m\.onnx: expected an ONNX model of `catdog export`, found {expected[kind]}"):
+    expected = {
+        "a terabyte": "more than 536,870,912 bytes",
+        "a pipe": "not a regular file",
+        "a folder": "Is a directory",
+    }
+    with pytest.raises(
+        CatdogError, match=rf"m\.onnx: expected an ONNX model of `catdog export`, found {expected[kind]}"
+    ):
         Predictor(path)
 
 
@@ -261,7 +276,8 @@ def fitted(pool: str, hidden: tuple[int, ...]) -> head.FittedHead:
 def test_every_export_passes(pool, hidden):
     shapes = {layer.name: (3, 3, layer.inputs, layer.outputs) for layer in vgg16.LAYERS}
     params = {
-        name: {"kernel": np.zeros(shape, np.float32), "bias": np.zeros(shape[3], np.float32)} for name, shape in shapes.items()
+        name: {"kernel": np.zeros(shape, np.float32), "bias": np.zeros(shape[3], np.float32)}
+        for name, shape in shapes.items()
     }
     model = graph.build(params, "torch", fitted(pool, hidden), {}).SerializeToString()
     start = time.perf_counter()

@@ -9,7 +9,9 @@ from helpers import measured
 from helpers.figures import record
 from PIL import Image
 
-pytestmark = pytest.mark.skipif(measured.resident() == 0, reason="the system does not tell how much memory a process holds")
+pytestmark = pytest.mark.skipif(
+    measured.resident() == 0, reason="the system does not tell how much memory a process holds"
+)
 
 LEAST = 40  # MB that an allocator may add by chance; a decoded photo is 0.15
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}

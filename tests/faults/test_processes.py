@@ -20,7 +20,8 @@ from catdog_jax.backbone import weights
 from catdog_jax.features import extraction
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"
-# The command line with a stand-in for the network, which tells of its fifth batch of six and then does what argv[1] says.
+# The command line with a stand-in for the network, which tells of its fifth batch of six and then
+# does what argv[1] says.
 VICTIM = """
 import os, signal, sys, time
 from helpers import blocks
@@ -102,7 +103,9 @@ def test_an_interrupted_extraction_says_how_to_go_on_and_does(small_photos, fini
     process.send_signal(number)
     status, errors = ended(process)
     assert status == 130
-    assert "interrupted. The shards that were finished are kept: run the same command again to go on from there." in errors
+    assert (
+        "interrupted. The shards that were finished are kept: run the same command again to go on from there." in errors
+    )
     assert "Traceback" not in errors
     assert 0 < len(contents(tmp_path)) < len(whole)
     assert finish(tmp_path) == whole
@@ -145,7 +148,9 @@ def test_a_killed_process_takes_no_other_with_it(small_photos, whole, tmp_path, 
 def test_a_cluster_that_is_none_is_told(small_photos, tmp_path):
     status, errors = ended(start("work", small_photos, tmp_path, "--distributed", "auto"))
     assert status == 1
-    assert re.search(r"error: --distributed auto: expected the other processes, found: .+ Check the launcher, or name", errors)
+    assert re.search(
+        r"error: --distributed auto: expected the other processes, found: .+ Check the launcher, or name", errors
+    )
     status, errors = ended(start("work", small_photos, tmp_path, "--distributed", "127.0.0.1:1"))
     assert status == 2
     assert "--distributed 127.0.0.1:1: expected --shard-index and --num-shards of 2 or more, found 1." in errors
@@ -160,7 +165,9 @@ def commands() -> dict[str, str]:
     for name in ("slurm.sbatch", "tpu-pod.sh"):
         script = (LAUNCH / name).read_text()
         assert subprocess.run(["bash", "-n", LAUNCH / name], check=False).returncode == 0
-        found[name] = next(line for line in script.splitlines() if "catdog extract" in line and not line.startswith("#"))
+        found[name] = next(
+            line for line in script.splitlines() if "catdog extract" in line and not line.startswith("#")
+        )
     return found
 
 
@@ -173,4 +180,8 @@ def test_the_launch_examples_use_options_that_exist(name):
     stage, settings = cli._parse([numbers.get(word, word) for word in words[words.index("catdog") + 1 :]])
     assert stage == "extract"
     assert isinstance(settings, config.ExtractConfig)
-    assert (settings.shard_index, settings.num_shards) == (3, 4) if name != "tpu-pod.sh" else settings.distributed == "auto"
+    assert (
+        (settings.shard_index, settings.num_shards) == (3, 4)
+        if name != "tpu-pod.sh"
+        else settings.distributed == "auto"
+    )

@@ -49,9 +49,13 @@ def test_a_share_out_of_range_is_wrong_usage(extract, tmp_path):
 
 
 def test_a_second_extractor_is_told_who_is_at_work_and_the_dead_hold_nothing(extract, tmp_path):
-    code = f"from pathlib import Path\nfrom catdog_jax.features import locks\nwith locks.claim(Path({str(tmp_path)!r})):\n"
+    code = (
+        f"from pathlib import Path\nfrom catdog_jax.features import locks\nwith locks.claim(Path({str(tmp_path)!r})):\n"
+    )
     code += "    print('held', flush=True)\n    input()"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
+    )
     with holder:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(CatdogError, match=rf"no other process extracts into, found process {holder.pid} on "):

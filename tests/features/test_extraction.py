@@ -19,6 +19,8 @@ from catdog_jax.backbone import weights
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.features import cache, extraction
+from catdog_jax.features import extractor as extractors
+from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
 from catdog_jax.heads import head
@@ -86,7 +88,9 @@ def test_a_cache_can_be_read_with_numpy_alone(photos, tmp_path, stand_in):
     assert y.sum() == 21
     sidecar = json.loads((tmp_path / "cache" / f"{names[0]}.json").read_text())
     assert sidecar["source_sha256"][3] == atomic.sha256((photos / sidecar["ids"][3]).read_bytes())
-    assert sidecar["arrays"]["features"]["sha256"] == atomic.sha256_of_file(tmp_path / "cache" / f"{names[0]}.features.npy")
+    assert sidecar["arrays"]["features"]["sha256"] == atomic.sha256_of_file(
+        tmp_path / "cache" / f"{names[0]}.features.npy"
+    )
 
 
 def test_a_bad_photo_is_listed_and_never_replaced(photos, tmp_path, stand_in, capsys):
@@ -109,9 +113,13 @@ def test_too_many_bad_photos_are_an_error_that_names_some(photos, tmp_path, stan
     for i in range(4):
         (photos / "train" / "dogs" / f"{i}.png").write_text("<html>")
     for _ in range(2):  # and when the same command runs again, over the shards that it finished
-        with pytest.raises(CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable") as error:
+        with pytest.raises(
+            CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable"
+        ) as error:
             extraction.extract(config(photos, tmp_path))
-        assert re.search("found 4: 'train/dogs/.*HTML.*; and 1 more. .*exclude exclude.txt and a new --out", str(error.value))
+        assert re.search(
+            "found 4: 'train/dogs/.*HTML.*; and 1 more. .*exclude exclude.txt and a new --out", str(error.value)
+        )
     assert not (tmp_path / "cache" / "manifest.json").exists()
     assert bool(list((tmp_path / "cache").glob("*.npy"))) == (not first)
 
@@ -147,7 +155,9 @@ def test_a_split_that_lost_a_class_is_an_error_that_names_its_files(photos, tmp_
         path.unlink()
     (only,) = (photos / "test" / "dogs").iterdir()
     only.write_bytes(b"")
-    with pytest.raises(CatdogError, match=r"test split: expected photos of 'dogs' that can be read, found none: ") as error:
+    with pytest.raises(
+        CatdogError, match=r"test split: expected photos of 'dogs' that can be read, found none: "
+    ) as error:
         extraction.extract(config(photos, tmp_path))
     assert f"'test/dogs/{only.name}': expected a photo, found an empty file. Replace" in str(error.value)
     assert bool(list((tmp_path / "cache").glob("*.npy"))) == (not first)
@@ -161,7 +171,10 @@ def test_the_manifest_lists_what_is_left_out(photos, tmp_path, stand_in, capsys)
     left_out = [{"kind": ".heic", "count": 1, "pictures": 1, "example": "train/cats/phone.heic"}]
     assert after.manifest["left_out"] == left_out
     assert {**after.manifest, "left_out": 0, "sha256": 0} == {**before, "left_out": 0, "sha256": 0}
-    assert "left out: 1 .heic; 1 of them look like pictures, for example 'train/cats/phone.heic'" in capsys.readouterr().err
+    assert (
+        "left out: 1 .heic; 1 of them look like pictures, for example 'train/cats/phone.heic'"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_shard_without_a_readable_photo_is_kept_empty(photos, tmp_path, stand_in):
@@ -212,7 +225,9 @@ def test_a_damaged_shard_is_found_and_only_it_computed_again(photos, tmp_path, s
     assert name in str(error.value)
     computed = []
     compute = extraction.compute_shards
-    monkeypatch.setattr(extraction, "compute_shards", lambda shards, *rest: computed.extend(shards) or compute(shards, *rest))
+    monkeypatch.setattr(
+        extraction, "compute_shards", lambda shards, *rest: computed.extend(shards) or compute(shards, *rest)
+    )
     extraction.extract(config(photos, tmp_path))
     assert [shard.name for shard in computed] == [name]
     assert contents(tmp_path / "cache") == before
@@ -225,19 +240,23 @@ def test_an_altered_or_missing_manifest_is_an_error(photos, tmp_path, stand_in):
     with pytest.raises(CatdogError, match=r"manifest.json: expected .* with the sha256 of its contents, found another"):
         FeatureCache.open(tmp_path / "cache")
     manifest.unlink()
-    with pytest.raises(CatdogError, match=r"expected a feature manifest \(of a finished `catdog extract`\), found no file"):
+    with pytest.raises(
+        CatdogError, match=r"expected a feature manifest \(of a finished `catdog extract`\), found no file"
+    ):
         FeatureCache.open(tmp_path / "cache")
 
 
 def test_a_cache_whose_class_names_are_no_text_is_refused(tmp_path):
-    cache.write_manifest(tmp_path, "photos", [], {"classes": ["cats", "h\udc81nde"]})
+    shard_files.write_manifest(tmp_path, "photos", [], {"classes": ["cats", "h\udc81nde"]})
     with pytest.raises(CatdogError, match=r"expected classes named in UTF-8 .*h\\udc81nde.*Rename the folder"):
         FeatureCache.open(tmp_path)
 
 
 def test_a_cache_says_which_pooling_it_cannot_give(photos, tmp_path, stand_in):
     found = extraction.extract(config(photos, tmp_path))
-    with pytest.raises(CatdogError, match=r"features that give pool 'none', found 'avg'\. Extract again with --pool none"):
+    with pytest.raises(
+        CatdogError, match=r"features that give pool 'none', found 'avg'\. Extract again with --pool none"
+    ):
         found.load("train", "none")
 
 
@@ -342,25 +361,33 @@ def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):
 @pytest.fixture
 def two_cores(monkeypatch):
     """Two CPU devices that share 8 GB."""
-    monkeypatch.setattr(extraction, "_memory", lambda _: 4e9)
+    monkeypatch.setattr(extractors, "_memory", lambda _: 4e9)
     return [types.SimpleNamespace(platform="cpu")] * 2
 
 
 @pytest.mark.parametrize(
     ("batch_size", "at_once", "expected"),
-    [(None, None, 8), (None, 512, 8), (None, 5, 3), (1_000_000, 95, 48), (1_000_000, 0, 1), (50, None, 50), (3, 512, 3)],
+    [
+        (None, None, 8),
+        (None, 512, 8),
+        (None, 5, 3),
+        (1_000_000, 95, 48),
+        (1_000_000, 0, 1),
+        (50, None, 50),
+        (3, 512, 3),
+    ],
 )
 def test_no_batch_is_larger_than_a_shard_fills(two_cores, batch_size, at_once, expected):
-    assert extraction._on_each(two_cores, batch_size, at_once) == expected
+    assert extractors._on_each(two_cores, batch_size, at_once) == expected
 
 
 def test_a_batch_that_takes_too_much_memory_is_wrong_usage(two_cores):
     with pytest.raises(
         UsageError, match=r"--batch-size 51: .* 4 GB .* 102 photos at once, .* 4 GB\. Try --batch-size 50 or less"
     ):
-        extraction._on_each(two_cores, 51, 512)
+        extractors._on_each(two_cores, 51, 512)
     with pytest.raises(UsageError, match="found 1,000,000 photos at once, which take 40,000 GB"):
-        extraction._on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000, None)
+        extractors._on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000, None)
 
 
 def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, monkeypatch, stand_in):
@@ -377,8 +404,8 @@ def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, 
 
 
 @pytest.fixture(scope="module")
-def extractor() -> extraction.Extractor:
-    return extraction.Extractor(weights.random(), "avg+max", conv="direct", batch_size=1)
+def extractor() -> extractors.Extractor:
+    return extractors.Extractor(weights.random(), "avg+max", conv="direct", batch_size=1)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +419,9 @@ def extractor() -> extraction.Extractor:
     ids=lambda photos: f"{photos.dtype} {photos.shape}",
 )
 def test_other_pixels_are_refused(extractor, photos):
-    expected = re.escape(f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use images.decode.")
+    expected = re.escape(
+        f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use images.decode."
+    )
     for take in (extractor, extractor.dispatch):
         with pytest.raises(CatdogError, match=expected):
             take(photos)
@@ -405,24 +434,32 @@ def test_no_photos_have_no_features(extractor):
 
 def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
     with pytest.raises(UsageError, match="--conv winograd: expected --precision float32, found bfloat16"):
-        extraction.Extractor(real_weights, precision="bfloat16", conv="winograd")
+        extractors.Extractor(real_weights, precision="bfloat16", conv="winograd")
 
 
 def test_heads_are_judged_on_their_own_kind_of_features_only():
-    prints = {"weights_sha256": "a", "preprocessing": "torch", "preprocessing_version": 1, "image": {}, "classes": ["a", "b"]}
+    prints = {
+        "weights_sha256": "a",
+        "preprocessing": "torch",
+        "preprocessing_version": 1,
+        "image": {},
+        "classes": ["a", "b"],
+    }
     cache.check_compatible(prints, prints | {"inputs_sha256": "other", "views": ["original", "mirror"]})
-    with pytest.raises(CatdogError, match="expected preprocessing = 'torch', as the head was trained with, found 'caffe'"):
+    with pytest.raises(
+        CatdogError, match="expected preprocessing = 'torch', as the head was trained with, found 'caffe'"
+    ):
         cache.check_compatible(prints, prints | {"preprocessing": "caffe"})
 
 
 def test_real_photos_through_the_real_network(real_weights, shared_photos):
     """Both algorithms and all poolings agree, padding changes nothing, and the mirror view is the mirrored photo's."""
     photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:5]])
-    everything = extraction.Extractor(real_weights, "none", ("original", "mirror"), batch_size=4)
+    everything = extractors.Extractor(real_weights, "none", ("original", "mirror"), batch_size=4)
     dispatched = np.asarray(everything.dispatch(np.concatenate([photos, photos[:1]])))
     assert dispatched.shape == (4, 2, 7, 7, 512)
     np.testing.assert_array_equal(dispatched[0], dispatched[3])
-    average = extraction.Extractor(real_weights, "avg", conv="direct", batch_size=2)
+    average = extractors.Extractor(real_weights, "avg", conv="direct", batch_size=2)
     found = average(photos)
     expected = dispatched[:3, 0].astype(np.float64).mean(axis=(1, 2))
     assert found.shape == (3, 512)
@@ -435,7 +472,9 @@ def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, share
     fitted = head.load(Path(__file__).parents[2] / "artifacts" / "default" / "head.safetensors")
     photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos])
     fast, direct = (
-        head.probabilities(fitted.params, extraction.Extractor(real_weights, fitted.pool, conv=conv)(photos).astype(np.float16))
+        head.probabilities(
+            fitted.params, extractors.Extractor(real_weights, fitted.pool, conv=conv)(photos).astype(np.float16)
+        )
         for conv in ("winograd", "direct")
     )
     assert not np.array_equal(fast, direct)  # or the comparison compares nothing

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from catdog_jax.errors import CatdogError
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, sealed
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -63,20 +63,20 @@ def test_what_is_not_a_json_object_is_an_error(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(CatdogError, match=message):
-        atomic.read_json(path, "thing")
+        sealed.read_json(path, "thing")
 
 
 def test_nan_is_not_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        atomic.write_json(tmp_path / "x.json", {"a": float("nan")})
+        sealed.write_json(tmp_path / "x.json", {"a": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
 def test_a_sealed_file_notices_every_changed_byte(tmp_path):
     path = tmp_path / "sealed.json"
     value = {"name": "\udcff\n", "rows": [1, 2.5, None], "nested": {"b": 1, "a": 2}}
-    atomic.write_sealed_json(path, value)
-    assert atomic.read_sealed_json(path, "thing") == value
+    sealed.write_sealed_json(path, value)
+    assert sealed.read_sealed_json(path, "thing") == value
     intact = path.read_bytes()
     for place in range(len(intact)):
         for bit in (0, 3, 6):
@@ -84,10 +84,10 @@ def test_a_sealed_file_notices_every_changed_byte(tmp_path):
             altered[place] ^= 1 << bit
             path.write_bytes(altered)
             with pytest.raises(CatdogError):
-                atomic.read_sealed_json(path, "thing")
+                sealed.read_sealed_json(path, "thing")
     path.write_text(json.dumps(value))
     with pytest.raises(CatdogError, match="it is altered"):
-        atomic.read_sealed_json(path, "thing")
+        sealed.read_sealed_json(path, "thing")
 
 
 def test_the_cache_directory_can_be_moved(monkeypatch, tmp_path):

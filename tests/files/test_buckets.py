@@ -40,7 +40,9 @@ def memory(monkeypatch):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("photos")
-    for seed, (split, kind, i) in enumerate(itertools.product(("train", "validation", "test"), ("cats", "dogs"), range(3))):
+    for seed, (split, kind, i) in enumerate(
+        itertools.product(("train", "validation", "test"), ("cats", "dogs"), range(3))
+    ):
         (root / split / kind).mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(pixels).save(root / split / kind / f"{i}.png")
@@ -157,13 +159,15 @@ class Foreign(Exception):
         (TimeoutError(), "TimeoutError"),
     ],
 )
-def test_a_bucket_out_of_reach_is_one_line_before_the_work(memory, photos, tmp_path, capsys, monkeypatch, error, reason):
+def test_a_bucket_out_of_reach_is_one_line_before_the_work(
+    memory, photos, tmp_path, capsys, monkeypatch, error, reason
+):
     def fail(*_, **__):
         raise error
 
     for method in ("info", "ls", "cat_file", "pipe_file"):
         monkeypatch.setattr(memory, method, fail)
-    monkeypatch.setattr(extraction.data, "load", fail)  # not reached
+    monkeypatch.setattr(extraction.sources, "load", fail)  # not reached
     advice = "Check the bucket, the credentials and the network.\n"
     assert extract(photos, CACHE) == 1
     assert capsys.readouterr().err == f"error: {CACHE}: cannot be read: {reason}. {advice}"

@@ -33,7 +33,11 @@ class Server:
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
     def download(self, **changes) -> Download:
-        values = {"url": f"{self.address}/weights.bin", "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+        values = {
+            "url": f"{self.address}/weights.bin",
+            "size": len(CONTENT),
+            "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        }
         return Download(**values | {"mirror": "CATDOG_WEIGHTS_URL"} | changes)
 
 
@@ -142,7 +146,9 @@ def test_no_more_is_written_than_the_published_length(server, tmp_path):
 
 
 def test_a_missing_file_and_a_missing_server_are_named(server, tmp_path):
-    with pytest.raises(CatdogError, match=r"/nothing\.bin: expected a file, found HTTP 404 Not Found\. .*CATDOG_WEIGHTS_URL"):
+    with pytest.raises(
+        CatdogError, match=r"/nothing\.bin: expected a file, found HTTP 404 Not Found\. .*CATDOG_WEIGHTS_URL"
+    ):
         downloads.fetch(server.download(url=f"{server.address}/nothing.bin"), tmp_path)
     with pytest.raises(CatdogError, match=r"^http://127\.0\.0\.1:1/weights\.bin: expected a file, found: .*refused"):
         downloads.fetch(server.download(url="http://127.0.0.1:1/weights.bin"), tmp_path)

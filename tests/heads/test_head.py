@@ -131,7 +131,10 @@ def test_a_missing_head_says_what_to_run(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p["output"].update(kernel=np.zeros((7, 1), np.float32)), r"output of shape \(7, 1\).*expected 16 rows"),
+        (
+            lambda p: p["output"].update(kernel=np.zeros((7, 1), np.float32)),
+            r"output of shape \(7, 1\).*expected 16 rows",
+        ),
         (lambda p: p["dense_0"].update(kernel=np.zeros((1024, 16), np.float32)), "expected 512 rows"),
         (lambda p: p["output"].update(bias=np.full(1, np.nan, np.float32)), "NaN or infinity"),
         (lambda p: p.pop("output"), "expected one of 'output'"),

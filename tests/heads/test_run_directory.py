@@ -66,8 +66,11 @@ def test_a_sweep_leaves_its_own_files_and_the_next_training_none(run, tmp_path):
 
 def test_settings_of_another_head_are_refused_before_anything_is_judged_by_them(run, tmp_path, capsys):
     training.train(config(tmp_path, out=tmp_path / "other", seed=9))
-    run.head.write_bytes((tmp_path / "other" / "head.safetensors").read_bytes())  # as after a kill before the settings
-    with pytest.raises(OtherHeadError, match=r"config\.json: expected a file of the head beside it, sha256 .*, found one of"):
+    # As after a kill before the settings
+    run.head.write_bytes((tmp_path / "other" / "head.safetensors").read_bytes())
+    with pytest.raises(
+        OtherHeadError, match=r"config\.json: expected a file of the head beside it, sha256 .*, found one of"
+    ):
         evaluate(EvaluateConfig(run.path))
     assert cli.main(["verify", str(run.path)]) == 1
     assert f"of another head: {run.settings}: expected" in (shown := capsys.readouterr().out)

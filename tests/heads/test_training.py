@@ -52,7 +52,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     files = {}
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         training.train(config(tmp_path, out=tmp_path / name, seed=seed))
-        files[name] = (tmp_path / name / "head.safetensors").read_bytes(), (tmp_path / name / "history.csv").read_bytes()
+        files[name] = (
+            (tmp_path / name / "head.safetensors").read_bytes(),
+            (tmp_path / name / "history.csv").read_bytes(),
+        )
     assert files["a"] == files["b"]
     assert files["a"][0] != files["c"][0]
 
@@ -66,7 +69,9 @@ def test_streaming_shards_learns_what_residence_learns(tmp_path):
     np.testing.assert_allclose(fitting.measure(streamed).mean, fitting.measure(resident).mean, rtol=1e-6)
     accuracies = []
     for gib in (1.0, 1e-9):
-        fitted = training.train(config(tmp_path, out=tmp_path / str(gib), resident_gib=gib, learning_rate=0.01, epochs=15))
+        fitted = training.train(
+            config(tmp_path, out=tmp_path / str(gib), resident_gib=gib, learning_rate=0.01, epochs=15)
+        )
         p = head.probabilities(fitted.params, found.load("validation", "avg")[:, 0])
         accuracies.append(((p > 0.5) == found.labels("validation")).mean())
     assert min(accuracies) > 0.88
@@ -85,7 +90,9 @@ def test_views_are_rows_for_training_and_the_first_is_judged(tmp_path):
 
 def test_scaling_is_that_of_numpy(tmp_path):
     found = make_cache(tmp_path / "features")
-    scaling = fitting.measure(training.loaders(found, "train", dataclasses.replace(PRESETS["default"], pool="avg"), 1.0))
+    scaling = fitting.measure(
+        training.loaders(found, "train", dataclasses.replace(PRESETS["default"], pool="avg"), 1.0)
+    )
     x = found.load("train", "avg")[:, 0].astype(np.float64)
     np.testing.assert_allclose(scaling.mean[0], x.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(scaling.deviation[0], x.std(axis=0), rtol=1e-5)
@@ -99,7 +106,10 @@ def random_params(rng) -> dict:
             "kernel": rng.standard_normal((6, 4)).astype(np.float32),
             "bias": rng.standard_normal(4).astype(np.float32),
         },
-        "output": {"kernel": rng.standard_normal((4, 1)).astype(np.float32), "bias": rng.standard_normal(1).astype(np.float32)},
+        "output": {
+            "kernel": rng.standard_normal((4, 1)).astype(np.float32),
+            "bias": rng.standard_normal(1).astype(np.float32),
+        },
     }
 
 
@@ -122,7 +132,10 @@ def test_the_objective_is_log_loss_plus_keras_penalty():
         expected = model.evaluate(x, y[:, None], verbose=0)
     recipe = Recipe(hidden=(4,), l2=0.05, dropout=0.0)
     one = jax.tree.map(lambda column: column[0], fitting.hypers([recipe]))
-    padded_x, padded_y = np.concatenate([x, np.full((3, 6), 9, np.float32)]), np.concatenate([y, np.ones(3, np.float32)])
+    padded_x, padded_y = (
+        np.concatenate([x, np.full((3, 6), 9, np.float32)]),
+        np.concatenate([y, np.ones(3, np.float32)]),
+    )
     weight = np.array([1] * 5 + [0] * 3, np.float32)
     found, total = fitting.objective(params, padded_x, padded_y, weight, jax.random.key(0), one)
     assert float(found) == pytest.approx(expected, rel=1e-5)
@@ -136,7 +149,15 @@ def test_one_epoch_of_adam_is_that_of_the_paper(tmp_path):
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((8, 6)).astype(np.float32), rng.integers(0, 2, 8).astype(np.float32)
     recipe = Recipe(
-        hidden=(), l2=0.1, dropout=0.0, learning_rate=0.05, decay_rate=0.5, decay_epochs=1.0, batch_size=8, epochs=4, patience=9
+        hidden=(),
+        l2=0.1,
+        dropout=0.0,
+        learning_rate=0.05,
+        decay_rate=0.5,
+        decay_epochs=1.0,
+        batch_size=8,
+        epochs=4,
+        patience=9,
     )
     chunk = [lambda: fitting.Chunk(x, y)]
     identity = fitting.UNSCALED
@@ -230,8 +251,11 @@ def test_a_sweep_keeps_the_best_of_all_and_shows_them(tmp_path, capsys):
     losses = [float(row["validation_log_loss"]) for row in rows]
     assert len(rows) == 6
     assert losses == sorted(losses)
-    assert any((row["hidden"], row["learning_rate"]) == ("16", "0.0005") for row in rows)  # what was asked for is among them
-    p = head.probabilities(head.load(tmp_path / "run" / "head.safetensors").params, found.load("validation", fitted.pool)[:, 0])
+    # What was asked for is among them
+    assert any((row["hidden"], row["learning_rate"]) == ("16", "0.0005") for row in rows)
+    p = head.probabilities(
+        head.load(tmp_path / "run" / "head.safetensors").params, found.load("validation", fitted.pool)[:, 0]
+    )
     y = found.labels("validation")
     assert uncalibrated_loss(fitted, p, y) == pytest.approx(losses[0], rel=1e-3)
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -245,7 +269,9 @@ def test_a_sweep_keeps_the_best_of_all_and_shows_them(tmp_path, capsys):
 def test_the_same_seed_draws_the_same_heads_and_linear_ones_drop_nothing():
     drawn = search.draw(PRESETS["default"], ("avg",), 40, seed=1)
     assert (
-        drawn == search.draw(PRESETS["default"], ("avg",), 40, seed=1) != search.draw(PRESETS["default"], ("avg",), 40, seed=2)
+        drawn
+        == search.draw(PRESETS["default"], ("avg",), 40, seed=1)
+        != search.draw(PRESETS["default"], ("avg",), 40, seed=2)
     )
     assert drawn[0] == PRESETS["default"]
     assert all(recipe.dropout == 0 for recipe in drawn[1:] if not recipe.hidden)

@@ -95,7 +95,18 @@ def percent(share: float) -> str:
 @contextlib.contextmanager
 def served(model: Path) -> Iterator[str]:
     """`catdog serve` with a model, in a process of its own; its address."""
-    command = [sys.executable, "-m", "catdog_jax", "serve", "--port", "0", "--model", str(model), "--max-body", "1000000"]
+    command = [
+        sys.executable,
+        "-m",
+        "catdog_jax",
+        "serve",
+        "--port",
+        "0",
+        "--model",
+        str(model),
+        "--max-body",
+        "1000000",
+    ]
     environment = {**os.environ, "COLUMNS": "500"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         line = process.stderr.readline()

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from catdog_jax.config import TrainConfig
-from catdog_jax.features import cache
-from catdog_jax.features.cache import FeatureCache, Rows
+from catdog_jax.features import shards as shard_files
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.features.shards import Rows
 
 PRINTS = {
     "weights_sha256": "0" * 64,
@@ -33,9 +34,11 @@ def make_cache(path: Path, rows: int = 300, views: int = 1, shard: int = 100, no
             x = x * np.logspace(-2, 1, 512) + 3
             name = f"{split}-{i:05d}-of-{shards:05d}"
             ids = [f"{name}/{j}" for j in range(n)]
-            cache.write_shard(path, name, Rows(ids, labels.tolist(), ["-"] * n, [], [x.astype(np.float32)]), prints)
+            shard_files.write_shard(
+                path, name, Rows(ids, labels.tolist(), ["-"] * n, [], [x.astype(np.float32)]), prints
+            )
             names.append(name)
-    cache.write_manifest(path, "made", names, prints)
+    shard_files.write_manifest(path, "made", names, prints)
     return FeatureCache.open(path)
 
 

@@ -83,7 +83,9 @@ def torch_description(arrays: Arrays, rebuild: str = "_rebuild_tensor_v2", legac
     out = b"\x80\x02ccollections\nOrderedDict\n)R("
     for key, (name, array) in enumerate(arrays.items()):
         strides = [step // array.itemsize for step in np.ascontiguousarray(array).strides]
-        storage = b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text(str(key)) + _text("cpu") + _number(array.size)
+        storage = (
+            b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text(str(key)) + _text("cpu") + _number(array.size)
+        )
         tail = b"" if rebuild == "_rebuild_tensor" else b"\x89ccollections\nOrderedDict\n)R"  # requires_grad, hooks
         out += _text(name) + f"ctorch._utils\n{rebuild}\n(".encode() + storage + (b"N" if legacy else b"") + b"tQ"
         out += _number(0) + _tuple(array.shape) + _tuple(strides) + tail + b"tR"

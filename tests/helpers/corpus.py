@@ -130,7 +130,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def bmp(width: int, height: int) -> bytes:
-    return struct.pack("<2sIII", b"BM", 54, 0, 54) + struct.pack("<IiiHHIIIIII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return struct.pack("<2sIII", b"BM", 54, 0, 54) + struct.pack(
+        "<IiiHHIIIIII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0
+    )
 
 
 def gif(screen: tuple[int, int], frame: tuple[int, int]) -> bytes:
@@ -192,14 +194,18 @@ def _modes() -> Iterator[Case]:
     yield good("cmyk.jpg", encoded(quarters("CMYK"), "JPEG", quality=95))
     yield good("grey-and-alpha.png", encoded(Image.new("LA", (9, 9), (0, 0)), "PNG"), (WHITE,) * 4)
     yield good("alpha.png", encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 51)), "PNG"), ((204,) * 3,) * 4)
-    yield good("alpha.webp", encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 51)), "WEBP", lossless=True), ((204,) * 3,) * 4)
+    yield good(
+        "alpha.webp", encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 51)), "WEBP", lossless=True), ((204,) * 3,) * 4
+    )
     palette = quarters().quantize(4)
     top_left = palette.getpixel((0, 0))
     yield good("palette.png", encoded(palette, "PNG"))
     yield good("palette-and-alpha.png", encoded(palette, "PNG", transparency=top_left), (WHITE, GREEN, BLUE, GREY))
     clear = bytes(0 if i == top_left else 255 for i in range(4))
     yield good("palette-and-alphas.png", encoded(palette, "PNG", transparency=clear), (WHITE, GREEN, BLUE, GREY))
-    yield good("beyond-the-palette.png", png(9, 9, b"\0\7\7\7\7\7\7\7\7\7" * 9, 8, 3, chunk(b"PLTE", bytes(6))), (BLACK,) * 4)
+    yield good(
+        "beyond-the-palette.png", png(9, 9, b"\0\7\7\7\7\7\7\7\7\7" * 9, 8, 3, chunk(b"PLTE", bytes(6))), (BLACK,) * 4
+    )
     yield good("sixteen-bits.png", encoded(Image.new("I;16", (9, 9), 257 * 128), "PNG"), (GREY,) * 4)
     yield good("sixteen-bits-colour.png", png(9, 9, (b"\0" + b"\xff\xff\0\0\0\0" * 9) * 9, 16, 2), (RED,) * 4)
     clear = chunk(b"tRNS", b"\x80\x80")
@@ -272,7 +278,9 @@ def _jpegs() -> Iterator[Case]:
     yield good("arithmetic.jpg", base64.b64decode(ARITHMETIC))
     yield good("restarts.jpg", jpeg(restart_marker_blocks=1))
     yield good("fill-bytes.jpg", photo[:2] + b"\xff" * 999 + photo[2:])
-    yield good("a-colour-profile.jpg", jpeg(icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()))
+    yield good(
+        "a-colour-profile.jpg", jpeg(icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    )
     yield good("a-broken-profile.jpg", jpeg(icc_profile=b"\xff" * 100_000))
     yield good("a-comment-like-scans.jpg", photo[:2] + segment(0xFE, b"\xff\xda\xff\xd9" * 1_000) + photo[2:])
     yield good("several-pictures.jpg", encoded(quarters(), "MPO", quality=95, subsampling=0, save_all=True,
@@ -292,7 +300,9 @@ def _pngs() -> Iterator[Case]:
     note = PngImagePlugin.PngInfo()
     note.add_text("XML:com.adobe.xmp", "<x tiff:Orientation='6'" + "a" * 100_000)
     yield good("metadata-that-does-not-end.png", encoded(quarters(), "PNG", pnginfo=note))
-    yield good("a-broken-profile.png", png(9, 9, bytes(90), extra=chunk(b"iCCP", b"icc\0\0" + b"\xff" * 99)), (BLACK,) * 4)
+    yield good(
+        "a-broken-profile.png", png(9, 9, bytes(90), extra=chunk(b"iCCP", b"icc\0\0" + b"\xff" * 99)), (BLACK,) * 4
+    )
     yield bad("unknown-compression.png", whole[:26] + b"\7" + whole[27:], f"{DAMAGED}|{FOREIGN}")
 
 
@@ -323,7 +333,9 @@ def _no_files() -> Iterator[Case]:
     yield Case("socket.jpg", _socket, refusal="expected a file, found something else")
     yield Case("device.jpg", lambda path: path.symlink_to("/dev/zero"), refusal="expected a file, found something else")
 
-    yield Case("a-terabyte.jpg", lambda path: (path.touch(), os.truncate(path, 2**40)), refusal="268,435,456 bytes, found more")
+    yield Case(
+        "a-terabyte.jpg", lambda path: (path.touch(), os.truncate(path, 2**40)), refusal="268,435,456 bytes, found more"
+    )
 
 
 def _linked_pipe(path: Path) -> None:

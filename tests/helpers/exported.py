@@ -21,7 +21,9 @@ def photo(seed: int) -> np.ndarray:
     """A picture with coarse and fine structure and some red, so that neither channels nor axes can be confused."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).resize((224, 224), Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(coarse, np.int32) + rng.integers(-20, 20, (224, 224, 3)) + [40, 0, -40], 0, 255).astype(np.uint8)
+    return np.clip(np.asarray(coarse, np.int32) + rng.integers(-20, 20, (224, 224, 3)) + [40, 0, -40], 0, 255).astype(
+        np.uint8
+    )
 
 
 def fitted_head(
@@ -48,7 +50,9 @@ def reference_logit(fitted: head.FittedHead, cells: np.ndarray) -> np.ndarray:
         "avg": lambda x: x.mean(axis=(1, 2)),
         "max": lambda x: x.max(axis=(1, 2)),
         "avg+max": lambda x: np.hstack([x.mean(axis=(1, 2)), x.max(axis=(1, 2))]),
-        "none": lambda x: np.stack([one[y, x_, :] for one in x for y in range(7) for x_ in range(7)]).reshape(len(x), -1),
+        "none": lambda x: np.stack([one[y, x_, :] for one in x for y in range(7) for x_ in range(7)]).reshape(
+            len(x), -1
+        ),
     }
     x = pooled[fitted.pool](cells.astype(np.float64))
     for layer in list(fitted.params.values())[:-1]:

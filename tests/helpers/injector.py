@@ -1,8 +1,8 @@
 """A process that fails at a chosen step of writing: killed, or told that the disk is full or broken.
 
-Run as a program it imports the package once and forks a child for every fault, before JAX's backend starts. It patches the
-primitives that storage.py and the test's bucket write with; the package itself knows nothing of it.
-"""
+Run as a program it imports the package once and forks a child for every fault, before JAX's backend
+starts. It patches the primitives that storage.py and the test's bucket write with; the package
+itself knows nothing of it."""
 
 import errno
 import json
@@ -56,7 +56,8 @@ class Steps:
 
     def patch(self) -> None:
         atomic.open = self.open  # type: ignore[attr-defined]
-        os.fsync = self.around("fsync", lambda _: None)  # the disk's part: only a power cut could tell, and it is slow
+        # The disk's part: only a power cut could tell, and it is slow
+        os.fsync = self.around("fsync", lambda _: None)
         for name in ("replace", "rename", "unlink"):
             setattr(os, name, self.around(name, getattr(os, name)))
         object_store.Store.pipe_file = self.around("PUT", object_store.Store.pipe_file)
@@ -115,7 +116,9 @@ def finish_training(_: Path, out: Path, seed: int = 1, swept: tuple[str, ...] = 
     best = fitting.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
     fitted = head.FittedHead("avg", params, ("cats", "dogs"), {"seed": seed}, {})
     result = search.Result(PRESETS["default"], fitting.Fit(params, best, (best,)), fitting.UNSCALED)
-    training._write(TrainConfig(out / "features", out, seed=seed), result, fitted, {name: name.encode() for name in swept})
+    training._write(
+        TrainConfig(out / "features", out, seed=seed), result, fitted, {name: name.encode() for name in swept}
+    )
 
 
 def finish_sweep(photos: Path, out: Path) -> None:
@@ -127,8 +130,12 @@ def finish_export(_: Path, out: Path, seed: int = 1) -> None:
 
 
 def write_triton(_: Path, out: Path, seed: int = 1) -> None:
-    pixels, result = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in ("pixels", "probability"))
-    graph = helper.make_graph([helper.make_node("Relu", ["pixels"], ["probability"])], f"seed {seed}", [pixels], [result])
+    pixels, result = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in ("pixels", "probability")
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["pixels"], ["probability"])], f"seed {seed}", [pixels], [result]
+    )
     model = helper.make_model(graph)
     helper.set_model_props(model, {"classes": '["cats", "dogs"]'})
     triton.write(out, model.SerializeToString(deterministic=True))

@@ -42,7 +42,8 @@ def network() -> bytes:
 
 def photos(count: int) -> np.ndarray:
     rng = np.random.default_rng(1)
-    blocks = rng.integers(0, 256, (count, 14, 14, 3)) * np.linspace(0.05, 1, count)[:, None, None, None]  # dark to bright
+    # Dark to bright
+    blocks = rng.integers(0, 256, (count, 14, 14, 3)) * np.linspace(0.05, 1, count)[:, None, None, None]
     return np.repeat(np.repeat(blocks.astype(np.uint8), 16, axis=1), 16, axis=2)
 
 
@@ -71,7 +72,11 @@ def is_exact(kernel: np.ndarray) -> bool:
 def kernels(model: bytes) -> dict[str, np.ndarray]:
     """The weights of the convolutions in 8 bits, by name."""
     found = onnx.load_from_string(model).graph.initializer
-    return {one.name: numpy_helper.to_array(one) for one in found if one.data_type == TensorProto.INT8 and len(one.dims) == 4}
+    return {
+        one.name: numpy_helper.to_array(one)
+        for one in found
+        if one.data_type == TensorProto.INT8 and len(one.dims) == 4
+    }
 
 
 EMULATOR = shutil.which("qemu-x86_64-static")  # Debian's qemu-user-static

@@ -1,7 +1,7 @@
 """A bucket for tests: a folder behind fsspec that can get, put and list whole objects, and nothing else.
 
-What it lacks (opening, renaming, copying, removing, locks) raises NotImplementedError, so that nothing can rely on it.
-"""
+What it lacks (opening, renaming, copying, removing, locks) raises NotImplementedError, so that
+nothing can rely on it."""
 
 import os
 from pathlib import Path

@@ -1,7 +1,7 @@
 """A copy of a data set with faults planted in it, and which of them an audit finds.
 
-As a program, on photos of one's own: PYTHONPATH=tests python -m helpers.planted_faults --data ../shared/dogs-vs-cats --features artifacts/features
-"""
+As a program, on photos of one's own: PYTHONPATH=tests python -m helpers.planted_faults --data
+../shared/dogs-vs-cats --features artifacts/features"""
 
 import argparse
 import json
@@ -87,12 +87,22 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         planted = plant(options.data, Path(folder, "photos"), NUMBERS)
-        command = ["audit", "--data", f"{folder}/photos", "--features", str(options.features), "--out", f"{folder}/audit"]
+        command = [
+            "audit",
+            "--data",
+            f"{folder}/photos",
+            "--features",
+            str(options.features),
+            "--out",
+            f"{folder}/audit",
+        ]
         assert cli.main([*command, "--strict"]) == 3
         found = json.loads(Path(folder, "audit", "audit.json").read_text())
     for kind, count in recall(found, planted).items():
         print(f"{kind}: {count} of {len(planted[kind])}")
-    print(f"swapped among all {found_suspects(found)} suspects: {recall(found, planted, found_suspects(found))['swapped']}")
+    print(
+        f"swapped among all {found_suspects(found)} suspects: {recall(found, planted, found_suspects(found))['swapped']}"
+    )
 
 
 def found_suspects(found: dict) -> int:

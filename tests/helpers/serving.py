@@ -41,7 +41,9 @@ def ask(url, body=None, **headers):
 
 
 def multipart(*files):
-    parts = [b'--B\r\nContent-Disposition: form-data; name="f"; filename="%d"\r\n\r\n%s\r\n' % f for f in enumerate(files)]
+    parts = [
+        b'--B\r\nContent-Disposition: form-data; name="f"; filename="%d"\r\n\r\n%s\r\n' % f for f in enumerate(files)
+    ]
     return b"".join([*parts, b"--B--\r\n"])
 
 

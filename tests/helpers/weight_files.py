@@ -72,5 +72,9 @@ def named(params: dict[str, Arrays], name: Callable[[int, str], str], kernel: st
 
 def torchvision_names(params: dict[str, Arrays]) -> Arrays:
     tensors = named(params, lambda _, layer: f"features.{TORCHVISION[layer]}.", "weight", "bias")
-    tensors = {name: array.transpose(3, 2, 0, 1).copy() if array.ndim == 4 else array for name, array in tensors.items()}
-    return tensors | {f"classifier.{i}.{part}": np.zeros(4, np.float32) for i in (0, 3, 6) for part in ("weight", "bias")}
+    tensors = {
+        name: array.transpose(3, 2, 0, 1).copy() if array.ndim == 4 else array for name, array in tensors.items()
+    }
+    return tensors | {
+        f"classifier.{i}.{part}": np.zeros(4, np.float32) for i in (0, 3, 6) for part in ("weight", "bias")
+    }

@@ -21,7 +21,10 @@ def fill(root: Path, names: list[str]) -> Path:
 
 def split_folder(root: Path, validation: str = "validation") -> Path:
     names = [
-        f"{split}/{kind}s/{kind}.{i}.jpg" for split in ("train", validation, "test") for kind in ("cat", "dog") for i in (1, 2)
+        f"{split}/{kind}s/{kind}.{i}.jpg"
+        for split in ("train", validation, "test")
+        for kind in ("cat", "dog")
+        for i in (1, 2)
     ]
     return fill(root, names)
 
@@ -32,7 +35,9 @@ def test_split_folders_are_taken_as_they_are(tmp_path, validation):
     assert dataset.classes == ("cats", "dogs")
     assert [len(dataset.split(split)) for split in sources.SPLITS] == [4, 4, 4]
     for record in dataset.records:
-        assert record.id == f"{validation if record.split == 'validation' else record.split}/" + record.id.split("/", 1)[1]
+        assert (
+            record.id == f"{validation if record.split == 'validation' else record.split}/" + record.id.split("/", 1)[1]
+        )
         assert record.label == ("dogs" in record.id)
         assert record.read() == record.id.encode()
         assert record.size == len(record.id)
@@ -68,7 +73,10 @@ def test_identical_photos_never_lie_on_two_sides(tmp_path):
 
 def test_only_photos_count_whatever_the_case_of_their_suffix(tmp_path):
     split_folder(tmp_path)
-    fill(tmp_path, ["train/cats/sub/deep.PNG", "train/cats/notes.txt", "train/cats/.hidden.jpg", "train/cats/.thumbs/1.jpg"])
+    fill(
+        tmp_path,
+        ["train/cats/sub/deep.PNG", "train/cats/notes.txt", "train/cats/.hidden.jpg", "train/cats/.thumbs/1.jpg"],
+    )
     names = {record.id for record in sources.load(str(tmp_path)).split("train")}
     assert "train/cats/sub/deep.PNG" in names
     assert len(names) == 5
@@ -96,7 +104,10 @@ def test_names_that_are_not_utf8_are_kept(tmp_path):
         (["cats/1.jpg"], "found 1: cats"),
         (["a/1.jpg", "b/1.jpg", "c/1.jpg"], "found 3: a, b, c"),
         (["train/a/1.jpg", "train/b/1.jpg", "val/c/1.jpg"], "found 3: a, b, c"),
-        (["train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg", "test/b/1.jpg"], "expected photos of 'a' in the validation split"),
+        (
+            ["train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg", "test/b/1.jpg"],
+            "expected photos of 'a' in the validation split",
+        ),
         (["photos/a/1.jpg", "photos/b/1.jpg"], r"found 1: photos\. Perhaps --data .*photos is meant"),
         (["train/a.1.jpg", "train/b.1.jpg", "x/1.jpg", "y/1.jpg"], "found 3: train, x, y"),
         (["a/1.txt", "b/1.txt"], "expected photos of 'a' in the train split, found none"),
@@ -149,7 +160,10 @@ LAYOUTS = {  # folders that hold cats/ and dogs/ -> what they are: splits, "clas
     "without a test": (("train", "validation"), "in the test split.*train in 'train', validation in 'validation'"),
     "only classes": ((".",), "classes"),
     "classes, nested": (("root/root",), "classes"),  # where the folder that is given is called root too
-    "splits of unknown names": (("A", "B"), "'A' and 'B' each hold 'cats' and 'dogs', as splits do. Rename them to train"),
+    "splits of unknown names": (
+        ("A", "B"),
+        "'A' and 'B' each hold 'cats' and 'dogs', as splits do. Rename them to train",
+    ),
     "folds": (("fold1", "fold2", "fold3"), "'fold1' and 'fold2' and 'fold3' each hold 'cats' and 'dogs', as splits do"),
     "unknown names, nested": (("A/A", "B/B"), "'A' and 'B' each hold 'cats' and 'dogs', as splits do"),
 }
@@ -158,7 +172,9 @@ LAYOUTS = {  # folders that hold cats/ and dogs/ -> what they are: splits, "clas
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_folders_mean(tmp_path, layout):
     places, expected = LAYOUTS[layout]
-    root = fill(tmp_path / "root", [f"{place}/{kind}/{i}.jpg" for place in places for kind in CLASSES for i in range(100)])
+    root = fill(
+        tmp_path / "root", [f"{place}/{kind}/{i}.jpg" for place in places for kind in CLASSES for i in range(100)]
+    )
     if isinstance(expected, str) and expected != "classes":
         with pytest.raises(CatdogError, match=expected):
             sources.load(str(root))
@@ -181,7 +197,9 @@ def test_splits_inside_classes_are_refused(tmp_path, splits):
 
 
 def test_classes_may_have_subfolders(tmp_path):
-    names = [f"{kind}/{sub}/{i}.jpg" for kind, sub in (("cats", "old"), ("cats", "new"), ("dogs", "new")) for i in range(100)]
+    names = [
+        f"{kind}/{sub}/{i}.jpg" for kind, sub in (("cats", "old"), ("cats", "new"), ("dogs", "new")) for i in range(100)
+    ]
     assert sources.load(str(fill(tmp_path, names))).classes == CLASSES
 
 
@@ -244,7 +262,8 @@ def test_linked_folders_are_followed_and_loops_end(tmp_path):
     fill(tmp_path / "elsewhere", ["deep/1.jpg", "2.jpg"])
     os.symlink(tmp_path / "elsewhere", root / "train" / "cats" / "a link")
     os.symlink(root / "train" / "cats", root / "train" / "cats" / "loop")
-    os.symlink(root, tmp_path / "elsewhere" / "loop")  # leads to all other classes as well, but is another class's folder
+    # Leads to all other classes as well, but is another class's folder
+    os.symlink(root, tmp_path / "elsewhere" / "loop")
     (root / "train" / "cats" / "gone").symlink_to(tmp_path / "nowhere")
     fill(tmp_path / "pool" / "cats", ["9.jpg"])
     os.rename(root / "test" / "cats", tmp_path / "pool" / "tested")
@@ -310,7 +329,9 @@ def test_photos_that_a_model_was_trained_on_are_not_judged(tmp_path):
 
 
 def test_a_data_set_must_be_named():
-    with pytest.raises(UsageError, match=r"--data: expected photos, found none named\. Give --data FOLDER, or --data demo"):
+    with pytest.raises(
+        UsageError, match=r"--data: expected photos, found none named\. Give --data FOLDER, or --data demo"
+    ):
         sources.locate(None, None)
 
 

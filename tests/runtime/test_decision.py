@@ -18,13 +18,31 @@ NEXT = float(np.nextafter(np.float32(0.9), np.float32(0)))  # the float32 below 
 RULES = {
     "unknown": Rule(CLASSES),
     "0.9": Rule(CLASSES, abstain_below=0.9),
-    "a tie of the rounding": Rule(("a", "b"), abstain_below=0.5625),  # 56.25 %: even in Python's formats, up in JavaScript's
+    # 56.25 %: even in Python's formats, up in JavaScript's
+    "a tie of the rounding": Rule(("a", "b"), abstain_below=0.5625),
     "digits": Rule(("ein Hund", "猫"), abstain_below=0.6440516218303524),
     "always": Rule(CLASSES, abstain_below=0.0),
     "never": Rule(CLASSES, abstain_below=1.0),
     "another threshold": Rule(CLASSES, threshold=0.7, abstain_below=0.6),
 }
-SECOND = (0.0, 1e-9, 0.1, 0.3, 0.43749998, 0.4375, 0.49999997, 0.5, 0.5625, 0.644, 0.6440516, 0.64405164, 0.7, NEXT, 0.9, 1.0)
+SECOND = (
+    0.0,
+    1e-9,
+    0.1,
+    0.3,
+    0.43749998,
+    0.4375,
+    0.49999997,
+    0.5,
+    0.5625,
+    0.644,
+    0.6440516,
+    0.64405164,
+    0.7,
+    NEXT,
+    0.9,
+    1.0,
+)
 
 chromium = pytest.fixture(scope="module")(browser.chromium)
 
@@ -48,7 +66,9 @@ def pair(second: float) -> np.ndarray:
         (0.999, None, ("dogs", None, "This model does not say from which probability on it is sure.")),
     ],
 )
-def test_a_verdict_is_the_class_and_whether_it_is_sure(second: float, level: float | None, expected: tuple[Any, ...]) -> None:
+def test_a_verdict_is_the_class_and_whether_it_is_sure(
+    second: float, level: float | None, expected: tuple[Any, ...]
+) -> None:
     found = Rule(CLASSES, abstain_below=level).decide(pair(second))
     assert (found.name, found.sure, found.why) == expected
     assert found.probability == found.probabilities[found.name]
@@ -73,7 +93,10 @@ def test_a_file_from_before_has_its_level_in_the_recipe_of_its_head() -> None:
 
 
 DAMAGED = {
-    "NaN": ('{"threshold": 0.5, "abstain_below": NaN}', "decision: abstain_below: expected a number from 0 to 1, found NaN"),
+    "NaN": (
+        '{"threshold": 0.5, "abstain_below": NaN}',
+        "decision: abstain_below: expected a number from 0 to 1, found NaN",
+    ),
     "infinite": ('{"threshold": 0.5, "abstain_below": 1e999}', "decision: abstain_below: expected .*, found Infinity"),
     "above 1": ('{"threshold": 0.5, "abstain_below": 64}', "decision: abstain_below: expected .*, found 64"),
     "negative": ('{"threshold": -0.1, "abstain_below": null}', "decision: threshold: expected .*, found -0.1"),
@@ -130,7 +153,9 @@ def test_the_browser_decides_as_python(chromium: Any, site: str, name: str) -> N
     found = decided(chromium, rule, [[float(value) for value in one] for one in pairs])
     assert not isinstance(found, str), found
     expected = [rule.decide(one) for one in pairs]
-    assert [(one["class"], one["sure"], one["why"]) for one in found] == [(one.name, one.sure, one.why) for one in expected]
+    assert [(one["class"], one["sure"], one["why"]) for one in found] == [
+        (one.name, one.sure, one.why) for one in expected
+    ]
     for one, python, probabilities in zip(found, expected, pairs, strict=True):
         assert list(one["probabilities"].values()) == probabilities.tolist()
         assert np.float32(one["probability"]) == np.float32(python.probability)

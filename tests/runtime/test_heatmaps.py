@@ -24,7 +24,9 @@ def spot(y: int, x: int, value: float) -> np.ndarray:
     return cells
 
 
-@pytest.mark.parametrize(("value", "second", "alpha"), [(20, True, 165), (20, False, 0), (-20, False, 165), (-20, True, 0)])
+@pytest.mark.parametrize(
+    ("value", "second", "alpha"), [(20, True, 165), (20, False, 0), (-20, False, 165), (-20, True, 0)]
+)
 def test_only_evidence_for_the_verdict_is_painted(value, second, alpha):
     colours = heatmaps.tint(spot(2, 5, value), second)
     assert colours.shape == (7, 7, 4)

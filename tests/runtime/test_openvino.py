@@ -1,8 +1,7 @@
 """Exported files in OpenVINO, another engine that users run them in: probabilities and heat maps.
 
-Up to 2026.4 at least, its float32 CPU plugin computes garbage where one square kernel feeds two Gemms of which one transposes
-it, as the heat map did. Hence the heads with square kernels.
-"""
+Up to 2026.4 at least, its float32 CPU plugin computes garbage where one square kernel feeds two
+Gemms of which one transposes it, as the heat map did. Hence the heads with square kernels."""
 
 import sys
 from pathlib import Path

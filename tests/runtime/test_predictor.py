@@ -21,8 +21,10 @@ from catdog_jax import cli
 from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
+from catdog_jax.runtime import prediction
 from catdog_jax.runtime.decision import UNKNOWN
-from catdog_jax.runtime.predictor import Predictor, find_model, find_photos, predict, predictions
+from catdog_jax.runtime.prediction import find_model, find_photos, predict, predictions
+from catdog_jax.runtime.predictor import Predictor
 
 GREYS = {"dark": 100, "dim": 120, "light": 140, "bright": 160}
 BAD = b"\xff\xd8\xff\xe0 this is no JPEG"
@@ -75,7 +77,8 @@ def test_classes_and_metadata_come_from_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "photos", [np.zeros((2, 224, 224, 3), np.float32), np.zeros((224, 224, 3), np.uint8), np.zeros((1, 3, 224, 224), np.uint8)]
+    "photos",
+    [np.zeros((2, 224, 224, 3), np.float32), np.zeros((224, 224, 3), np.uint8), np.zeros((1, 3, 224, 224), np.uint8)],
 )
 def test_other_arrays_than_photos_are_refused(model: Path, photos: np.ndarray) -> None:
     expected = f"expected uint8 [N, 224, 224, 3], found {photos.dtype} {list(photos.shape)}"
@@ -107,21 +110,36 @@ def test_a_file_that_is_not_onnx_is_an_error(tmp_path: Path, content: bytes) -> 
 
 
 CONTRACTS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
-    "input name": (lambda: tiny_model(name="input"), "found the input input tensor(uint8) [N, 224, 224, 3] instead of image"),
-    "input type": (lambda: tiny_model(kind=TensorProto.FLOAT), "found the input image tensor(float) [N, 224, 224, 3] instead"),
+    "input name": (
+        lambda: tiny_model(name="input"),
+        "found the input input tensor(uint8) [N, 224, 224, 3] instead of image",
+    ),
+    "input type": (
+        lambda: tiny_model(kind=TensorProto.FLOAT),
+        "found the input image tensor(float) [N, 224, 224, 3] instead",
+    ),
     "input size": (
         lambda: tiny_model(shape=("N", 299, 299, 3)),
         "found the input image tensor(uint8) [N, 299, 299, 3] instead",
     ),
-    "fixed batch": (lambda: tiny_model(shape=(1, 224, 224, 3)), "found the input image tensor(uint8) [1, 224, 224, 3] instead"),
+    "fixed batch": (
+        lambda: tiny_model(shape=(1, 224, 224, 3)),
+        "found the input image tensor(uint8) [1, 224, 224, 3] instead",
+    ),
     "output": (lambda: tiny_model(output="p"), "found the output p tensor(float) [N, 2] instead of probability"),
     "no metadata": (lambda: tiny_model(metadata={}), "found no 'classes' in its metadata"),
     "no recipe": (lambda: tiny_model(metadata={"classes": '["a", "b"]'}), "found no 'recipe' in its metadata"),
     "no JSON": (lambda: tiny_model(metadata=METADATA | {"classes": "a, b"}), "found 'a, b' as 'classes'"),
-    "one class": (lambda: tiny_model(metadata=METADATA | {"classes": '["a"]'}), "found ['a'] instead of the names of two"),
+    "one class": (
+        lambda: tiny_model(metadata=METADATA | {"classes": '["a"]'}),
+        "found ['a'] instead of the names of two",
+    ),
     "no text": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "\\udc81"]'}), "instead of the names of two"),
     "two lines": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "b\\nc"]'}), "instead of the names of two"),
-    "same class": (lambda: tiny_model(metadata=METADATA | {"classes": '["a", "a"]'}), "found ['a', 'a'] instead of the names"),
+    "same class": (
+        lambda: tiny_model(metadata=METADATA | {"classes": '["a", "a"]'}),
+        "found ['a', 'a'] instead of the names",
+    ),
     "a level that is none": (
         lambda: tiny_model(metadata=METADATA | {"decision": '{"threshold": 0.5, "abstain_below": NaN}'}),
         "metadata: decision: abstain_below: expected a number from 0 to 1, found NaN. Run `catdog export` again",
@@ -236,7 +254,9 @@ def test_json_lines_list_good_and_bad_photos_in_order(
     assert err.strip() == f"4 photos: 1 cats, 1 dogs, 2 unreadable. {UNKNOWN}"
 
 
-def test_the_status_is_0_where_every_photo_could_be_read(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_is_0_where_every_photo_could_be_read(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "damaged.jpg").unlink()
     assert predict(PredictConfig((folder,), model, "jsonl")) == 0
     out, err = capsys.readouterr()
@@ -333,7 +353,9 @@ def test_the_table_shows_names_as_they_are_and_failures_in_red(
     lines = capsys.readouterr().out.splitlines()
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     assert not any("\x1b" in line or "\x07" in line for line in plain)
-    assert any("two\\nlines.png" in line and "cats" in line and f"{1 - probability_of_dogs(100):.4f}" in line for line in plain)
+    assert any(
+        "two\\nlines.png" in line and "cats" in line and f"{1 - probability_of_dogs(100):.4f}" in line for line in plain
+    )
     assert any("bell\\x1b]0;title\\x07.png" in line for line in plain)
     assert any("[/red].png" in line and "found nothing" in line for line in plain)
     assert any("[bold]x[/bold].png" in line for line in plain)
@@ -360,7 +382,8 @@ def test_names_that_stdout_cannot_encode_do_not_crash(model: Path, tmp_path: Pat
 
 
 def predict_code(path: Path, model: Path, form: str, times: int = 1) -> str:
-    path_text, model_text = ascii(str(path)), ascii(str(model))  # because a command line may not be able to carry the names
+    # Because a command line may not be able to carry the names
+    path_text, model_text = ascii(str(path)), ascii(str(model))
     return (
         "import sys\n"
         "from catdog_jax import cli\n"
@@ -372,7 +395,9 @@ def predict_code(path: Path, model: Path, form: str, times: int = 1) -> str:
 
 
 def run_python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=child_environment(**environment), capture_output=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=child_environment(**environment), capture_output=True
+    )
 
 
 def child_environment(**environment: str) -> dict[str, str]:
@@ -413,7 +438,9 @@ def test_a_full_disk_behind_stdout_is_an_error_of_one_line(model: Path, folder: 
 def test_without_a_name_the_model_is_that_of_the_run_else_the_published_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        sys.modules["catdog_jax.runtime.predictor"], "__file__", str(tmp_path / "site-packages" / "catdog_jax" / "predict.py")
+        prediction,
+        "__file__",
+        str(tmp_path / "site-packages" / "catdog_jax" / "runtime" / "prediction.py"),
     )
     with pytest.raises(
         CatdogError, match=r"--model: expected run/model.onnx or artifacts/default/model-int8.onnx, found neither"

@@ -64,7 +64,9 @@ def test_this_machine_is_asked(url, address):
     ],
 )
 def test_no_other_machine_is_asked(url, capsys):
-    with pytest.raises(UsageError, match=r"--url: expected a server on this machine such as http://127\.0\.0\.1:8000, found"):
+    with pytest.raises(
+        UsageError, match=r"--url: expected a server on this machine such as http://127\.0\.0\.1:8000, found"
+    ):
         clients.loopback(url)
     assert load.run(["--url", url]) == 2
     assert capsys.readouterr().err.startswith("error: --url: expected")

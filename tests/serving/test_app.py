@@ -171,7 +171,8 @@ def test_connections_without_a_request_are_closed_and_hinder_nobody(server):
     for answer in found[::2]:
         assert answer.startswith(b"HTTP/1.1 408")
         assert (
-            json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "headers: expected all of them within 1 s, found a part."
+            json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+            == "headers: expected all of them within 1 s, found a part."
         )
 
 
@@ -226,12 +227,15 @@ def test_a_full_queue_is_told_and_what_is_in_flight_is_answered_before_the_end(m
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         with started(model, "--queue", "3", "--max-files", "3", "--batch-wait", "3") as url, connected(url) as slow:
             slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
-            waiting = [pool.submit(ask, f"{url}/predict", photo(grey)) for grey in (100, 160)]  # for the slow one's photo
+            # For the slow one's photo
+            waiting = [pool.submit(ask, f"{url}/predict", photo(grey)) for grey in (100, 160)]
             while b"catdog_requests_in_flight 3" not in ask(f"{url}/metrics")[1]:
                 time.sleep(0.01)
             status, body, headers = ask(f"{url}/predict", photo(100))
             assert (status, headers["retry-after"]) == (503, "1")
-            assert json.loads(body)["error"] == "expected 1 free of 3 places for photos, found 0. Try again in a moment."
+            assert (
+                json.loads(body)["error"] == "expected 1 free of 3 places for photos, found 0. Try again in a moment."
+            )
             assert [ask(url + path)[0] for path in ("/v2/health/ready", "/v2/health/live")] == [200, 200]
             assert not any(one.done() for one in waiting)
         answers = [one.result() for one in waiting]
@@ -302,7 +306,8 @@ def test_a_request_is_taken_whole_or_refused_before_any_photo_is_computed(path):
     for status, headers, answer in refused:
         assert (status, headers[b"retry-after"]) == (503, b"1")
         assert re.fullmatch(
-            r"expected 1?\d free of 32 places for photos, found \d+\. Try again in a moment\.", json.loads(answer)["error"]
+            r"expected 1?\d free of 32 places for photos, found \d+\. Try again in a moment\.",
+            json.loads(answer)["error"],
         )
     assert [status for status, _, _ in taken] == [200, 200]
     assert computed == 22, "what is refused costs no computing"
@@ -332,7 +337,9 @@ def test_what_the_limits_promise_is_taken(requests):
 
 
 def test_more_files_than_places_are_a_contradiction(model):
-    with pytest.raises(UsageError, match=r"^--queue: expected --max-files, 16, or more, found 3: .* Lower --max-files too\.$"):
+    with pytest.raises(
+        UsageError, match=r"^--queue: expected --max-files, 16, or more, found 3: .* Lower --max-files too\.$"
+    ):
         serve.serve(ServeConfig(model, queue=3))
 
 

@@ -89,7 +89,9 @@ def test_the_limits_are_those_of_the_server(document):
     predict = document["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert {f"image/{form.lower()}" for form in decoding.FORMATS} < predict.keys()
     assert predict["image/jpeg"]["schema"]["maxLength"] == 2_000_000  # --max-body of the fixture
-    shape = document["components"]["schemas"]["InferenceRequest"]["properties"]["inputs"]["items"]["properties"]["shape"]
+    shape = document["components"]["schemas"]["InferenceRequest"]["properties"]["inputs"]["items"]["properties"][
+        "shape"
+    ]
     assert [size.get("const") for size in shape["prefixItems"]] == [None, *inference_protocol.INPUT["shape"][1:]]
 
 
@@ -136,10 +138,22 @@ def test_heat_maps_are_described(tmp_path):
 
 def test_a_wrong_answer_does_not_pass(document):
     verdict = jsonschema.Draft202012Validator(whole(document, "Verdict"))
-    row = {"class": "cats", "probability": 0.75, "probabilities": {"cats": 0.75, "dogs": 0.25}, "sure": None, "why": "unknown"}
+    row = {
+        "class": "cats",
+        "probability": 0.75,
+        "probabilities": {"cats": 0.75, "dogs": 0.25},
+        "sure": None,
+        "why": "unknown",
+    }
     for sure in (None, True, False):
         verdict.validate(row | {"sure": sure})
-    for change in ({"class": "cows"}, {"probability": 1.5}, {"probabilities": {"cats": 1}}, {"sure": "yes"}, {"more": 1}):
+    for change in (
+        {"class": "cows"},
+        {"probability": 1.5},
+        {"probabilities": {"cats": 1}},
+        {"sure": "yes"},
+        {"more": 1},
+    ):
         assert not verdict.is_valid(row | change), change
 
 

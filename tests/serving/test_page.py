@@ -45,7 +45,10 @@ def tiny(tmp_path_factory):
 def photos(tmp_path_factory) -> list[Path]:
     """Four drawn pictures of odd shapes and names, and a file that is none, between them."""
     folder = tmp_path_factory.mktemp("photos")
-    names = ("cat.jpg", "a dog with a name that no card can hold in one line, nor in two, nor in " + "three" * 20 + ".jpg")
+    names = (
+        "cat.jpg",
+        "a dog with a name that no card can hold in one line, nor in two, nor in " + "three" * 20 + ".jpg",
+    )
     for name, kind in zip(names, ("cat", "dog"), strict=True):
         drawing.draw(kind, np.random.default_rng(5)).save(folder / name)
     drawn = drawing.draw("dog", np.random.default_rng(6))
@@ -103,7 +106,9 @@ def test_nothing_is_asked_of_anyone_else(page: Any, published: str, photos: list
     browser.choose(page, photos[:1])
     browser.settled(page, 1)
     asked = [event["request"]["url"] for event in browser.events(page, "Network.requestWillBeSent")]
-    assert {f"{published}/{name}" for name in ("", "page.css", "page.js", "backend.js", "model.json", "predict")} <= set(asked)
+    assert {
+        f"{published}/{name}" for name in ("", "page.css", "page.js", "backend.js", "model.json", "predict")
+    } <= set(asked)
     assert {url for url in asked if not url.startswith((f"{published}/", "blob:", "data:"))} == set()
 
 
@@ -115,7 +120,9 @@ def test_the_policy_forbids_what_a_stranger_might_inject(chromium: Any, publishe
     assert any("Content Security Policy" in message for message in browser.complaints(chromium))
 
 
-def test_the_heat_map_is_painted_over_the_photo_and_can_be_switched_off(page: Any, published: str, photos: list[Path]) -> None:
+def test_the_heat_map_is_painted_over_the_photo_and_can_be_switched_off(
+    page: Any, published: str, photos: list[Path]
+) -> None:
     page.get(published)
     assert not page.find_element("id", "tray").is_displayed()
     browser.choose(page, [photos[0], photos[3]])
@@ -330,7 +337,10 @@ def test_a_server_that_goes_away_and_comes_back(chromium: Any, tiny: str, tmp_pa
     chromium.execute_script("window.real = window.fetch; window.fetch = () => Promise.reject(new TypeError('away'))")
     browser.choose(chromium, [grey(tmp_path, 160)])
     (card,) = browser.settled(chromium, 1)
-    assert (card["verdict"], card["remark"]) == (["Not judged"], "The server does not answer, or the file cannot be read.")
+    assert (card["verdict"], card["remark"]) == (
+        ["Not judged"],
+        "The server does not answer, or the file cannot be read.",
+    )
     chromium.execute_script("window.fetch = window.real")
     chromium.find_element("css selector", "figcaption button").click()
     browser.eventually(lambda: chromium.find_element("id", "status").text == "1 photo: 1 dogs", "a verdict")

@@ -38,7 +38,11 @@ def test_photos_keep_their_order() -> None:
 
 TEXT = part('Content-Disposition: form-data; name="comment"', b"hello")
 WRONG = {
-    "a text field": (KIND, body(TEXT), "part 'comment': expected a photo with a file name, found a text field. Leave it out."),
+    "a text field": (
+        KIND,
+        body(TEXT),
+        "part 'comment': expected a photo with a file name, found a text field. Leave it out.",
+    ),
     "a text field with a type": (
         KIND,
         body(multipart(b"1")[:-7], part('Content-Disposition: form-data; name="a"\nContent-Type: text/plain')),
@@ -57,7 +61,11 @@ WRONG = {
         "body: expected parts up to the closing boundary, found none. Was it cut off?",
     ),
     "nothing": (KIND, b"", "body: expected parts up to the closing boundary, found none. Was it cut off?"),
-    "no parts": (KIND, b"no parts at all", "body: expected parts as multipart/form-data divides them, found a malformed part."),
+    "no parts": (
+        KIND,
+        b"no parts at all",
+        "body: expected parts as multipart/form-data divides them, found a malformed part.",
+    ),
     "a bad header": (
         KIND,
         body(part("no colon")),
@@ -68,7 +76,11 @@ WRONG = {
         body(part("X: " + "y" * 9999)),
         "body: expected parts as multipart/form-data divides them, found a malformed part.",
     ),
-    "no boundary": ("multipart/form-data", b"", "content-type: expected multipart/form-data with a boundary, found none."),
+    "no boundary": (
+        "multipart/form-data",
+        b"",
+        "content-type: expected multipart/form-data with a boundary, found none.",
+    ),
     "a long boundary": (
         f"{KIND}{'B' * 999}",
         b"",

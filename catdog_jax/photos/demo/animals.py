@@ -1,6 +1,7 @@
 """The animals of the demo set as figures: some 150 ellipsoids ("balls") in space each, posed.
 
-Cats and dogs differ in shape: ears, muzzle, eyes, nose, tail, proportions. Lengths are in head radii.
+Cats and dogs differ in shape: ears, muzzle, eyes, nose, tail, proportions. Lengths are in head
+radii.
 """
 
 from collections.abc import Callable
@@ -35,13 +36,30 @@ BREEDS = (
     Breed("cat", "shorthair", "pointed", 1.00, (1.00, 0.86, 0.90), 0.10, 0.27, 0.27, 1.9, 2.7, 0.85, (3.2, 0.17), 0.08),
     Breed("cat", "persian", "pointed", 0.75, (1.12, 0.92, 0.88), 0.00, 0.28, 0.28, 1.4, 2.4, 1.05, (2.4, 0.33), 0.20),
     Breed("cat", "siamese", "pointed", 1.20, (0.90, 0.86, 0.92), 0.20, 0.23, 0.25, 2.1, 2.8, 0.72, (3.4, 0.13), 0.05),
-    Breed("cat", "forest cat", "pointed", 1.15, (1.00, 0.88, 0.92), 0.14, 0.29, 0.25, 1.9, 3.0, 0.98, (3.2, 0.32), 0.18),
+    Breed(
+        "cat", "forest cat", "pointed", 1.15, (1.00, 0.88, 0.92), 0.14, 0.29, 0.25, 1.9, 3.0, 0.98, (3.2, 0.32), 0.18
+    ),
     Breed("cat", "kitten", "pointed", 1.00, (1.00, 0.88, 0.88), 0.04, 0.24, 0.31, 1.2, 1.8, 0.72, (2.0, 0.15), 0.10),
     Breed("dog", "labrador", "floppy", 0.85, (0.92, 0.88, 0.95), 0.75, 0.46, 0.17, 2.2, 3.0, 0.98, (2.2, 0.22), 0.07),
     Breed("dog", "beagle", "floppy", 1.15, (0.88, 0.85, 0.92), 0.65, 0.40, 0.18, 1.7, 2.6, 0.88, (1.6, 0.16), 0.05),
     Breed("dog", "dachshund", "floppy", 1.10, (0.84, 0.78, 0.92), 0.95, 0.36, 0.17, 0.8, 3.8, 0.78, (1.8, 0.14), 0.05),
     Breed("dog", "husky", "pricked", 0.80, (0.98, 0.90, 0.95), 0.60, 0.38, 0.17, 2.1, 2.8, 1.00, (2.2, 0.34), 0.14),
-    Breed("dog", "poodle", "floppy", 1.00, (0.90, 1.00, 0.90), 0.70, 0.34, 0.18, 2.0, 2.3, 0.90, (1.2, 0.30), 0.14, curly=True),
+    Breed(
+        "dog",
+        "poodle",
+        "floppy",
+        1.00,
+        (0.90, 1.00, 0.90),
+        0.70,
+        0.34,
+        0.18,
+        2.0,
+        2.3,
+        0.90,
+        (1.2, 0.30),
+        0.14,
+        curly=True,
+    ),
     Breed("dog", "terrier", "folded", 0.80, (0.88, 0.86, 0.90), 0.55, 0.42, 0.17, 1.6, 2.3, 0.82, (1.2, 0.20), 0.17),
     Breed("dog", "pug", "folded", 0.70, (1.02, 0.92, 0.88), 0.22, 0.44, 0.21, 1.4, 2.2, 0.98, (1.0, 0.16), 0.05),
 )
@@ -58,7 +76,11 @@ class Ball(NamedTuple):
 
 
 def _ball(region: str, centre: Any, radii: Any, comb: Any = (0, 0, 0)) -> list[Ball]:
-    return [Ball(region, np.array(centre, float), np.diag(np.broadcast_to(np.array(radii, float), 3)), np.array(comb, float))]
+    return [
+        Ball(
+            region, np.array(centre, float), np.diag(np.broadcast_to(np.array(radii, float), 3)), np.array(comb, float)
+        )
+    ]
 
 
 def _sweep(region: str, points: Any, radii: Any, flat: Any = (1, 1, 1)) -> list[Ball]:
@@ -139,7 +161,9 @@ def _dog_face(breed: Breed, rng: np.random.Generator) -> list[Ball]:
     tip, agape = 0.7 * d + breed.muzzle, rng.choice([0.0, 0.12, 0.25])
     half = _ball("skull", (0.38, 0.4, 0.62 * d), 0.3, (0.3, 0.5, 0))
     half += _sweep("muzzle", [(0.6 * s, -0.38, 0.5), (0.5 * s, -0.46, tip)], (0.65 * s, 0.5 * s))
-    lip = np.array([(0.9 * s, -0.5 * s, 0.5 * tip), (0.6 * s, 0.05 - 0.5 * s, tip), (0, 0.15 - 0.45 * s, tip + 0.6 * s)])
+    lip = np.array(
+        [(0.9 * s, -0.5 * s, 0.5 * tip), (0.6 * s, 0.05 - 0.5 * s, tip), (0, 0.15 - 0.45 * s, tip + 0.6 * s)]
+    )
     half += moved(_rod("ink", lip[0], lip[1], 0.04) + _rod("ink", lip[1], lip[2], 0.04), np.eye(3), (0, -0.5, 0))
     half += _ball("ink", (0.09, -0.16, tip + 0.78 * s + 0.1), (0.05, 0.04, 0.05))
     snout = _sweep("muzzle", [(0, -0.12, 0.45 * d), (0, -0.3, tip)], (1.1 * s, 0.78 * s), (1, 0.85, 1))
@@ -156,7 +180,12 @@ def _ear(breed: Breed, rng: np.random.Generator) -> list[Ball]:
     size, tilt = breed.ear_size * rng.uniform(0.9, 1.1), rng.uniform(-0.08, 0.1)
     scale = (*breed.skull[:2], 1)
     if breed.ear == "floppy":
-        curve = [(0.6, 0.72, -0.1), (1.2 + tilt, 0.85, -0.1), (1.2 + tilt, 0.3 - 0.6 * size, 0.1), (1.1, 0.4 - 1.2 * size, 0.1)]
+        curve = [
+            (0.6, 0.72, -0.1),
+            (1.2 + tilt, 0.85, -0.1),
+            (1.2 + tilt, 0.3 - 0.6 * size, 0.1),
+            (1.1, 0.4 - 1.2 * size, 0.1),
+        ]
         return _sweep("ear", np.multiply(curve, scale), (0.22, 0.36, 0.42, 0.26), (0.45, 1, 0.9))
     if breed.ear == "folded":
         curve = [(0.6, 0.6, -0.1), (0.85 + tilt, 1.25 + 0.3 * size, 0), (1.0 + tilt, 0.75, 0.45)]
@@ -169,7 +198,9 @@ def _ear(breed: Breed, rng: np.random.Generator) -> list[Ball]:
 
 def _leg(points: Any, radii: Any) -> list[Ball]:
     """A leg that ends in a paw on the ground."""
-    return _sweep("leg", points, radii) + _ball("paw", np.add(points[-1], (0, 0, 0.12)), (0.25, 0.17, 0.33), (0, -0.2, 1))
+    return _sweep("leg", points, radii) + _ball(
+        "paw", np.add(points[-1], (0, 0, 0.12)), (0.25, 0.17, 0.33), (0, -0.2, 1)
+    )
 
 
 def _standing(g: float, t: float, r: float, rng: np.random.Generator) -> tuple[list[Ball], Any, Any]:

@@ -27,10 +27,13 @@ def draw(kind: Kind, rng: np.random.Generator, size: int = 224) -> Image.Image:
 def draw_dataset(root: Path, seed: int = 0, counts: Mapping[str, int] = COUNTS) -> None:
     """Writes ROOT/SPLIT/{cats,dogs}/{cat,dog}.NNN.jpg: `counts[split]` pictures of each class, of 200 to 320 pixels a side.
 
-    Each picture has a generator of its own, seeded with (seed, split, class, number): counts can change without changing
-    the pictures, and the same seed gives the same files (with the same versions of NumPy and Pillow).
+    Each picture has a generator of its own, seeded with (seed, split, class, number): counts can
+    change without changing the pictures, and the same seed gives the same files (with the same
+    versions of NumPy and Pillow).
     """
-    jobs = [(split, label, number) for split in counts for label in range(len(KINDS)) for number in range(counts[split])]
+    jobs = [
+        (split, label, number) for split in counts for label in range(len(KINDS)) for number in range(counts[split])
+    ]
     with progress_bar("pictures") as progress:
         for split, label, number in progress.track(jobs, description="drawing the demo data set"):
             rng, kind = np.random.default_rng([seed, SPLITS.index(split), label, number]), KINDS[label]
@@ -43,8 +46,8 @@ def draw_dataset(root: Path, seed: int = 0, counts: Mapping[str, int] = COUNTS) 
 def draw_once() -> Path:
     """The root of the default data set, below `storage.cache_directory()`: drawn by the first call, found by later ones.
 
-    It is drawn beside its place and renamed, so that a killed run leaves no half data set; of two processes that draw at once,
-    both end with the whole of it.
+    It is drawn beside its place and renamed, so that a killed run leaves no half data set; of two
+    processes that draw at once, both end with the whole of it.
 
     Raises:
       CatdogError: the directory cannot be written, with the path and the reason.
@@ -57,7 +60,9 @@ def draw_once() -> Path:
             os.replace(temporary, root)
     except OSError as error:
         if not root.is_dir():  # otherwise another process was faster
-            raise CatdogError(f"{root}: cannot be drawn: {error.strerror or error}. Free space or set CATDOG_CACHE.") from error
+            raise CatdogError(
+                f"{root}: cannot be drawn: {error.strerror or error}. Free space or set CATDOG_CACHE."
+            ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return root

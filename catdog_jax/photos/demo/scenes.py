@@ -1,8 +1,8 @@
 """The demo set's pictures: an animal cast onto a picture, coloured, lit and combed, in a place with things in front.
 
-Balls are cast with a depth buffer; fur is noise smeared along the hair, and it pulls the outline into tufts. Palettes, poses,
-cameras, places, things in front and light come from the same distributions for both kinds, so that colour and composition do
-not tell the class.
+Balls are cast with a depth buffer; fur is noise smeared along the hair, and it pulls the outline
+into tufts. Palettes, poses, cameras, places, things in front and light come from the same
+distributions for both kinds, so that colour and composition do not tell the class.
 """
 
 from dataclasses import dataclass
@@ -33,11 +33,18 @@ EYES = {
 PLACES = ("meadow", "room", "sofa", "tiles", "lights", "plain")
 OBSTACLES = ("", "", "", "", "fence", "leaves", "box", "hand")
 FURRY = ("skull", "muzzle", "ear", "torso", "chest", "leg", "paw", "tail")
-BARE = {"inner": (200, 146, 136), "ink": (38, 28, 28), "nose": (46, 36, 38), "tongue": (226, 118, 124), "whisker": (236,) * 3}
+BARE = {
+    "inner": (200, 146, 136),
+    "ink": (38, 28, 28),
+    "nose": (46, 36, 38),
+    "tongue": (226, 118, 124),
+    "whisker": (236,) * 3,
+}
 REGIONS = (*FURRY, *BARE, "eye", "collar")
 
 
-# ---- The camera ----------------------------------------------------------------------------------------------------------
+# ---- The camera
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ def _cast(centres: np.ndarray, axes: np.ndarray, size: tuple[int, int]) -> tuple
     return depth, part
 
 
-# ---- Coat, light and hair ------------------------------------------------------------------------------------------------
+# ---- Coat, light and hair
+# ------------------------------------------------------------------------------------------------
 
 
 def _blur(values: np.ndarray, radius: float) -> np.ndarray:
@@ -170,7 +178,9 @@ def _eyes(kind: Kind, local: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return iris * ((1.15 - 0.5 * radius - 0.25 * y) * (1 - _ramp(pupil, 0.05)) * (1 - _ramp(lid, 0.07)))[:, None] + 12
 
 
-def _paint(figure: list[Ball], kind: Kind, part: np.ndarray, regions: np.ndarray, local: np.ndarray, rng: Any) -> np.ndarray:
+def _paint(
+    figure: list[Ball], kind: Kind, part: np.ndarray, regions: np.ndarray, local: np.ndarray, rng: Any
+) -> np.ndarray:
     """The colour [P, 3] of the surface at points `local` [P, 3] of the unit spheres of the balls `part` [P]."""
     places = np.einsum("pij,pj->pi", np.array([ball.axes for ball in figure], np.float32)[part], local)
     colour = _coat(kind, regions, places + np.array([ball.centre for ball in figure], np.float32)[part], rng)
@@ -218,11 +228,14 @@ def _render(view: View, breed: Breed, light: np.ndarray, rng: np.random.Generato
     return spread(colour), np.dstack([unit(comb), length])
 
 
-def _groom(colour: np.ndarray, hair: np.ndarray, cover: np.ndarray, curly: bool, rng: np.random.Generator) -> np.ndarray:
+def _groom(
+    colour: np.ndarray, hair: np.ndarray, cover: np.ndarray, curly: bool, rng: np.random.Generator
+) -> np.ndarray:
     """Lays the hair: [H, W, 4], colours and coverage in 0..255.
 
-    Noise is smeared along the hair (line integral convolution, Cabral & Leedom 1993). It lightens and darkens the coat, and
-    every pixel is fetched from further down its hair, so that colours and the outline run into tufts.
+    Noise is smeared along the hair (line integral convolution, Cabral & Leedom 1993). It lightens
+    and darkens the coat, and every pixel is fetched from further down its hair, so that colours and
+    the outline run into tufts.
     """
     x, y, length = np.moveaxis(hair, 2, 0)
     home = np.arange(cover.size).reshape(cover.shape)
@@ -243,7 +256,8 @@ def _groom(colour: np.ndarray, hair: np.ndarray, cover: np.ndarray, curly: bool,
     return animal
 
 
-# ---- The scene -----------------------------------------------------------------------------------------------------------
+# ---- The scene
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _shade(colour: Any, factor: float = 1.0) -> tuple[int, ...]:
@@ -269,7 +283,9 @@ def background(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     if place == "meadow":
         for y in np.sort(rng.uniform(horizon - 0.02, 1.1, 500)):
             x, tall = rng.uniform(0, width), height * (0.03 + 0.07 * max(y - horizon, 0))
-            pen.line([x, y * height, x + rng.normal(0, tall / 3), y * height - tall], _shade(near, rng.uniform(0.6, 1.5)), 1)
+            pen.line(
+                [x, y * height, x + rng.normal(0, tall / 3), y * height - tall], _shade(near, rng.uniform(0.6, 1.5)), 1
+            )
     elif place == "room":
         for y in horizon * height + np.cumsum(rng.uniform(3, 15, 12)):
             pen.line([0, y, width, y], _shade(near, 0.7))
@@ -277,7 +293,9 @@ def background(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     elif place == "sofa":
         for x in np.arange(rng.uniform(-0.4, 0), 1.2, 0.45) * width:
             pen.rounded_rectangle([x, 0.1 * height, x + 0.44 * width, horizon * height], 8, _shade(near, 0.85))
-            pen.rounded_rectangle([x, (horizon - 0.03) * height, x + 0.44 * width, 1.05 * height], 8, _shade(near, 1.05))
+            pen.rounded_rectangle(
+                [x, (horizon - 0.03) * height, x + 0.44 * width, 1.05 * height], 8, _shade(near, 1.05)
+            )
     elif place == "tiles":
         pitch = rng.uniform(0.12, 0.3) * width
         for edge in np.arange(rng.uniform(-1, 0) * pitch, width + height, pitch):
@@ -315,7 +333,9 @@ def _obstruct(image: Image.Image, rng: np.random.Generator) -> None:
         for _ in range(9):
             tip = corner + (np.array(image.size) / 2 - corner) * rng.uniform(0.3, 0.8) + rng.normal(0, 0.15 * width, 2)
             middle, side = (tip + corner) / 2, np.array([-0.13, 0.13]) * (tip - corner)[::-1]
-            pen.polygon([*corner, *(middle + side), *tip, *(middle - side)], _shade((60, 110, 50), rng.uniform(0.6, 1.4)))
+            pen.polygon(
+                [*corner, *(middle + side), *tip, *(middle - side)], _shade((60, 110, 50), rng.uniform(0.6, 1.4))
+            )
     elif thing == "box":
         pen.rectangle([-9, rng.uniform(0.72, 0.88) * height, width + 9, height + 9], colour, _shade(colour, 0.7), 4)
     elif thing == "hand":
@@ -323,14 +343,18 @@ def _obstruct(image: Image.Image, rng: np.random.Generator) -> None:
         skin = _shade((205, 155, 125), rng.uniform(0.4, 1.1))
         pen.line([x, y, x + rng.normal(0, r), 1.2 * height], skin, round(1.5 * r))
         for finger in np.linspace(-1, 1, 4):
-            pen.line([x + 0.6 * finger * r, y, x + 1.2 * finger * r, y - (1.7 - finger**2 / 2) * r], skin, round(0.5 * r))
+            pen.line(
+                [x + 0.6 * finger * r, y, x + 1.2 * finger * r, y - (1.7 - finger**2 / 2) * r], skin, round(0.5 * r)
+            )
         pen.ellipse([x - r, y - r, x + r, y + r], skin)
 
 
 def _develop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Blur, contrast, a colour cast, exposure and noise."""
     pixels = np.asarray(image.filter(ImageFilter.BoxBlur(0.3 + rng.exponential(0.25))), np.float32) - 120
-    pixels = pixels * (rng.uniform(0.7, 1.25) * rng.normal(1, 0.06, 3)).astype(np.float32) + np.float32(120 + rng.normal(0, 16))
+    pixels = pixels * (rng.uniform(0.7, 1.25) * rng.normal(1, 0.06, 3)).astype(np.float32) + np.float32(
+        120 + rng.normal(0, 16)
+    )
     pixels += rng.uniform(1, 7) * rng.standard_normal(pixels.shape, np.float32)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 

@@ -1,0 +1,173 @@
+"""The files of a feature cache, as they are written."""
+
+import functools
+import importlib.metadata
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from catdog_jax.backbone.vgg16 import CHANNELS, GRID, columns
+from catdog_jax.errors import CatdogError
+from catdog_jax.files import atomic, sealed
+from catdog_jax.files.buckets import Location, UnreachableError, seen_from
+from catdog_jax.photos import sources
+from catdog_jax.photos.dataset import LeftOut
+
+FORMAT = 1
+
+
+KINDS = ("features", "labels")
+
+
+class FingerprintError(CatdogError):
+    """A directory holds features that were made otherwise; the message names the first field that differs."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What became of a shard's photos.
+
+    Attributes:
+      ids: of the photos that could be used, in order.
+      labels: their labels, 0 or 1.
+      hashes: the SHA-256 of their undecoded bytes.
+      skipped: the others: {"id": …, "reason": …}.
+      features: float32 [n, views, …] arrays that hold the rows in order.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    features: list[np.ndarray] = field(default_factory=list)
+
+
+def write_shard(out: Location, name: str, rows: Rows, fingerprint: dict[str, Any]) -> None:
+    """Writes a shard's arrays, then the sidecar that makes them count.
+
+    Raises:
+      CatdogError: the features do not fit the stored type, or a file cannot be written.
+    """
+    dtype = fingerprint["dtype"]
+    cells = (GRID, GRID, CHANNELS) if fingerprint["pool"] == "none" else (columns(fingerprint["pool"]),)
+    nothing = np.zeros((0, len(fingerprint["views"]), *cells), np.float32)
+    with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
+        stored = np.concatenate([nothing, *rows.features]).astype(dtype)
+    if not np.isfinite(stored).all():
+        raise CatdogError(
+            f"{out / name}: features overflow {dtype} or are NaN. Use --dtype float32, or check the weights."
+        )
+    arrays = {"features": stored, "labels": np.asarray(rows.labels, np.int8)}
+    described = {}
+    for kind, array in arrays.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        atomic.write_bytes(array_path(out, name, kind), buffer.getvalue())
+        described[kind] = {
+            "sha256": atomic.sha256(buffer.getvalue()),
+            "bytes": buffer.tell(),
+            "shape": list(array.shape),
+            "dtype": array.dtype.name,
+        }
+    sidecar = {
+        "format": FORMAT,
+        "shard": name,
+        "fingerprint": fingerprint,
+        "arrays": described,
+        "ids": rows.ids,
+        "source_sha256": rows.hashes,
+        "skipped": rows.skipped,
+    }
+    sealed.write_sealed_json(out / f"{name}.json", sidecar)
+
+
+def array_path(directory: Location, shard: str, kind: str) -> Location:
+    """Where a shard's array lies; `kind` is one of `KINDS`."""
+    return directory / f"{shard}.{kind}.npy"
+
+
+def finished(out: Location, names: Sequence[str], fingerprint: dict[str, Any]) -> set[str]:
+    """Those of the shards that an earlier run left whole. A damaged one counts as absent, to be computed again.
+
+    Raises:
+      FingerprintError: the directory holds shards of another fingerprint; the message names the
+        field that differs.
+    """
+    there = with_sidecar(out)
+    for name in sorted(there):  # of another fingerprint they may have other names
+        try:
+            _check_same(out, sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")["fingerprint"], fingerprint)
+        except (FingerprintError, UnreachableError):
+            raise
+        except CatdogError:  # damaged
+            continue
+        break
+    return {name for name in names if name in there and _is_whole(out, name, fingerprint)}
+
+
+def _is_whole(out: Location, name: str, fingerprint: dict[str, Any]) -> bool:
+    try:
+        sidecar = sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")
+        _check_same(out, sidecar["fingerprint"], fingerprint)
+        return all(examined(array_path(out, name, kind))[1] == sidecar["arrays"][kind]["sha256"] for kind in KINDS)
+    except (FingerprintError, UnreachableError):
+        raise
+    except (CatdogError, KeyError, TypeError, OSError):
+        return False
+
+
+def with_sidecar(out: Location) -> set[str]:
+    """The shards that some process has finished, going by their sidecars alone, which are written last."""
+    return {path.stem for path in out.glob("*-of-*.json")}
+
+
+def skipped(out: Location, name: str) -> list[dict[str, str]]:
+    """The unreadable photos of a finished shard: [{"id": …, "reason": …}]."""
+    return sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")["skipped"]
+
+
+def _check_same(out: Location, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for key in expected:
+        if found.get(key) != expected[key]:
+            raise FingerprintError(
+                f"{out}: holds features of another fingerprint: {key} is {found.get(key)!r}, expected {expected[key]!r}. "
+                f"Choose another --out, or remove the directory to extract again."
+            )
+
+
+def write_manifest(
+    out: Location, source: str, names: Sequence[str], fingerprint: dict[str, Any], left_out: Sequence[LeftOut] = ()
+) -> None:
+    """Writes the manifest over finished shards, which makes the directory a feature cache."""
+    splits: dict[str, Any] = {split: {"rows": 0, "skipped": [], "shards": []} for split in sources.SPLITS}
+    for name in names:
+        sidecar = sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")
+        entry = splits[split_of(name)]
+        entry["rows"] += len(sidecar["ids"])
+        entry["skipped"] += sidecar["skipped"]
+        entry["shards"].append({"name": name, "rows": len(sidecar["ids"])})
+    versions = {package: importlib.metadata.version(package) for package in ("jax", "numpy", "pillow")}
+    if Path(source).exists():  # as seen from the cache, so that both can be found from anywhere
+        source = seen_from(out, Path(source))
+    manifest = {"format": FORMAT, "source": source, "fingerprint": fingerprint, "splits": splits, "made_with": versions}
+    if left_out:
+        manifest["left_out"] = [asdict(one) for one in left_out]
+    sealed.write_sealed_json(out / "manifest.json", manifest)
+
+
+def split_of(name: str) -> str:
+    """The split that a shard belongs to: "train-00003-of-00015" -> "train"."""
+    return name.split("-")[0]
+
+
+def examined(path: Location) -> tuple[int, str, Callable[[], np.ndarray]]:
+    """A file's length in bytes, its SHA-256, and what loads the array: mapped into memory, where the file is on a disk."""
+    if isinstance(path, Path):
+        load = functools.partial(np.load, path, mmap_mode="r", allow_pickle=False)
+        return path.stat().st_size, atomic.sha256_of_file(path), load
+    content = path.read_bytes()
+    return len(content), atomic.sha256(content), lambda: np.load(io.BytesIO(content), allow_pickle=False)
