@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple, Union
+from typing import Annotated, Any, Union
 
 import tyro
 from rich.text import Text
@@ -15,26 +15,18 @@ from catdog_jax import __version__, config, jax_environment
 from catdog_jax.console import console, printable
 from catdog_jax.errors import CatdogError, UsageError
 
-
-class Stage(NamedTuple):
-    """A subcommand: its settings, and the module that holds the function of the same name."""
-
-    settings: type
-    module: str
-
-
-STAGES = {
-    "run": Stage(config.RunConfig, "pipeline"),
-    "audit": Stage(config.AuditConfig, "auditing.audit"),
-    "port": Stage(config.PortConfig, "backbone.weights"),
-    "extract": Stage(config.ExtractConfig, "features.extraction"),
-    "train": Stage(config.TrainConfig, "heads.training"),
-    "evaluate": Stage(config.EvaluateConfig, "evaluation.evaluate"),
-    "export": Stage(config.ExportConfig, "deployment.onnx_file"),
-    "predict": Stage(config.PredictConfig, "runtime.prediction"),
-    "serve": Stage(config.ServeConfig, "serving.app"),
-    "verify": Stage(config.VerifyConfig, "verify"),
-    "doctor": Stage(config.DoctorConfig, "doctor"),
+STAGES: dict[str, type] = {  # a subcommand -> its settings; what it does is commands/NAME.py
+    "run": config.RunConfig,
+    "audit": config.AuditConfig,
+    "port": config.PortConfig,
+    "extract": config.ExtractConfig,
+    "train": config.TrainConfig,
+    "evaluate": config.EvaluateConfig,
+    "export": config.ExportConfig,
+    "predict": config.PredictConfig,
+    "serve": config.ServeConfig,
+    "verify": config.VerifyConfig,
+    "doctor": config.DoctorConfig,
 }
 _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployable ONNX file. Version {__version__}.
 
@@ -83,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> tuple[str, Any]:
     commands = tuple(
-        Annotated[stage.settings, tyro.conf.subcommand(name, prefix_name=False)] for name, stage in STAGES.items()
+        Annotated[settings, tyro.conf.subcommand(name, prefix_name=False)] for name, settings in STAGES.items()
     )
     any_stage: Any = Union[commands]  # noqa: UP007 - built at run time
     settings = tyro.cli(
@@ -93,7 +85,7 @@ def _parse(arguments: list[str]) -> tuple[str, Any]:
         description=_DESCRIPTION,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
-    return next(name for name, stage in STAGES.items() if stage.settings is type(settings)), settings
+    return next(name for name, stage in STAGES.items() if stage is type(settings)), settings
 
 
 def _stage(name: str) -> Any:
@@ -104,7 +96,7 @@ def _stage(name: str) -> Any:
         brings it.
     """
     try:
-        return getattr(importlib.import_module(f"catdog_jax.{STAGES[name].module}"), name)
+        return getattr(importlib.import_module(f"catdog_jax.commands.{name}"), name)
     except ModuleNotFoundError as error:
         extras = "[serve]'" if name == "serve" else "[cpu,weights]' (or cuda13, or tpu, in place of cpu)"
         raise UsageError(

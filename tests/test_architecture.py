@@ -24,7 +24,7 @@ ROWS = (
     ("heads", "serving"),
     ("evaluation", "auditing", "deployment"),
     ("stored_files", "numerics"),
-    ("pipeline", "verify", "doctor"),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )

@@ -13,8 +13,6 @@ import pytest
 import catdog_jax
 from catdog_jax import cli, config
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extraction
-from catdog_jax.heads import training
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -49,8 +47,8 @@ def test_every_option_of_every_stage_is_explained(stage, capsys):
     assert run([stage, "--help"]) == 0
     shown = capsys.readouterr().out
     lines = Path(config.__file__).read_text().splitlines()
-    start = lines.index(f"class {cli.STAGES[stage].settings.__name__}:")
-    for field in dataclasses.fields(cli.STAGES[stage].settings):
+    start = lines.index(f"class {cli.STAGES[stage].__name__}:")
+    for field in dataclasses.fields(cli.STAGES[stage]):
         place = next(i for i in range(start, len(lines)) if lines[i].startswith(f"    {field.name}:"))
         assert lines[place + 1].strip().startswith('"""'), f"{stage} --{field.name} has no help text"
         assert f"--{field.name.replace('_', '-')}" in shown or field.name == "paths"
@@ -113,7 +111,7 @@ def test_make_run_takes_the_drawings_unless_it_is_told_otherwise(arguments, comm
 
 
 def test_what_a_stage_returns_is_no_exit_status(monkeypatch):
-    monkeypatch.setattr(training, "train", lambda _: {"accuracy": 0.5})
+    monkeypatch.setattr("catdog_jax.commands.train.train", lambda _: {"accuracy": 0.5})
     assert run(["train"]) == 0
 
 
@@ -121,8 +119,8 @@ def test_an_interrupted_stage_says_how_to_go_on(capsys, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train", interrupted)
-    monkeypatch.setattr(extraction, "extract", interrupted)
+    monkeypatch.setattr("catdog_jax.commands.train.train", interrupted)
+    monkeypatch.setattr("catdog_jax.commands.extract.extract", interrupted)
     assert run(["extract"]) == 130
     assert "run the same command again to go on" in capsys.readouterr().err
     assert run(["train"]) == 130
@@ -133,7 +131,7 @@ def test_markup_in_names_is_printed_as_it_is(capsys, monkeypatch):
     def refuse(_):
         raise CatdogError("[bold]odd[/] [name]\n\x1b]0;title\x07: expected x, found y.")
 
-    monkeypatch.setattr(training, "train", refuse)
+    monkeypatch.setattr("catdog_jax.commands.train.train", refuse)
     assert run(["train"]) == 1
     assert capsys.readouterr().err == r"error: [bold]odd[/] [name]\n\x1b]0;title\x07: expected x, found y." + "\n"
 
@@ -142,13 +140,13 @@ def test_the_systems_errors_name_the_path(capsys, monkeypatch):
     def refuse(_):
         raise PermissionError(13, "Permission denied", "/secret/photo.jpg")
 
-    monkeypatch.setattr(training, "train", refuse)
+    monkeypatch.setattr("catdog_jax.commands.train.train", refuse)
     assert run(["train"]) == 1
     assert capsys.readouterr().err == "error: /secret/photo.jpg: Permission denied\n"
 
 
 def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
-    for module in ("catdog_jax.heads.training", "catdog_jax.heads.fitting"):
+    for module in ("catdog_jax.commands.train", "catdog_jax.heads.training", "catdog_jax.heads.fitting"):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "optax", None)
     assert run(["train"]) == 2
@@ -157,7 +155,7 @@ def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
 
 
 def test_the_command_line_imports_no_jax_before_a_stage_needs_it():
-    stages = ["runtime.prediction", *(["serving.app"] if importlib.util.find_spec("uvicorn") else [])]
+    stages = ["commands.predict", *(["commands.serve"] if importlib.util.find_spec("uvicorn") else [])]
     code = "import sys\nfrom catdog_jax import cli\ncli._parse(['predict', 'x.jpg'])\n"
     code += "".join(f"import catdog_jax.{stage}\n" for stage in stages)
     heavy = {"jax", "flax", "sklearn", "scipy", "matplotlib", "onnx", "h5py", "tensorflow_datasets", "fsspec", "etils"}

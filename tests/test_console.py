@@ -11,7 +11,6 @@ from rich.table import Table
 
 from catdog_jax import cli, console
 from catdog_jax.errors import CatdogError
-from catdog_jax.heads import training
 
 LONG = "photos/" + "a-long-name/" * 20 + "[red]cat.jpg"
 
@@ -64,7 +63,7 @@ def test_a_reader_that_goes_away_is_a_status(capsys, monkeypatch):
     def gone(_):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(training, "train", gone)
+    monkeypatch.setattr("catdog_jax.commands.train.train", gone)
     assert cli.main(["train"]) == cli.BROKEN_PIPE == 141
     assert capsys.readouterr() == ("", "")
 

@@ -10,10 +10,11 @@ import sklearn.metrics
 from helpers.networks import exactly, is_exact, kernels, on_an_old_cpu, probabilities
 
 from catdog_jax.backbone import vgg16
+from catdog_jax.commands import train
 from catdog_jax.config import PRESETS, TrainConfig
 from catdog_jax.deployment import precisions
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.heads import head, training
+from catdog_jax.heads import head
 from catdog_jax.photos.demo import drawing
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
@@ -30,7 +31,7 @@ def published(name: str) -> dict[str, float]:
 def test_retraining_on_the_published_features_reaches_the_published_figure(tmp_path):
     cache = FeatureCache.open(ARTIFACTS / "features")
     assert [cache.rows(split) for split in ("train", "validation", "test")] == [15_000, 2_000, 2_000]
-    fitted = training.train(TrainConfig(cache.path, tmp_path))
+    fitted = train.train(TrainConfig(cache.path, tmp_path))
     probabilities = head.probabilities(fitted.params, cache.load("test", "avg")[:, 0])
     accuracy = sklearn.metrics.accuracy_score(cache.labels("test"), probabilities >= 0.5)
     assert accuracy == pytest.approx(published("retrained")["accuracy"], abs=0.002)

@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from catdog_jax.backbone import checkpoint_files, layouts, pixels
 from catdog_jax.backbone.vgg16 import LAYERS, Params
-from catdog_jax.config import PortConfig, Preprocessing
+from catdog_jax.config import Preprocessing
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, downloads, sealed
@@ -97,23 +97,6 @@ def random(seed: int = 0) -> Weights:
         kernel = rng.normal(0, (2 / (9 * layer.inputs)) ** 0.5, shape).astype(np.float32)
         params[layer.name] = {"kernel": kernel, "bias": np.zeros(layer.outputs, np.float32)}
     return Weights(params, "torch", fingerprint(params), f"random, seed {seed}")
-
-
-def port(config: PortConfig) -> Path:
-    """Converts weights to this project's .safetensors file, and returns its path.
-
-    Without `config.out` the file becomes the cached conversion, which "auto" finds first.
-
-    Raises:
-      CatdogError: see `load`; or the file cannot be written.
-    """
-    out = config.out or _cached()
-    ported = load(config.source, config.preprocessing)
-    save(out, ported)
-    console.print(
-        f"{out}: {ported.source}, preprocessing {ported.mode}, sha256 {ported.sha256}", markup=False, soft_wrap=True
-    )
-    return out
 
 
 def save(path: Path, weights: Weights) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from rich.text import Text
 
-from catdog_jax.config import PredictConfig
-from catdog_jax.console import console, printable, progress_bar, write
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.console import console, printable
+from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding, folders, prefetch
 from catdog_jax.runtime import decision, heatmaps
-from catdog_jax.runtime.output import Row, rendered
+from catdog_jax.runtime.output import Row
 from catdog_jax.runtime.predictor import Predictor
 
 _OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
@@ -22,38 +21,6 @@ _OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.on
 
 # Photos by class and sure, both None where they cannot be read
 Counts = collections.Counter[tuple[str | None, bool | None]]
-
-
-def predict(config: PredictConfig) -> int:
-    """Classifies photos and prints the results on stdout as a table, as JSON lines or as CSV.
-
-    Args:
-      config: the photos, the model and the format.
-
-    Returns:
-      The exit status: 0, or 1 if a photo could not be read (it is listed with the reason).
-
-    Raises:
-      BrokenPipeError: the reader of stdout went away.
-      CatdogError: there are no photos, or the model cannot be used; see `Predictor`.
-      UsageError: a setting is out of range.
-    """
-    _check_settings(config)
-    photos = find_photos(config.paths)
-    predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
-    if config.heatmap is not None and not predictor.explains:
-        raise UsageError("--heatmap: expected a model with the output 'heatmap', found none. Export it again.")
-    overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap)
-    counts: Counts = collections.Counter()
-    batches = _counted(predictions(predictor, photos, config.batch_size, overlays), counts)
-    if config.format == "table":  # which is printed at the end, and should not be waited for in the dark
-        batches = _with_progress(batches, len(photos))
-    for text in rendered(config.format, predictor.classes, batches):
-        write(text)
-    where = "" if config.heatmap is None else f"; heat maps in {config.heatmap}"
-    unknown = "" if predictor.rule.abstain_below is not None else f". {decision.UNKNOWN}"
-    console.print(Text(f"{len(photos):,} photos: {_in_words(predictor.rule, counts)}{where}{unknown}"), soft_wrap=True)
-    return 1 if counts[None, None] else 0
 
 
 def find_model(named: Path | None) -> Path:
@@ -143,33 +110,3 @@ def _decode(path: Path) -> tuple[Path, np.ndarray | decoding.ImageError]:
         return path, decoding.decode(decoding.read_photo(path))
     except decoding.ImageError as error:
         return path, error
-
-
-def _check_settings(config: PredictConfig) -> None:
-    if not config.paths:
-        raise UsageError("paths: expected photos or folders, found none. Name some; see `catdog predict --help`.")
-    for name, value in (("batch_size", config.batch_size), ("threads", config.threads)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name}: expected 1 or more, found {value}. Leave it out for the default.")
-
-
-def _counted(batches: Iterable[list[Row]], counts: Counts) -> Iterator[list[Row]]:
-    for batch in batches:
-        counts.update((row.get("class"), row.get("sure")) for row in batch)
-        yield batch
-
-
-def _in_words(rule: decision.Rule, counts: Counts) -> str:
-    judged = [f"{counts[name, True] + counts[name, None]:,} {printable(name)}" for name in rule.classes]
-    unsure = sum(counts[name, False] for name in rule.classes)
-    return ", ".join(
-        [*judged, *([] if rule.abstain_below is None else [f"{unsure:,} unsure"]), f"{counts[None, None]:,} unreadable"]
-    )
-
-
-def _with_progress(batches: Iterable[list[Row]], photos: int) -> Iterator[list[Row]]:
-    with progress_bar("photos") as progress:
-        task = progress.add_task("predict", total=photos)
-        for batch in batches:
-            yield batch
-            progress.advance(task, len(batch))

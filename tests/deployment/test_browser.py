@@ -11,9 +11,9 @@ import pytest
 from helpers import browser
 from helpers.models import tiny_model
 
+from catdog_jax.commands import export
 from catdog_jax.config import ExportConfig
 from catdog_jax.deployment import browser as browser_build
-from catdog_jax.deployment import onnx_file
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.runtime.predictor import Predictor
 
@@ -29,7 +29,7 @@ runtime = pytest.fixture(scope="module")(browser.runtime)
 @pytest.fixture(scope="module")
 def folder(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = tmp_path_factory.mktemp("web") / "site"
-    onnx_file.export(ExportConfig(model=PUBLISHED, web=site, web_runtime=runtime))
+    export.export(ExportConfig(model=PUBLISHED, web=site, web_runtime=runtime))
     return site
 
 
@@ -82,11 +82,11 @@ def test_a_model_that_says_little_of_itself_is_taken() -> None:
 
 def test_an_exported_model_needs_a_folder_and_must_be_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^--model: expected a folder .* --web or --triton"):
-        onnx_file.export(ExportConfig(model=PUBLISHED))
+        export.export(ExportConfig(model=PUBLISHED))
     (tmp_path / "no.onnx").write_bytes(b"no model")
     with pytest.raises(CatdogError, match=r"no\.onnx: expected an ONNX model"):
-        onnx_file.export(ExportConfig(model=tmp_path / "no.onnx", triton=tmp_path / "models"))
-    onnx_file.export(ExportConfig(model=PUBLISHED, triton=tmp_path / "models"))
+        export.export(ExportConfig(model=tmp_path / "no.onnx", triton=tmp_path / "models"))
+    export.export(ExportConfig(model=PUBLISHED, triton=tmp_path / "models"))
     assert (tmp_path / "models" / "catdog" / "1" / "model.onnx").read_bytes() == PUBLISHED.read_bytes()
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from catdog_jax import __version__
 from catdog_jax.backbone import vgg16, weights
+from catdog_jax.commands import export
 from catdog_jax.config import ExportConfig
 from catdog_jax.deployment import graph, onnx_file
 from catdog_jax.errors import CatdogError, UsageError
@@ -262,7 +263,7 @@ def exported(
     with pytest.MonkeyPatch.context() as patch, onnx_file.console.capture() as captured:
         patch.setattr(onnx_file, "_PARITY_BATCH", 2)  # the smallest, as the rest of a batch is padding
         patch.setattr(onnx_file, "_expected", recorded)
-        path = onnx_file.export(settings(run, weights_file, folder))
+        path = export.export(settings(run, weights_file, folder))
     return Exported(path, " ".join(captured.get().split()), answers[0])
 
 
@@ -318,7 +319,7 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
         r"model\.onnx: expected JAX's probabilities within 0\.0001 .* on 2 photos of .*, found a difference of 0\.0"
     )
     with pytest.raises(CatdogError, match=message):
-        onnx_file.export(settings(run, weights_file, folder))
+        export.export(settings(run, weights_file, folder))
     assert (run / "model.onnx").read_bytes() == b"the model of yesterday"
     assert sorted(one.name for one in run.iterdir()) == ["head.safetensors", "model.onnx"]
 
@@ -329,7 +330,7 @@ def test_a_model_that_disagrees_with_jax_leaves_no_file(
     monkeypatch.setattr(onnx_file.ort, "InferenceSession", HalfSession)
     monkeypatch.setattr(onnx_file, "_expected", lambda *_: np.array([0.500001, 0.4]))
     with pytest.raises(CatdogError, match=r"found a difference of 0\.1 and 2 other decisions\. Nothing was written"):
-        onnx_file.export(settings(run, weights_file, folder))
+        export.export(settings(run, weights_file, folder))
     assert [one.name for one in run.iterdir()] == ["head.safetensors"]
 
 
@@ -357,7 +358,7 @@ def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights
     with pytest.raises(
         CatdogError, match=rf"vgg16\.safetensors: expected the weights .*sha256 {'0' * 64}, found [0-9a-f]{{64}} "
     ):
-        onnx_file.export(settings(run, weights_file, folder))
+        export.export(settings(run, weights_file, folder))
     assert not (run / "model.onnx").exists()
 
 
@@ -366,7 +367,7 @@ def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weight
     other = fitted.fingerprint | {"image": decoding.RECIPE | {"version": 0}}
     head.save(run / "head.safetensors", replace(fitted, fingerprint=other))
     with pytest.raises(CatdogError, match=r"expected image = .*'version': 0"):
-        onnx_file.export(settings(run, weights_file, folder))
+        export.export(settings(run, weights_file, folder))
 
 
 @pytest.mark.parametrize("other", [{"own_features": False}, {"head_sha256": "0" * 64}])
@@ -411,7 +412,7 @@ def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
     metrics |= {"own_features": True, "head_sha256": head.digest(head.load(run / "head.safetensors").params)}
     (run / "metrics.json").write_text(json.dumps(metrics))
     wanted = replace(settings(run, weights_file, folder), views="original,mirror")
-    said = predict.Predictor(onnx_file.export(wanted)).metadata
+    said = predict.Predictor(export.export(wanted)).metadata
     assert json.loads(said["views"]) == ["original", "mirror"]
     assert json.loads(said["test_metrics"])["metrics"] == averaged["metrics"]
     (run / "metrics.json").write_text(json.dumps({**metrics, "views_averaged": None}))
@@ -421,7 +422,7 @@ def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
 
 def test_one_photo_proves_nothing() -> None:
     with pytest.raises(UsageError, match="--parity-photos: expected 2 or more, found 1"):
-        onnx_file.export(ExportConfig(parity_photos=1))
+        export.export(ExportConfig(parity_photos=1))
 
 
 # The photos of the comparison
@@ -475,7 +476,7 @@ def test_a_failing_disk_stops_the_checks(
         monkeypatch.setattr(onnx_file, "_expected", lambda *_: np.zeros(2))
         monkeypatch.setattr(onnx_file, "_check_parity", lambda *_: 0.0)
     with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
-        onnx_file.export(replace(settings(run, weights_file, folder), precision=precision))
+        export.export(replace(settings(run, weights_file, folder), precision=precision))
     assert [one.name for one in run.iterdir()] == ["head.safetensors"]
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from catdog_jax.backbone import weights
+from catdog_jax.commands import evaluate as evaluate_command
+from catdog_jax.commands import extract
 from catdog_jax.config import EvaluateConfig, ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import evaluate
@@ -78,7 +80,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = ExtractConfig(
         data=str(tmp_path / "photos"), out=tmp_path / "features", views="original,mirror", shard_size=10, batch_size=5
     )
-    cache = extraction.extract(config)
+    cache = extract.extract(config)
     run = tmp_path / "run"
     head.save(run / "head.safetensors", head.FittedHead("avg", HEAD, cache.classes, cache.fingerprint, {"l2": 0.5}))
     (run / "config.json").write_text(json.dumps({"features": str(tmp_path / "features")}))
@@ -98,7 +100,7 @@ def settings(run: Path, **changes) -> EvaluateConfig:
 
 
 def test_cached_features_are_judged_and_written_down(run: Path):
-    result = evaluate.evaluate(settings(run))
+    result = evaluate_command.evaluate(settings(run))
     assert sealed.read_sealed_json(run / "metrics.json", "figures") == result
     assert (result["format"], result["split"], result["n"], result["classes"]) == (1, "test", 24, ["cats", "dogs"])
     assert result["confusion"] == [[10, 2], [2, 10]]
@@ -121,7 +123,7 @@ def test_cached_features_are_judged_and_written_down(run: Path):
 
 @pytest.mark.usefixtures("no_page")
 def test_probabilities_are_averaged_over_views(run: Path):
-    result = evaluate.evaluate(settings(run))
+    result = evaluate_command.evaluate(settings(run))
     original = {grey: 1 / (1 + np.exp(-10 * (grey / 255 - 0.5))) for greys in GREYS.values() for grey in greys}
     mirrored = {grey: 1 / (1 + np.exp(-10 * (grey / 255 - 0.375))) for grey in original}
     labels = [name == "dogs" for name, greys in GREYS.items() for _ in greys]
@@ -135,8 +137,8 @@ def test_probabilities_are_averaged_over_views(run: Path):
 
 @pytest.mark.usefixtures("no_page")
 def test_end_to_end_agrees_with_the_cache(run: Path):
-    cached = evaluate.evaluate(settings(run))
-    found = evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+    cached = evaluate_command.evaluate(settings(run))
+    found = evaluate_command.evaluate(settings(run, data=str(run.parent / "photos")))
     assert (found["n"], found["confusion"]) == (cached["n"], cached["confusion"])
     assert [one["id"] for one in found["worst"]] == [one["id"] for one in cached["worst"]]
     assert found["skipped"] == cached["skipped"]
@@ -148,24 +150,24 @@ def test_photos_of_a_folder_without_splits_are_all_judged(run: Path, no_page, ca
     for name, first in (("cats", 10), ("dogs", 150)):
         for i in range(40):
             draw(run.parent / "new" / name / f"{i}.png", first + i)
-    found = evaluate.evaluate(settings(run, data=str(run.parent / "new")))
+    found = evaluate_command.evaluate(settings(run, data=str(run.parent / "new")))
     assert (found["n"], found["split"]) == (80, "test")
     assert found["photos"].startswith(f"judged: all photos of {run.parent / 'new'}, which has no folders of splits")
     assert found["photos"] in capsys.readouterr().err
-    assert "photos" not in evaluate.evaluate(settings(run))
+    assert "photos" not in evaluate_command.evaluate(settings(run))
 
 
 def test_a_folder_of_the_test_split_alone_is_enough(run: Path, no_page):
-    whole = evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+    whole = evaluate_command.evaluate(settings(run, data=str(run.parent / "photos")))
     (run.parent / "only").mkdir()
     (run.parent / "photos" / "test").rename(run.parent / "only" / "test")
-    alone = evaluate.evaluate(settings(run, data=str(run.parent / "only")))
+    alone = evaluate_command.evaluate(settings(run, data=str(run.parent / "only")))
     assert (alone["n"], alone["metrics"]) == (24, whole["metrics"])
 
 
 def test_another_split_has_files_of_its_own(run: Path):
     (run / "metrics.json").write_text("of the test split")
-    evaluate.evaluate(settings(run, split="validation"))
+    evaluate_command.evaluate(settings(run, split="validation"))
     assert (run / "metrics.json").read_text() == "of the test split"
     assert json.loads((run / "metrics-validation.json").read_text())["n"] == 2
     assert "Judge the test split too" in (run / "report-validation.html").read_text()
@@ -175,7 +177,7 @@ def test_another_split_has_files_of_its_own(run: Path):
 def test_rows_other_than_the_manifests_are_an_error(run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(FeatureCache, "rows", lambda *_: 25)
     with pytest.raises(CatdogError, match=r"photos: expected ids for the 25 test rows in the manifest, found 24"):
-        evaluate.evaluate(settings(run))
+        evaluate_command.evaluate(settings(run))
     assert not (run / "metrics.json").exists()
 
 
@@ -193,22 +195,22 @@ def test_every_count_of_rows_is_checked(name: str):
 def test_features_of_other_weights_are_an_error(run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(weights, "load", lambda *_: SimpleNamespace(sha256="cd" * 32, mode="torch", params={}))
     with pytest.raises(CatdogError, match="weights_sha256"):
-        evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
-    other = extraction.extract(ExtractConfig(data=str(run.parent / "photos"), out=run.parent / "other"))
+        evaluate_command.evaluate(settings(run, data=str(run.parent / "photos")))
+    other = extract.extract(ExtractConfig(data=str(run.parent / "photos"), out=run.parent / "other"))
     with pytest.raises(CatdogError, match="weights_sha256"):
-        evaluate.evaluate(settings(run, features=other.path))
+        evaluate_command.evaluate(settings(run, features=other.path))
 
 
 def test_photos_of_other_classes_are_an_error(run: Path):
     for folder in (run.parent / "photos").glob("*/dogs"):
         folder.rename(folder.with_name("wolves"))
     with pytest.raises(CatdogError, match=r"classes.*wolves"):
-        evaluate.evaluate(settings(run, data=str(run.parent / "photos")))
+        evaluate_command.evaluate(settings(run, data=str(run.parent / "photos")))
 
 
 def test_data_and_features_do_not_go_together(run: Path):
     with pytest.raises(UsageError, match="--data and --features: expected one"):
-        evaluate.evaluate(settings(run, data="demo", features=run))
+        evaluate_command.evaluate(settings(run, data="demo", features=run))
 
 
 def test_a_run_that_does_not_name_its_features(run: Path):
@@ -216,17 +218,17 @@ def test_a_run_that_does_not_name_its_features(run: Path):
     with pytest.raises(
         CatdogError, match=r"config.json: expected the path of the feature cache under 'features', found None"
     ):
-        evaluate.evaluate(settings(run))
+        evaluate_command.evaluate(settings(run))
 
 
 def test_photos_that_are_gone_are_reported(run: Path):
     (run.parent / "photos" / "test" / "cats" / "250.png").unlink()
-    evaluate.evaluate(settings(run))
+    evaluate_command.evaluate(settings(run))
     page = (run / "report.html").read_text()
     assert page.count('src="data:image/jpeg;base64,') == 3
     assert "Photos that cannot be shown: test/cats/250.png" in page
     shutil.rmtree(run.parent / "photos")
-    evaluate.evaluate(settings(run))
+    evaluate_command.evaluate(settings(run))
     page = (run / "report.html").read_text()
     assert "data:image" not in page
     assert "The photos cannot be shown: " in page
@@ -235,7 +237,7 @@ def test_photos_that_are_gone_are_reported(run: Path):
 def test_a_name_that_is_not_utf8_does_not_stop_the_report(run: Path, monkeypatch: pytest.MonkeyPatch):
     broken = [{"id": "cats/\udcff.jpg", "reason": "damaged"}]
     monkeypatch.setattr(FeatureCache, "skipped", lambda *_: broken)
-    result = evaluate.evaluate(settings(run))
+    result = evaluate_command.evaluate(settings(run))
     assert sealed.read_sealed_json(run / "metrics.json", "figures") == result
     assert "cats/<wbr>\\udcff.jpg" in (run / "report.html").read_text()
 
@@ -264,7 +266,7 @@ def test_few_photos_are_said_to_be_few_everywhere(run: Path, capsys: pytest.Capt
     fitted = head.load(run / "head.safetensors")
     recipe = {"abstain_below": None, "calibration_photos": 2, "temperature": 1.0}
     head.save(run / "head.safetensors", dataclasses.replace(fitted, recipe=recipe))
-    result = evaluate.evaluate(settings(run))
+    result = evaluate_command.evaluate(settings(run))
     assert "abstention" not in result
     few, uncalibrated = result["warnings"]
     assert few == "24 test photos: with 4 mistakes among them, the share of mistakes may be anything from 7 to 36 %."
@@ -277,7 +279,7 @@ def test_few_photos_are_said_to_be_few_everywhere(run: Path, capsys: pytest.Capt
 
 @pytest.mark.usefixtures("no_page")
 def test_table_shows_values_and_intervals(run: Path):
-    result = evaluate.evaluate(settings(run))
+    result = evaluate_command.evaluate(settings(run))
     accuracy, screen = result["metrics"]["accuracy"], io.StringIO()
     Console(file=screen, width=80).print(evaluate.table(result))
     shown = screen.getvalue()

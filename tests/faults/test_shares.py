@@ -8,6 +8,7 @@ import pytest
 from helpers.blocks import Blocks
 
 from catdog_jax.backbone import weights
+from catdog_jax.commands import extract as extract_command
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.features import extraction, locks
@@ -18,7 +19,9 @@ from catdog_jax.photos import decoding, sources
 def extract(small_photos, monkeypatch):
     monkeypatch.setattr(extraction, "Extractor", Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
-    return lambda out, **options: extraction.extract(ExtractConfig(str(small_photos), out, shard_size=1, **options))
+    return lambda out, **options: extract_command.extract(
+        ExtractConfig(str(small_photos), out, shard_size=1, **options)
+    )
 
 
 def contents(directory):

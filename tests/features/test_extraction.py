@@ -16,6 +16,7 @@ from PIL import Image
 
 from catdog_jax import cli, console
 from catdog_jax.backbone import weights
+from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.features import cache, extraction
@@ -61,7 +62,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("pool", ["avg", "avg+max", "none"])
 def test_every_photo_has_its_row(photos, tmp_path, stand_in, pool):
-    found = extraction.extract(config(photos, tmp_path, pool=pool, views="original,mirror"))
+    found = extract.extract(config(photos, tmp_path, pool=pool, views="original,mirror"))
     dataset = sources.load(str(photos))
     assert found.classes == ("cats", "dogs")
     for split in sources.SPLITS:
@@ -76,7 +77,7 @@ def test_every_photo_has_its_row(photos, tmp_path, stand_in, pool):
 
 
 def test_a_cache_can_be_read_with_numpy_alone(photos, tmp_path, stand_in):
-    extraction.extract(config(photos, tmp_path))
+    extract.extract(config(photos, tmp_path))
     manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
     names = [shard["name"] for shard in manifest["splits"]["train"]["shards"]]
     assert names == [f"train-{i:05d}-of-00005" for i in range(5)]
@@ -96,7 +97,7 @@ def test_a_cache_can_be_read_with_numpy_alone(photos, tmp_path, stand_in):
 def test_a_bad_photo_is_listed_and_never_replaced(photos, tmp_path, stand_in, capsys):
     bad = photos / "train" / "cats" / "3.png"
     bad.write_bytes(bad.read_bytes()[:200])
-    found = extraction.extract(config(photos, tmp_path))
+    found = extract.extract(config(photos, tmp_path))
     assert found.rows("train") == 41
     assert "train/cats/3.png" not in found.ids("train")
     (skipped,) = found.skipped("train")
@@ -116,7 +117,7 @@ def test_too_many_bad_photos_are_an_error_that_names_some(photos, tmp_path, stan
         with pytest.raises(
             CatdogError, match=r"train split: expected at most 5% of 42 photos to be unreadable"
         ) as error:
-            extraction.extract(config(photos, tmp_path))
+            extract.extract(config(photos, tmp_path))
         assert re.search(
             "found 4: 'train/dogs/.*HTML.*; and 1 more. .*exclude exclude.txt and a new --out", str(error.value)
         )
@@ -132,10 +133,10 @@ def test_the_advice_about_bad_photos_can_be_followed(photos, tmp_path, stand_in,
     for i in range(4):
         (photos / "train" / "dogs" / f"{i}.png").write_text("<html>")
     with pytest.raises(CatdogError) as error:
-        extraction.extract(config(photos, tmp_path))
+        extract.extract(config(photos, tmp_path))
     command = re.search("`catdog (audit .*?)`", str(error.value))[1].split()
     assert cli.main(command) == 0
-    found = extraction.extract(config(photos, tmp_path, exclude=Path("exclude.txt"), out=tmp_path / "new"))
+    found = extract.extract(config(photos, tmp_path, exclude=Path("exclude.txt"), out=tmp_path / "new"))
     assert found.rows("train") == 38
     assert not found.skipped("train")
 
@@ -143,7 +144,7 @@ def test_the_advice_about_bad_photos_can_be_followed(photos, tmp_path, stand_in,
 def test_a_bad_photo_of_a_small_split_is_left_out(photos, tmp_path, stand_in):
     """One of 10 is over 5 %, but one photo is no reason to stop."""
     (photos / "test" / "dogs" / "0.png").write_text("<html>")
-    found = extraction.extract(config(photos, tmp_path))
+    found = extract.extract(config(photos, tmp_path))
     assert found.rows("test") == 9
     assert [item["id"] for item in found.skipped("test")] == ["test/dogs/0.png"]
 
@@ -158,16 +159,16 @@ def test_a_split_that_lost_a_class_is_an_error_that_names_its_files(photos, tmp_
     with pytest.raises(
         CatdogError, match=r"test split: expected photos of 'dogs' that can be read, found none: "
     ) as error:
-        extraction.extract(config(photos, tmp_path))
+        extract.extract(config(photos, tmp_path))
     assert f"'test/dogs/{only.name}': expected a photo, found an empty file. Replace" in str(error.value)
     assert bool(list((tmp_path / "cache").glob("*.npy"))) == (not first)
 
 
 def test_the_manifest_lists_what_is_left_out(photos, tmp_path, stand_in, capsys):
-    before = extraction.extract(config(photos, tmp_path)).manifest
+    before = extract.extract(config(photos, tmp_path)).manifest
     assert "left_out" not in before
     (photos / "train" / "cats" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    after = extraction.extract(config(photos, tmp_path))  # the same cache: what is not taken is no input
+    after = extract.extract(config(photos, tmp_path))  # the same cache: what is not taken is no input
     left_out = [{"kind": ".heic", "count": 1, "pictures": 1, "example": "train/cats/phone.heic"}]
     assert after.manifest["left_out"] == left_out
     assert {**after.manifest, "left_out": 0, "sha256": 0} == {**before, "left_out": 0, "sha256": 0}
@@ -181,13 +182,13 @@ def test_a_shard_without_a_readable_photo_is_kept_empty(photos, tmp_path, stand_
     """The last shard of the training split is one photo; it may be the bad one."""
     last = sources.load(str(photos)).split("train")[-1]
     (photos / last.id).write_bytes(b"")
-    found = extraction.extract(config(photos, tmp_path, shard_size=41, pool="none"))
+    found = extract.extract(config(photos, tmp_path, shard_size=41, pool="none"))
     assert found.rows("train") == 41
     assert found.load("train", "avg+max").shape == (41, 1, 1024)
 
 
 def test_another_fingerprint_is_refused_and_the_field_named(photos, tmp_path, stand_in):
-    extraction.extract(config(photos, tmp_path))
+    extract.extract(config(photos, tmp_path))
     before = contents(tmp_path / "cache")
     others = (
         ({"pool": "max"}, "pool is 'avg', expected 'max'"),
@@ -197,16 +198,16 @@ def test_another_fingerprint_is_refused_and_the_field_named(photos, tmp_path, st
     )
     for options, field in others:
         with pytest.raises(CatdogError, match=field):
-            extraction.extract(config(photos, tmp_path, **options))
+            extract.extract(config(photos, tmp_path, **options))
     draw(photos / "train" / "cats" / "new.png", 999)
     with pytest.raises(CatdogError, match="inputs is 66, expected 67"):
-        extraction.extract(config(photos, tmp_path))
+        extract.extract(config(photos, tmp_path))
     assert contents(tmp_path / "cache") == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove", "sidecar", "labels"])
 def test_a_damaged_shard_is_found_and_only_it_computed_again(photos, tmp_path, stand_in, damage, monkeypatch):
-    found = extraction.extract(config(photos, tmp_path))
+    found = extract.extract(config(photos, tmp_path))
     before = contents(tmp_path / "cache")
     name = "train-00001-of-00005"
     target = (
@@ -228,13 +229,13 @@ def test_a_damaged_shard_is_found_and_only_it_computed_again(photos, tmp_path, s
     monkeypatch.setattr(
         extraction, "compute_shards", lambda shards, *rest: computed.extend(shards) or compute(shards, *rest)
     )
-    extraction.extract(config(photos, tmp_path))
+    extract.extract(config(photos, tmp_path))
     assert [shard.name for shard in computed] == [name]
     assert contents(tmp_path / "cache") == before
 
 
 def test_an_altered_or_missing_manifest_is_an_error(photos, tmp_path, stand_in):
-    extraction.extract(config(photos, tmp_path))
+    extract.extract(config(photos, tmp_path))
     manifest = tmp_path / "cache" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"avg"', '"max"'))
     with pytest.raises(CatdogError, match=r"manifest.json: expected .* with the sha256 of its contents, found another"):
@@ -253,7 +254,7 @@ def test_a_cache_whose_class_names_are_no_text_is_refused(tmp_path):
 
 
 def test_a_cache_says_which_pooling_it_cannot_give(photos, tmp_path, stand_in):
-    found = extraction.extract(config(photos, tmp_path))
+    found = extract.extract(config(photos, tmp_path))
     with pytest.raises(
         CatdogError, match=r"features that give pool 'none', found 'avg'\. Extract again with --pool none"
     ):
@@ -263,11 +264,11 @@ def test_a_cache_says_which_pooling_it_cannot_give(photos, tmp_path, stand_in):
 def test_overflow_is_an_error_not_an_infinity(photos, tmp_path, stand_in, monkeypatch):
     monkeypatch.setattr(Blocks, "dispatch", lambda self, photos: np.full((4, 1, 512), 1e6, np.float32))
     with pytest.raises(CatdogError, match=r"overflow float16 or are NaN\. Use --dtype float32"):
-        extraction.extract(config(photos, tmp_path))
+        extract.extract(config(photos, tmp_path))
 
 
 def test_a_full_disk_is_an_error_that_keeps_what_was_written(photos, tmp_path, stand_in, monkeypatch):
-    uninterrupted = contents(extraction.extract(config(photos, tmp_path, out=tmp_path / "whole")).path)
+    uninterrupted = contents(extract.extract(config(photos, tmp_path, out=tmp_path / "whole")).path)
     fsync, calls = os.fsync, []
 
     def full_after_eight(descriptor: int) -> None:
@@ -278,11 +279,11 @@ def test_a_full_disk_is_an_error_that_keeps_what_was_written(photos, tmp_path, s
 
     monkeypatch.setattr(os, "fsync", full_after_eight)
     with pytest.raises(CatdogError, match="cannot be written: No space left on device"):
-        extraction.extract(config(photos, tmp_path))
+        extract.extract(config(photos, tmp_path))
     monkeypatch.setattr(os, "fsync", fsync)
     assert 0 < len(contents(tmp_path / "cache")) < len(uninterrupted)
     assert not list((tmp_path / "cache").glob("*.tmp"))
-    extraction.extract(config(photos, tmp_path))
+    extract.extract(config(photos, tmp_path))
     assert contents(tmp_path / "cache") == uninterrupted
 
 
@@ -309,20 +310,20 @@ extraction.extract(ExtractConfig(data={data!r}, out=Path({out!r}), shard_size=10
 @pytest.mark.parametrize(("kill_at", "before"), [(5, True), (9, False), (25, True)])
 def test_a_killed_extraction_resumes_to_the_same_bytes(photos, tmp_path, stand_in, kill_at, before):
     """Killed between a shard's arrays, after a sidecar, and before the manifest: 8 shards of 3 files, then the manifest."""
-    whole = extraction.extract(config(photos, tmp_path, out=tmp_path / "whole"))
+    whole = extract.extract(config(photos, tmp_path, out=tmp_path / "whole"))
     script = KILLED.format(kill_at=kill_at, before=before, data=str(photos), out=str(tmp_path / "cache"))
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "cache" / "manifest.json").exists()
     with pytest.raises(CatdogError, match="found no file"):
         FeatureCache.open(tmp_path / "cache")
-    extraction.extract(config(photos, tmp_path))
+    extract.extract(config(photos, tmp_path))
     assert {n: b for n, b in contents(tmp_path / "cache").items() if not n.endswith(".tmp")} == contents(whole.path)
 
 
 def test_the_time_left_of_a_resumed_run_counts_what_this_run_does(photos, tmp_path, stand_in, monkeypatch):
     """A second a batch of four on a clock of its own: what was there already is neither done at once nor left to do."""
-    whole = extraction.extract(config(photos, tmp_path)).path
+    whole = extract.extract(config(photos, tmp_path)).path
     for sidecar in whole.glob("train-0000[1-4]*.json"):
         sidecar.unlink()
     clock, told, bars = [0.0], [], []
@@ -341,7 +342,7 @@ def test_the_time_left_of_a_resumed_run_counts_what_this_run_does(photos, tmp_pa
 
     monkeypatch.setattr(extraction, "progress_bar", progress_bar)
     monkeypatch.setattr(extraction, "Extractor", Timed)
-    extraction.extract(config(photos, tmp_path))
+    extract.extract(config(photos, tmp_path))
     assert told[0] == (34, None, None)  # 10 + 14 + 10 of 66
     assert len(told) == 10  # of 10, 10, 10 and 2 photos
     known = [(completed, speed, left) for completed, speed, left in told if speed is not None]
@@ -355,7 +356,7 @@ def test_the_time_left_of_a_resumed_run_counts_what_this_run_does(photos, tmp_pa
 def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):
     for options in ({"shard_size": 0}, {"batch_size": 0}, {"workers": 0}):
         with pytest.raises(UsageError, match="expected 1 or more"):
-            extraction.extract(config(photos, tmp_path, **options))
+            extract.extract(config(photos, tmp_path, **options))
 
 
 @pytest.fixture
@@ -399,7 +400,7 @@ def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, 
             super().__init__(*arguments)
 
     monkeypatch.setattr(extraction, "Extractor", Asked)
-    extraction.extract(config(photos, tmp_path, batch_size=1_000_000, shard_size=512))
+    extract.extract(config(photos, tmp_path, batch_size=1_000_000, shard_size=512))
     assert asked == [(1_000_000, 42)]  # photos of the training split
 
 

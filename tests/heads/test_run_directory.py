@@ -6,10 +6,11 @@ import pytest
 from helpers.caches import config, make_cache
 
 from catdog_jax import cli
+from catdog_jax.commands import train
+from catdog_jax.commands.evaluate import evaluate
 from catdog_jax.config import EvaluateConfig
-from catdog_jax.evaluation.evaluate import evaluate
 from catdog_jax.files import atomic
-from catdog_jax.heads import head, training
+from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import DERIVED, SWEEP, OtherHeadError, RunDirectory
 from catdog_jax.photos.sources import SPLITS
 
@@ -20,7 +21,7 @@ TRAINED = {"head.safetensors", "history.csv", "config.json"}
 @pytest.fixture
 def run(tmp_path):
     make_cache(tmp_path / "features")
-    training.train(config(tmp_path))
+    train.train(config(tmp_path))
     return RunDirectory(tmp_path / "run")
 
 
@@ -40,32 +41,32 @@ def test_another_head_leaves_only_what_the_user_named(run, tmp_path, capsys):
         (run.path / name).write_text("x")
     (run.path / "model.onnx").unlink()
     (run.path / "model.onnx").symlink_to(tmp_path / "gone")  # a link that leads nowhere is a name too
-    training.train(config(tmp_path, seed=9))
+    train.train(config(tmp_path, seed=9))
     assert names(run) == TRAINED | {"mine.onnx", "metrics-of-may.json"}
     said = " ".join(capsys.readouterr().err.split())
     assert all(name in said for name in (*DERIVED, *SWEEP))
-    training.train(config(tmp_path, seed=8))
+    train.train(config(tmp_path, seed=8))
     assert "removed" not in capsys.readouterr().err
 
 
 def test_the_same_head_keeps_what_describes_it_but_not_a_sweep_that_did_not_choose_it(run, tmp_path):
     for name in (*DERIVED, *SWEEP):
         (run.path / name).write_text("x")
-    training.train(config(tmp_path))
+    train.train(config(tmp_path))
     assert names(run) == TRAINED | set(DERIVED)
 
 
 def test_a_sweep_leaves_its_own_files_and_the_next_training_none(run, tmp_path):
-    training.train(config(tmp_path, sweep=2, epochs=1, seed=3))
+    train.train(config(tmp_path, sweep=2, epochs=1, seed=3))
     assert names(run) == TRAINED | set(SWEEP)
     listed = json.loads(run.settings.read_text())["files"]
     assert listed == {name: atomic.sha256_of_file(run.path / name) for name in ("history.csv", *SWEEP)}
-    training.train(config(tmp_path, seed=4))
+    train.train(config(tmp_path, seed=4))
     assert names(run) == TRAINED
 
 
 def test_settings_of_another_head_are_refused_before_anything_is_judged_by_them(run, tmp_path, capsys):
-    training.train(config(tmp_path, out=tmp_path / "other", seed=9))
+    train.train(config(tmp_path, out=tmp_path / "other", seed=9))
     # As after a kill before the settings
     run.head.write_bytes((tmp_path / "other" / "head.safetensors").read_bytes())
     with pytest.raises(

@@ -11,6 +11,7 @@ import pytest
 from helpers.caches import config, make_cache
 from PIL import Image
 
+from catdog_jax.commands import train
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.heads import fitting, head, search, training
@@ -30,7 +31,7 @@ def uncalibrated_loss(fitted: head.FittedHead, p: np.ndarray, y: np.ndarray) -> 
 
 def test_it_learns_and_keeps_the_best_epoch(tmp_path):
     found = make_cache(tmp_path / "features")
-    fitted = training.train(config(tmp_path, epochs=20, learning_rate=0.01))
+    fitted = train.train(config(tmp_path, epochs=20, learning_rate=0.01))
     loaded = head.load(tmp_path / "run" / "head.safetensors")
     x, y = found.load("validation", "avg")[:, 0], found.labels("validation")
     p = head.probabilities(loaded.params, x)
@@ -51,7 +52,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     make_cache(tmp_path / "features")
     files = {}
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        training.train(config(tmp_path, out=tmp_path / name, seed=seed))
+        train.train(config(tmp_path, out=tmp_path / name, seed=seed))
         files[name] = (
             (tmp_path / name / "head.safetensors").read_bytes(),
             (tmp_path / name / "history.csv").read_bytes(),
@@ -69,9 +70,7 @@ def test_streaming_shards_learns_what_residence_learns(tmp_path):
     np.testing.assert_allclose(fitting.measure(streamed).mean, fitting.measure(resident).mean, rtol=1e-6)
     accuracies = []
     for gib in (1.0, 1e-9):
-        fitted = training.train(
-            config(tmp_path, out=tmp_path / str(gib), resident_gib=gib, learning_rate=0.01, epochs=15)
-        )
+        fitted = train.train(config(tmp_path, out=tmp_path / str(gib), resident_gib=gib, learning_rate=0.01, epochs=15))
         p = head.probabilities(fitted.params, found.load("validation", "avg")[:, 0])
         accuracies.append(((p > 0.5) == found.labels("validation")).mean())
     assert min(accuracies) > 0.88
@@ -180,7 +179,7 @@ def test_one_epoch_of_adam_is_that_of_the_paper(tmp_path):
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path):
     make_cache(tmp_path / "features", rows=40, noise=3.0)
-    training.train(config(tmp_path, epochs=200, patience=3, learning_rate=0.02, dropout=0.0))
+    train.train(config(tmp_path, epochs=200, patience=3, learning_rate=0.02, dropout=0.0))
     losses = [float(row["validation_loss"]) for row in history(tmp_path / "run")]
     assert len(losses) < 200
     assert int(np.argmin(losses)) == len(losses) - 4
@@ -188,12 +187,12 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path):
 
 def test_results_of_another_head_are_removed(tmp_path):
     make_cache(tmp_path / "features")
-    training.train(config(tmp_path))
+    train.train(config(tmp_path))
     for name in ("metrics.json", "report-validation.html", "model.onnx", "notes.txt", "mine.onnx"):
         (tmp_path / "run" / name).write_text("x")
-    training.train(config(tmp_path))
+    train.train(config(tmp_path))
     assert (tmp_path / "run" / "metrics.json").exists()
-    training.train(config(tmp_path, seed=9))
+    train.train(config(tmp_path, seed=9))
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {"head.safetensors", "history.csv", "config.json", "notes.txt", "mine.onnx"}
 
@@ -201,19 +200,19 @@ def test_results_of_another_head_are_removed(tmp_path):
 def test_a_loss_that_leaves_the_numbers_is_an_error(tmp_path):
     make_cache(tmp_path / "features")
     with pytest.raises(CatdogError, match=r"epoch \d+: expected a finite loss.*Lower --learning-rate"):
-        training.train(config(tmp_path, learning_rate=1e30, hidden=(16, 16, 16)))
+        train.train(config(tmp_path, learning_rate=1e30, hidden=(16, 16, 16)))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_pooling_that_the_cache_lacks_is_an_error(tmp_path):
     make_cache(tmp_path / "features")
     with pytest.raises(CatdogError, match=r"features that give pool 'avg\+max', found 'avg'"):
-        training.train(config(tmp_path, pool="avg+max"))
+        train.train(config(tmp_path, pool="avg+max"))
 
 
 def test_a_preset_takes_the_pooling_that_there_is(tmp_path, capsys):
     make_cache(tmp_path / "features")
-    fitted = training.train(config(tmp_path, pool=None, epochs=1))
+    fitted = train.train(config(tmp_path, pool=None, epochs=1))
     assert fitted.pool == fitted.recipe["pool"] == "avg"
     assert "holds avg features: training on these, not on avg+max" in " ".join(capsys.readouterr().err.split())
 
@@ -246,7 +245,7 @@ def test_presets_give_way_to_options():
 
 def test_a_sweep_keeps_the_best_of_all_and_shows_them(tmp_path, capsys):
     found = make_cache(tmp_path / "features")
-    fitted = training.train(config(tmp_path, sweep=6, epochs=2, pool=None))
+    fitted = train.train(config(tmp_path, sweep=6, epochs=2, pool=None))
     rows = list(csv.DictReader((tmp_path / "run" / "sweep.csv").read_text().splitlines()))
     losses = [float(row["validation_log_loss"]) for row in rows]
     assert len(rows) == 6

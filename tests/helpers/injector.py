@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
+from catdog_jax.commands import extract as extract_command
 from catdog_jax.config import PRESETS, ExtractConfig, TrainConfig
 from catdog_jax.deployment import triton
 from catdog_jax.errors import CatdogError
-from catdog_jax.features import extraction
 from catdog_jax.files import atomic
 from catdog_jax.heads import fitting, head, search, training
 from catdog_jax.heads.run_directory import SWEEP
@@ -102,12 +102,12 @@ STRIKES = {"SIGKILL": kill, "ENOSPC": failing(errno.ENOSPC), "EIO": failing(errn
 
 def extract(photos: Path, out: Path) -> None:
     stand_in()
-    extraction.extract(ExtractConfig(str(photos), out, shard_size=8, workers=1))
+    extract_command.extract(ExtractConfig(str(photos), out, shard_size=8, workers=1))
 
 
 def extract_into_a_bucket(photos: Path, out: Path) -> None:
     stand_in()
-    extraction.extract(ExtractConfig(str(photos), object_store.bucket(out), shard_size=8, workers=1))
+    extract_command.extract(ExtractConfig(str(photos), object_store.bucket(out), shard_size=8, workers=1))
 
 
 def finish_training(_: Path, out: Path, seed: int = 1, swept: tuple[str, ...] = ()) -> None:

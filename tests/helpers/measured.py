@@ -46,6 +46,7 @@ def catdog(*arguments: str) -> int:
 
 def record(photos: str, out: str) -> int:
     """Extracts with a network that keeps the pixels it is given: OUT/seen.npy, in the order of the rows."""
+    from catdog_jax.commands import extract as extract_command
     from catdog_jax.config import ExtractConfig
     from catdog_jax.features import extraction
     from helpers import blocks
@@ -62,7 +63,7 @@ def record(photos: str, out: str) -> int:
     blocks.stand_in()
     extraction.Extractor = Recorder
     extraction.MAX_SKIPPED_SHARE = 1
-    extraction.extract(ExtractConfig(photos, Path(out), workers=2))
+    extract_command.extract(ExtractConfig(photos, Path(out), workers=2))
     np.save(Path(out, "seen.npy"), np.stack(seen))
     return 0
 
@@ -85,7 +86,7 @@ def many(photos: str, out: str, batch: str) -> int:
     blocks.stand_in()
     extraction.Extractor = Watched
     print(json.dumps([0, resident()]))
-    extraction.extract(ExtractConfig(photos, Path(out)))
+    extract_command.extract(ExtractConfig(photos, Path(out)))
     return 0
 
 

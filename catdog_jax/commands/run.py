@@ -11,14 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from catdog_jax.commands import evaluate as evaluate_command
+from catdog_jax.commands import export, extract, train
 from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
 from catdog_jax.console import console, show, warn
-from catdog_jax.deployment import onnx_file
 from catdog_jax.errors import UsageError
-from catdog_jax.evaluation import evaluate
 from catdog_jax.evaluation import page as evaluation_page
-from catdog_jax.features import extraction
-from catdog_jax.heads import training
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, exclude_list, sources
 from catdog_jax.runtime import decision
@@ -44,15 +42,15 @@ def run(config: RunConfig) -> None:
     source = sources.locate(config.data, config.data_dir)
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
-        extraction.extract(
+        extract.extract(
             ExtractConfig(source, cache, weights=config.weights, pool=pool, views=config.views, exclude=config.exclude)
         )
     with _stage(times, "train", f"a head, preset {config.preset}"):
-        training.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
+        train.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
     with _stage(times, "evaluate", "on the test split"):
-        result = evaluate.evaluate(EvaluateConfig(config.out))
+        result = evaluate_command.evaluate(EvaluateConfig(config.out))
     with _stage(times, "export", "to ONNX, checked against JAX"):
-        model = onnx_file.export(ExportConfig(config.out, weights=config.weights, data=source))
+        model = export.export(ExportConfig(config.out, weights=config.weights, data=source))
     with _stage(times, "predict", "unseen photos, with the exported file alone"):
         show(_unseen(source, config, model))
     show(_summary(config, result, times))

@@ -1,0 +1,24 @@
+"""`catdog port`: converts weights once."""
+
+from pathlib import Path
+
+from catdog_jax.backbone.weights import _cached, load, save
+from catdog_jax.config import PortConfig
+from catdog_jax.console import console
+
+
+def port(config: PortConfig) -> Path:
+    """Converts weights to this project's .safetensors file, and returns its path.
+
+    Without `config.out` the file becomes the cached conversion, which "auto" finds first.
+
+    Raises:
+      CatdogError: see `load`; or the file cannot be written.
+    """
+    out = config.out or _cached()
+    ported = load(config.source, config.preprocessing)
+    save(out, ported)
+    console.print(
+        f"{out}: {ported.source}, preprocessing {ported.mode}, sha256 {ported.sha256}", markup=False, soft_wrap=True
+    )
+    return out
