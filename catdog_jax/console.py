@@ -27,6 +27,7 @@ from rich.text import Text
 from catdog_jax.errors import CatdogError
 
 _UNCUT = 10_000  # columns
+_progress = True
 console = Console(stderr=True, highlight=False)
 
 
@@ -96,6 +97,17 @@ class RateColumn(ProgressColumn):
         return Text("" if not speed else f"{speed:,.1f} {self._unit}/s", style="progress.data.speed")
 
 
+def show_progress(on: bool) -> None:
+    """Switches the progress bars of all later calls on or off; they are on, in terminals and in notebooks.
+
+    Example:
+      >>> import catdog_jax as cd
+      >>> cd.show_progress(False)
+    """
+    global _progress
+    _progress = on
+
+
 def progress_bar(unit: str) -> Progress:
     """A progress display with a bar, the count, the rate in `unit`/s and the time left. Use it as a context manager."""
     return Progress(
@@ -106,6 +118,7 @@ def progress_bar(unit: str) -> Progress:
         RateColumn(unit),
         TimeRemainingColumn(),
         console=console,
+        disable=not _progress,
     )
 
 

@@ -1,8 +1,8 @@
 """What JAX reads from the environment when it starts, and whether it could start. Importing this module imports no JAX.
 
 `keep_sums_right` is called when the first module that uses JAX is imported, so that everybody who
-uses the package gets right numbers; `prepare` is called by programs: the command line and the
-scripts.
+uses the package gets right numbers. `prepare` is called before that by the command line, the
+scripts and the names of `catdog_jax` that need JAX.
 """
 
 import importlib.util
@@ -26,11 +26,20 @@ _EXTRAS = {"cuda": "cuda13", "gpu": "cuda13", "tpu": "tpu", "cpu": "cpu"}
 def prepare() -> None:
     """Sets what JAX reads from the environment when it starts, where the user has not.
 
-    Each CPU core becomes a device of its own (see `features.Extractor`), compiled programs are kept
-    between runs, and sums are right.
+    Each CPU core becomes a device of its own (see `features.extractor`), compiled programs are kept
+    between runs, and sums are right. Where JAX has started already, its devices stay as they are.
     """
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(config.cores(), _MAX_CPU_DEVICES)))
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(atomic.cache_directory() / "xla"))
+    settings = {
+        "jax_num_cpu_devices": min(config.cores(), _MAX_CPU_DEVICES),
+        "jax_compilation_cache_dir": str(atomic.cache_directory() / "xla"),
+    }
+    jax = sys.modules.get("jax")
+    for name, value in settings.items():
+        if name.upper() in os.environ:
+            continue
+        os.environ[name.upper()] = str(value)
+        if jax is not None and not _started() and jax.config.values[name] in (None, -1):
+            jax.config.update(name, value)  # it was imported before, and has read the environment
     keep_sums_right()
 
 

@@ -70,6 +70,7 @@ def record(photos: str, out: str) -> int:
 
 def many(photos: str, out: str, batch: str) -> int:
     """Extracts with the stand-in, and prints the resident size in MB at every tenth of the photos."""
+    from catdog_jax.commands import extract as extract_command
     from catdog_jax.config import ExtractConfig
     from catdog_jax.features import extraction
     from helpers import blocks

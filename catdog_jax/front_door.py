@@ -1,0 +1,40 @@
+"""How the public names of the package behave: their errors are in the words of a Python caller."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from catdog_jax.errors import CatdogError, for_python
+
+
+def public(thing: Any, names: Mapping[str, str]) -> Any:
+    """A function or a class of a room as users get it.
+
+    Args:
+      thing: the function or the class.
+      names: options of the command line whose argument here is called otherwise; see
+        `errors.for_python`.
+
+    Returns:
+      A function with the same signature and docstring, or a subclass.
+    """
+    if not inspect.isclass(thing):
+        return _translated(thing, names)
+    methods = {
+        name: _translated(method, names)
+        for name, method in inspect.getmembers(thing, inspect.isfunction)
+        if name in ("__init__", "__call__") or not name.startswith("_")
+    }
+    return type(thing.__name__, (thing,), {"__doc__": thing.__doc__, "__module__": "catdog_jax", **methods})
+
+
+def _translated(call: Callable[..., Any], names: Mapping[str, str]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def translated(*arguments: Any, **options: Any) -> Any:
+        try:
+            return call(*arguments, **options)
+        except CatdogError as error:
+            raise type(error)(for_python(str(error), names)) from None
+
+    return translated
