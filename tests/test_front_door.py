@@ -78,7 +78,7 @@ def test_messages_name_arguments(message, names, said):
 
 def test_an_error_names_the_argument_and_keeps_its_kind(tmp_path):
     with pytest.raises(
-        cd.CatdogError, match="nowhere: expected a folder of photos, found nothing. Check source."
+        cd.CatdogError, match=r"nowhere: expected a folder of photos, found nothing\. Check source\."
     ) as told:
         cd.load_photos("nowhere")
     assert told.type is cd.CatdogError
