@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from catdog_jax.backbone import vgg16
+from catdog_jax.backbone.pooling import Pool
 
 
 def test_the_published_number_of_parameters():
@@ -50,8 +51,8 @@ def test_pooling(pool, library):
         "avg+max": np.concatenate([flat.mean(axis=2), flat.max(axis=2)], axis=2),
         "none": flat.reshape(3, 2, -1),
     }[pool]
-    found = vgg16.pool_cells(library.asarray(cells), pool)
-    assert found.shape == (3, 2, vgg16.columns(pool))
+    found = Pool(pool).apply(library.asarray(cells))
+    assert found.shape == (3, 2, Pool(pool).columns)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

@@ -1,5 +1,6 @@
 """Extraction and the cache: against NumPy, with a stand-in for the network where only the files matter."""
 
+import dataclasses
 import json
 import os
 import re
@@ -19,13 +20,14 @@ from catdog_jax.backbone import weights
 from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import cache, extraction
+from catdog_jax.features import extraction
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
 from catdog_jax.heads import head
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.fingerprint import Fingerprint
 
 
 def draw(path: Path, seed: int) -> None:
@@ -48,7 +50,7 @@ def photos(tmp_path) -> Path:
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    monkeypatch.setattr(extraction, "Extractor", Blocks)
+    monkeypatch.setattr(extractors, "Extractor", Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
 
 
@@ -248,7 +250,7 @@ def test_an_altered_or_missing_manifest_is_an_error(photos, tmp_path, stand_in):
 
 
 def test_a_cache_whose_class_names_are_no_text_is_refused(tmp_path):
-    shard_files.write_manifest(tmp_path, "photos", [], {"classes": ["cats", "h\udc81nde"]})
+    shard_files.write_manifest(tmp_path, "photos", [], Fingerprint(classes=("cats", "h\udc81nde")))
     with pytest.raises(CatdogError, match=r"expected classes named in UTF-8 .*h\\udc81nde.*Rename the folder"):
         FeatureCache.open(tmp_path)
 
@@ -291,7 +293,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from helpers import blocks
-from catdog_jax.features import extraction
+from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 blocks.stand_in()
 real, renames = os.replace, [0]
@@ -303,7 +305,7 @@ def replace(source, target):
     if renames[0] == {kill_at}:
         os.kill(os.getpid(), signal.SIGKILL)
 os.replace = replace
-extraction.extract(ExtractConfig(data={data!r}, out=Path({out!r}), shard_size=10))
+extract.extract(ExtractConfig(data={data!r}, out=Path({out!r}), shard_size=10))
 """
 
 
@@ -341,7 +343,7 @@ def test_the_time_left_of_a_resumed_run_counts_what_this_run_does(photos, tmp_pa
             return super().dispatch(pixels)
 
     monkeypatch.setattr(extraction, "progress_bar", progress_bar)
-    monkeypatch.setattr(extraction, "Extractor", Timed)
+    monkeypatch.setattr(extractors, "Extractor", Timed)
     extract.extract(config(photos, tmp_path))
     assert told[0] == (34, None, None)  # 10 + 14 + 10 of 66
     assert len(told) == 10  # of 10, 10, 10 and 2 photos
@@ -395,18 +397,18 @@ def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, 
     asked = []
 
     class Asked(Blocks):
-        def __init__(self, *arguments):
-            asked.append(arguments[-2:])
-            super().__init__(*arguments)
+        def __init__(self, pretrained, **options):
+            asked.append((options["batch_size"], options["at_once"]))
+            super().__init__(pretrained, **options)
 
-    monkeypatch.setattr(extraction, "Extractor", Asked)
+    monkeypatch.setattr(extractors, "Extractor", Asked)
     extract.extract(config(photos, tmp_path, batch_size=1_000_000, shard_size=512))
     assert asked == [(1_000_000, 42)]  # photos of the training split
 
 
 @pytest.fixture(scope="module")
 def extractor() -> extractors.Extractor:
-    return extractors.Extractor(weights.random(), "avg+max", conv="direct", batch_size=1)
+    return extractors.Extractor(weights.random(), pool="avg+max", conv="direct", batch_size=1)
 
 
 @pytest.mark.parametrize(
@@ -439,28 +441,22 @@ def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
 
 
 def test_heads_are_judged_on_their_own_kind_of_features_only():
-    prints = {
-        "weights_sha256": "a",
-        "preprocessing": "torch",
-        "preprocessing_version": 1,
-        "image": {},
-        "classes": ["a", "b"],
-    }
-    cache.check_compatible(prints, prints | {"inputs_sha256": "other", "views": ["original", "mirror"]})
+    mine = Fingerprint(weights_sha256="a", preprocessing="torch", preprocessing_version=1, image={}, classes=("a", "b"))
+    mine.check_compatible(dataclasses.replace(mine, inputs_sha256="other", views=("original", "mirror")))
     with pytest.raises(
         CatdogError, match="expected preprocessing = 'torch', as the head was trained with, found 'caffe'"
     ):
-        cache.check_compatible(prints, prints | {"preprocessing": "caffe"})
+        mine.check_compatible(dataclasses.replace(mine, preprocessing="caffe"))
 
 
 def test_real_photos_through_the_real_network(real_weights, shared_photos):
     """Both algorithms and all poolings agree, padding changes nothing, and the mirror view is the mirrored photo's."""
     photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:5]])
-    everything = extractors.Extractor(real_weights, "none", ("original", "mirror"), batch_size=4)
+    everything = extractors.Extractor(real_weights, pool="none", views=("original", "mirror"), batch_size=4)
     dispatched = np.asarray(everything.dispatch(np.concatenate([photos, photos[:1]])))
     assert dispatched.shape == (4, 2, 7, 7, 512)
     np.testing.assert_array_equal(dispatched[0], dispatched[3])
-    average = extractors.Extractor(real_weights, "avg", conv="direct", batch_size=2)
+    average = extractors.Extractor(real_weights, pool="avg", conv="direct", batch_size=2)
     found = average(photos)
     expected = dispatched[:3, 0].astype(np.float64).mean(axis=(1, 2))
     assert found.shape == (3, 512)
@@ -474,7 +470,7 @@ def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, share
     photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos])
     fast, direct = (
         head.probabilities(
-            fitted.params, extractors.Extractor(real_weights, fitted.pool, conv=conv)(photos).astype(np.float16)
+            fitted.params, extractors.Extractor(real_weights, pool=fitted.pool, conv=conv)(photos).astype(np.float16)
         )
         for conv in ("winograd", "direct")
     )
