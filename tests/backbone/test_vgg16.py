@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from catdog_jax.backbone import vgg16
-from catdog_jax.backbone.pooling import Pool
 
 
 def test_the_published_number_of_parameters():
@@ -38,22 +37,6 @@ def test_preprocessing_is_that_of_the_weights(mode):
         "unit": pixels / 255,
     }[mode]
     np.testing.assert_allclose(vgg16.normalise(photo, mode), expected, rtol=2e-6, atol=2e-5)
-
-
-@pytest.mark.parametrize("pool", ["avg", "max", "avg+max", "none"])
-@pytest.mark.parametrize("library", [np, jax.numpy])
-def test_pooling(pool, library):
-    cells = np.random.default_rng(0).random((3, 2, 7, 7, 512), np.float32)
-    flat = cells.reshape(3, 2, 49, 512).astype(np.float64)
-    expected = {
-        "avg": flat.mean(axis=2),
-        "max": flat.max(axis=2),
-        "avg+max": np.concatenate([flat.mean(axis=2), flat.max(axis=2)], axis=2),
-        "none": flat.reshape(3, 2, -1),
-    }[pool]
-    found = Pool(pool).apply(library.asarray(cells))
-    assert found.shape == (3, 2, Pool(pool).columns)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_max_pool_drops_an_odd_row_and_column():

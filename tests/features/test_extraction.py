@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from catdog_jax.features import extractor as extractors
 from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
-from catdog_jax.heads import head
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.fingerprint import Fingerprint
 
@@ -361,38 +359,6 @@ def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):
             extract.extract(config(photos, tmp_path, **options))
 
 
-@pytest.fixture
-def two_cores(monkeypatch):
-    """Two CPU devices that share 8 GB."""
-    monkeypatch.setattr(extractors, "_memory", lambda _: 4e9)
-    return [types.SimpleNamespace(platform="cpu")] * 2
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "at_once", "expected"),
-    [
-        (None, None, 8),
-        (None, 512, 8),
-        (None, 5, 3),
-        (1_000_000, 95, 48),
-        (1_000_000, 0, 1),
-        (50, None, 50),
-        (3, 512, 3),
-    ],
-)
-def test_no_batch_is_larger_than_a_shard_fills(two_cores, batch_size, at_once, expected):
-    assert extractors._on_each(two_cores, batch_size, at_once) == expected
-
-
-def test_a_batch_that_takes_too_much_memory_is_wrong_usage(two_cores):
-    with pytest.raises(
-        UsageError, match=r"--batch-size 51: .* 4 GB .* 102 photos at once, .* 4 GB\. Try --batch-size 50 or less"
-    ):
-        extractors._on_each(two_cores, 51, 512)
-    with pytest.raises(UsageError, match="found 1,000,000 photos at once, which take 40,000 GB"):
-        extractors._on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000, None)
-
-
 def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, monkeypatch, stand_in):
     asked = []
 
@@ -406,40 +372,6 @@ def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, 
     assert asked == [(1_000_000, 42)]  # photos of the training split
 
 
-@pytest.fixture(scope="module")
-def extractor() -> extractors.Extractor:
-    return extractors.Extractor(weights.random(), pool="avg+max", conv="direct", batch_size=1)
-
-
-@pytest.mark.parametrize(
-    "photos",
-    [
-        np.zeros((1, 224, 224, 3), np.float32),
-        np.zeros((1, 160, 160, 3), np.uint8),
-        np.zeros((224, 224, 3), np.uint8),
-        np.zeros((0, 224, 224, 1), np.uint8),
-    ],
-    ids=lambda photos: f"{photos.dtype} {photos.shape}",
-)
-def test_other_pixels_are_refused(extractor, photos):
-    expected = re.escape(
-        f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use images.decode."
-    )
-    for take in (extractor, extractor.dispatch):
-        with pytest.raises(CatdogError, match=expected):
-            take(photos)
-
-
-def test_no_photos_have_no_features(extractor):
-    found = extractor(np.zeros((0, 224, 224, 3), np.uint8))
-    assert (found.shape, found.dtype) == ((0, 1024), np.float32)
-
-
-def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
-    with pytest.raises(UsageError, match="--conv winograd: expected --precision float32, found bfloat16"):
-        extractors.Extractor(real_weights, precision="bfloat16", conv="winograd")
-
-
 def test_heads_are_judged_on_their_own_kind_of_features_only():
     mine = Fingerprint(weights_sha256="a", preprocessing="torch", preprocessing_version=1, image={}, classes=("a", "b"))
     mine.check_compatible(dataclasses.replace(mine, inputs_sha256="other", views=("original", "mirror")))
@@ -449,31 +381,28 @@ def test_heads_are_judged_on_their_own_kind_of_features_only():
         mine.check_compatible(dataclasses.replace(mine, preprocessing="caffe"))
 
 
-def test_real_photos_through_the_real_network(real_weights, shared_photos):
-    """Both algorithms and all poolings agree, padding changes nothing, and the mirror view is the mirrored photo's."""
-    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:5]])
-    everything = extractors.Extractor(real_weights, pool="none", views=("original", "mirror"), batch_size=4)
-    dispatched = np.asarray(everything.dispatch(np.concatenate([photos, photos[:1]])))
-    assert dispatched.shape == (4, 2, 7, 7, 512)
-    np.testing.assert_array_equal(dispatched[0], dispatched[3])
-    average = extractors.Extractor(real_weights, pool="avg", conv="direct", batch_size=2)
-    found = average(photos)
-    expected = dispatched[:3, 0].astype(np.float64).mean(axis=(1, 2))
-    assert found.shape == (3, 512)
-    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
-    np.testing.assert_allclose(average(photos[:1, :, ::-1])[0], dispatched[0, 1].mean(axis=(0, 1)), atol=1e-3)
+def test_from_python_without_a_word(photos, tmp_path, stand_in, capsys):
+    dataset = sources.load_photos(photos)
+    found = extraction.extract(dataset, str(tmp_path / "cache"), views=("original", "mirror"), shard_size=10)
+    by_command = extract.extract(config(photos, tmp_path, out=tmp_path / "other", views="original,mirror"))
+    assert contents(tmp_path / "cache") == contents(tmp_path / "other")
+    assert found.fingerprint == by_command.fingerprint
+    capsys.readouterr()
+    again = extraction.extract(dataset, tmp_path / "cache", views=("original", "mirror"), shard_size=10)
+    assert "42 photos" not in capsys.readouterr().err  # a progress bar, and no more
+    lines = repr(again).splitlines()
+    assert lines[0] == f"FeatureCache {tmp_path / 'cache'}: cats and dogs"
+    assert lines[1:] == [
+        "  photos: train 42, validation 14, test 10",
+        "  features: avg of original and mirror, float16",
+    ]
 
 
-def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, shared_photos):
-    """The published head: probabilities from Winograd's features and from direct convolution's differ by rounding alone."""
-    fitted = head.load(Path(__file__).parents[2] / "artifacts" / "default" / "head.safetensors")
-    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos])
-    fast, direct = (
-        head.probabilities(
-            fitted.params, extractors.Extractor(real_weights, pool=fitted.pool, conv=conv)(photos).astype(np.float16)
-        )
-        for conv in ("winograd", "direct")
-    )
-    assert not np.array_equal(fast, direct)  # or the comparison compares nothing
-    np.testing.assert_allclose(fast, direct, atol=1e-4)
-    np.testing.assert_array_equal(fast >= 0.5, direct >= 0.5)
+def test_what_is_no_data_set_is_a_wrong_type(tmp_path):
+    with pytest.raises(TypeError, match=r"photos: expected a Dataset, found str\. Make one with load_photos"):
+        extraction.extract("photos", tmp_path / "cache")
+
+
+def test_another_stored_type_is_wrong_usage(photos, tmp_path, stand_in):
+    with pytest.raises(UsageError, match="--dtype: expected float16 or float32, found int8"):
+        extraction.extract(sources.load_photos(photos), tmp_path / "cache", dtype="int8")
