@@ -14,6 +14,7 @@ from rich.text import Text
 from catdog_jax import __version__, config, jax_environment
 from catdog_jax.console import console, printable
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.ranges import check
 
 STAGES: dict[str, type] = {  # a subcommand -> its settings; what it does is commands/NAME.py
     "run": config.RunConfig,
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():  # a preempted machine's last word ends like Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        check(settings)
         result = _stage(name)(settings)
         return result if isinstance(result, int) else 0
     except CatdogError as error:

@@ -26,7 +26,7 @@ _EXTRAS = {"cuda": "cuda13", "gpu": "cuda13", "tpu": "tpu", "cpu": "cpu"}
 def prepare() -> None:
     """Sets what JAX reads from the environment when it starts, where the user has not.
 
-    Each CPU core becomes a device of its own (see `features.Extractor`), compiled programs are kept
+    Each CPU core becomes a device of its own (see `extractor.Extractor`), compiled programs are kept
     between runs, and sums are right.
     """
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(config.cores(), _MAX_CPU_DEVICES)))

@@ -16,7 +16,7 @@ import catdog_jax
 PACKAGE = Path(catdog_jax.__file__).parent
 # Each row imports only from rows above it; those in one row do not know each other.
 ROWS = (
-    ("errors", "console"),
+    ("errors", "console", "ranges"),
     ("files",),
     ("config", "jax_environment"),
     ("photos", "backbone", "reporting"),
@@ -28,9 +28,9 @@ ROWS = (
     ("cli",),
     ("__main__",),
 )
-# jax_environment looks at the settings' number of cores; console prints errors; each is a line
-# between two of one row.
-WITHIN_A_ROW = {("console", "errors"), ("jax_environment", "config")}
+# jax_environment looks at the settings' number of cores; console and ranges raise errors; each is a
+# line between two of one row.
+WITHIN_A_ROW = {("console", "errors"), ("ranges", "errors"), ("jax_environment", "config")}
 WITHOUT_JAX = ("files", "photos", "reporting", "runtime", "serving")
 JAX = {"jax", "jaxlib", "flax", "optax"}
 

@@ -22,9 +22,10 @@ from catdog_jax import jax_environment, numerics
 from catdog_jax.backbone import weights
 from catdog_jax.config import DoctorConfig, cores
 from catdog_jax.console import console, show
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.errors import CatdogError
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.photos import decoding
+from catdog_jax.ranges import check
 
 EXAMPLE = 25_000  # photos of the whole Dogs vs Cats set, for the estimate of time
 _ACCELERATORS = {  # a file that the driver makes -> what it stands for, and the extra that brings JAX for it
@@ -95,8 +96,7 @@ def doctor(config: DoctorConfig) -> int:
     Raises:
       UsageError: `--seconds` is not positive, or JAX has no device.
     """
-    if not config.seconds > 0:
-        raise UsageError(f"--seconds: expected more than 0, found {config.seconds}. Leave it out for the default.")
+    check(config)
     jax_environment.require_devices()
     with console.status("measuring for a few seconds; compiling comes first"):
         facts = examine(config)

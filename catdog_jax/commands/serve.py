@@ -8,6 +8,7 @@ import uvicorn
 from catdog_jax.config import ServeConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.ranges import check
 from catdog_jax.runtime.prediction import find_model
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.serving import deadlines
@@ -24,7 +25,12 @@ def serve(config: ServeConfig) -> int:
       CatdogError: the model cannot be used (see `Predictor`), or the address cannot be bound.
       UsageError: a setting is out of range.
     """
-    _check_settings(config)
+    check(config)
+    if config.queue < config.max_files:
+        expected = f"expected --max-files, {config.max_files}, or more, found {config.queue}"
+        raise UsageError(
+            f"--queue: {expected}: a request of so many photos could never be taken. Lower --max-files too."
+        )
     model = find_model(config.model)
     # Decoders and clients need the cores too: where threads spin, a photo costs up to a third more
     # of their time
@@ -58,29 +64,3 @@ def _bound(host: str, port: int) -> socket.socket:
             f"{host}:{port}: expected an address to listen at, found: {reason}. Choose another --port."
         ) from None
     return listener
-
-
-def _check_settings(config: ServeConfig) -> None:
-    for name in (
-        "max_body",
-        "max_files",
-        "queue",
-        "batch_size",
-        "decoders",
-        "header_timeout",
-        "body_timeout",
-        "request_timeout",
-    ):
-        if getattr(config, name) <= 0:
-            raise UsageError(
-                f"{name}: expected more than 0, found {getattr(config, name)}. Leave it out for the default."
-            )
-    if config.queue < config.max_files:
-        expected = f"expected --max-files, {config.max_files}, or more, found {config.queue}"
-        raise UsageError(
-            f"--queue: {expected}: a request of so many photos could never be taken. Lower --max-files too."
-        )
-    if not 0 <= config.port < 2**16 or config.batch_wait < 0:
-        raise UsageError(
-            f"port, batch_wait: expected 0 to 65535 and 0 or more, found {config.port} and {config.batch_wait}."
-        )

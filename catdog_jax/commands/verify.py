@@ -1,4 +1,4 @@
-"""`catdog verify`: is everything that was written still what was written? checks.py knows what there is to check."""
+"""`catdog verify`: is everything that was written still what was written? `stored_files` knows what there is to check."""
 
 from collections import defaultdict
 

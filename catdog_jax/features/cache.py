@@ -63,7 +63,7 @@ class FeatureCache:
 
     @property
     def source(self) -> str:
-        """The data set, as `data.load` takes it."""
+        """The data set, as `sources.load` takes it."""
         source = found_from(self.path, self.manifest["source"])
         return str(source) if source.exists() else self.manifest["source"]
 

@@ -23,7 +23,7 @@ class Record:
       label: 0 or 1, the index into `Dataset.classes`.
       split: "train", "validation" or "test".
       size: the length of the undecoded photo in bytes.
-      read: returns the undecoded photo, or raises `images.ImageError`.
+      read: returns the undecoded photo, or raises `decoding.ImageError`.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Dataset:
     """Two classes of photos.
 
     Attributes:
-      source: what the data set was loaded from, as `data.load` takes it.
+      source: what the data set was loaded from, as `sources.load` takes it.
       classes: the names of the two classes; the second is the positive one.
       records: sorted by split, then by the hash of the id.
       by_hash: whether the splits follow from the photos' hashes, for want of folders of splits.

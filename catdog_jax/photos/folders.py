@@ -41,7 +41,7 @@ class Walk:
         self._walked: set[tuple[int, int]] = set()
 
     def photos(self, folder: Path) -> list[Path]:
-        """The photos of a folder and its subfolders, by suffix (`images.SUFFIXES`), sorted.
+        """The photos of a folder and its subfolders, by suffix (`decoding.SUFFIXES`), sorted.
 
         Links to folders are followed, after what is no link; each folder is walked once, so that a
         loop ends.

@@ -64,7 +64,7 @@ def locate(source: str | None, data_dir: Path | None) -> str:
 
 
 def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
-    """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds_source`), or the path of a folder.
+    """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds`), or the path of a folder.
 
     Args:
       source: the name.

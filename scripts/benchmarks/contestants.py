@@ -41,7 +41,7 @@ def _rate(work: Callable[[], int], seconds: float) -> float:
 
 
 def forward_ours(settings: Settings, conv: str = "auto") -> Measure:
-    """`features.Extractor`, as `catdog extract` uses it: two batches in flight."""
+    """`extractor.Extractor`, as `catdog extract` uses it: two batches in flight."""
     import jax
 
     from catdog_jax.backbone import weights

@@ -228,7 +228,7 @@ def _extracted(variant: Variant, config: AblateConfig) -> FeatureCache:
         / f"features-{resize if variant.subset else 'all'}-{'keras-' if variant.keras else ''}{variant.preprocessing}"
     )
     source = config.keras_weights if variant.keras and config.keras_weights else "auto"
-    wanted = ExtractConfig(str(folder), out, weights=source, preprocessing=variant.preprocessing, pool="none")
+    wanted = ExtractConfig(data=str(folder), out=out, weights=source, preprocessing=variant.preprocessing, pool="none")
     found = extract.extract(wanted)
     if found is None:
         raise CatdogError(f"{out}: expected that nothing else extracts there, found another process. Wait for it.")
@@ -289,7 +289,7 @@ def _both_blocks(pretrained: weights.Weights) -> Callable[[np.ndarray], jax.Arra
 
 
 def _resized(photo: bytes, nearest: bool) -> bytes:
-    """A photo of the size that the network sees, which `images.decode` then leaves as it is."""
+    """A photo of the size that the network sees, which `decoding.decode` then leaves as it is."""
     resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
     file = io.BytesIO()
     decoding.load(photo).image.resize((decoding.SIZE, decoding.SIZE), resample).save(file, "PNG", compress_level=1)

@@ -33,7 +33,7 @@ def written(small_photos, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extraction, "Extractor", blocks.Blocks)
         patch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
-        extract.extract(ExtractConfig(str(small_photos), root / "cache", shard_size=1, workers=1))
+        extract.extract(ExtractConfig(data=str(small_photos), out=root / "cache", shard_size=1, workers=1))
     rng = np.random.default_rng(0)
     injector.finish_training(root, root / "run", swept=SWEEP)
     shutil.copytree(root / "cache", root / "run" / "features")
@@ -209,7 +209,7 @@ def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_pat
     damaged.write_bytes(whole[damaged.name][:-1] + bytes([whole[damaged.name][-1] ^ 4]))
     for path in copy.iterdir():
         os.utime(path, ns=(1, 1))
-    extract.extract(ExtractConfig(str(small_photos), copy, shard_size=1, workers=1))
+    extract.extract(ExtractConfig(data=str(small_photos), out=copy, shard_size=1, workers=1))
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == whole
     shard = damaged.name.partition(".")[0]
     rewritten = {path.name for path in copy.iterdir() if path.stat().st_mtime_ns != 1}

@@ -63,13 +63,14 @@ def record(photos: str, out: str) -> int:
     blocks.stand_in()
     extraction.Extractor = Recorder
     extraction.MAX_SKIPPED_SHARE = 1
-    extract_command.extract(ExtractConfig(photos, Path(out), workers=2))
+    extract_command.extract(ExtractConfig(data=photos, out=Path(out), workers=2))
     np.save(Path(out, "seen.npy"), np.stack(seen))
     return 0
 
 
 def many(photos: str, out: str, batch: str) -> int:
     """Extracts with the stand-in, and prints the resident size in MB at every tenth of the photos."""
+    from catdog_jax.commands import extract as extract_command
     from catdog_jax.config import ExtractConfig
     from catdog_jax.features import extraction
     from helpers import blocks
@@ -86,7 +87,7 @@ def many(photos: str, out: str, batch: str) -> int:
     blocks.stand_in()
     extraction.Extractor = Watched
     print(json.dumps([0, resident()]))
-    extract_command.extract(ExtractConfig(photos, Path(out)))
+    extract_command.extract(ExtractConfig(data=photos, out=Path(out)))
     return 0
 
 

@@ -340,7 +340,7 @@ def test_more_files_than_places_are_a_contradiction(model):
     with pytest.raises(
         UsageError, match=r"^--queue: expected --max-files, 16, or more, found 3: .* Lower --max-files too\.$"
     ):
-        serve.serve(ServeConfig(model, queue=3))
+        serve.serve(ServeConfig(model=model, queue=3))
 
 
 def test_a_form_that_is_none_is_refused_without_a_line_in_the_log(model):

@@ -44,7 +44,7 @@ def draw_dataset(root: Path, seed: int = 0, counts: Mapping[str, int] = COUNTS) 
 
 
 def draw_once() -> Path:
-    """The root of the default data set, below `storage.cache_directory()`: drawn by the first call, found by later ones.
+    """The root of the default data set, below `atomic.cache_directory()`: drawn by the first call, found by later ones.
 
     It is drawn beside its place and renamed, so that a killed run leaves no half data set; of two
     processes that draw at once, both end with the whole of it.
