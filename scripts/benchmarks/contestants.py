@@ -441,6 +441,8 @@ CONTESTS: dict[str, dict[str, Callable[[Settings], Measure]]] = {
 }
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        raise SystemExit(__doc__)
     from catdog_jax import jax_environment
 
     jax_environment.prepare()

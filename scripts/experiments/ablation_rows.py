@@ -35,9 +35,9 @@ _BATCH = 64
 class AblateConfig:
     """Measure what each choice of the recipe is worth."""
 
-    extraction: Path = ROOT / "runs" / "reproduce" / "features"
+    features: Path = ROOT / "runs" / "reproduce" / "features"
     """A cache of `catdog extract --pool none --views original,mirror`."""
-    sources: Path | None = None
+    data: Path | None = None
     """The folder of photos, for the rows whose pixels differ; without it they are left out."""
     keras_weights: str | None = None
     """Keras' weights as `catdog port` takes them (keras, or the path of a file), for the rows that need them."""

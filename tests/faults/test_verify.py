@@ -13,10 +13,11 @@ from helpers import blocks, injector
 from helpers.figures import record
 from onnx import TensorProto, helper
 
-from catdog_jax import cli
+from catdog_jax import cli, stored_files
 from catdog_jax.backbone import vgg16, weights
 from catdog_jax.commands import extract, verify
 from catdog_jax.config import ExtractConfig, VerifyConfig
+from catdog_jax.errors import CatdogError
 from catdog_jax.features import extraction
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import head
@@ -214,3 +215,17 @@ def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_pat
     shard = damaged.name.partition(".")[0]
     rewritten = {path.name for path in copy.iterdir() if path.stat().st_mtime_ns != 1}
     assert rewritten - {"manifest.json"} == {name for name in whole if name.startswith(shard)}
+
+
+def test_a_new_kind_of_file_is_one_entry(tmp_path, capsys, monkeypatch):
+    def whole(file: Path, head_sha256: str | None) -> int:
+        if file.read_bytes() != b"toy":
+            raise CatdogError(f"{file}: expected a toy, found none.")
+        return 3
+
+    monkeypatch.setitem(stored_files.FILES, ".toy", whole)
+    (tmp_path / "one.toy").write_bytes(b"toy")
+    assert cli.main(["verify", str(tmp_path)]) == 0
+    (tmp_path / "two.toy").write_bytes(b"no toy")
+    assert cli.main(["verify", str(tmp_path)]) == 1
+    assert f"altered: {tmp_path / 'two.toy'}: expected a toy, found none." in capsys.readouterr().out
