@@ -178,3 +178,11 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 def test_usage_errors_and_data_errors_have_their_statuses():
     assert (CatdogError.exit_status, UsageError.exit_status) == (1, 2)
+
+
+def test_a_reader_of_the_help_may_go_away():
+    command = [sys.executable, "-m", "catdog_jax", "run", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert (process.communicate()[1], process.returncode) == (b"", cli.BROKEN_PIPE)
