@@ -360,7 +360,7 @@ class AuditConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """Hash everything that was written anew, and name what is no longer as it was: feature caches, runs, weights, models."""
+    """Hash again everything that was written, and name what is no longer as it was: feature caches, runs, weights, models."""
 
     paths: Positional[tuple[Cache, ...]] = field(kw_only=False)
     """Folders, of which everything below is checked (feature caches, runs, audits, Triton models, folders for browsers), and

@@ -12,14 +12,16 @@ else than themselves, is a line in `FOLDERS`.
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic, atomic_folder, sealed
-from catdog_jax.files.buckets import Location
+from catdog_jax.files.buckets import Location, UnreachableError
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import (
     COMPARISON,
@@ -58,6 +60,46 @@ class Check(NamedTuple):
 
 class Remark(Exception):
     """What else there is to say of a file: a sentence, and the file's name."""
+
+
+class Verified(NamedTuple):
+    """What came of the checks.
+
+    Attributes:
+      whole: what is as it was written, by place and kind: how many, and their bytes.
+      remarks: names of files that there is something to say of, by place and sentence.
+      faults: what is missing, altered, or of another head than the one beside it: a sentence each.
+    """
+
+    whole: dict[tuple[Location, str], tuple[int, int]]
+    remarks: dict[tuple[Location, str], list[str]]
+    faults: list[str]
+
+
+def verify(paths: Iterable[Location]) -> Verified:
+    """Checks every file at some paths, with a progress bar.
+
+    Raises:
+      CatdogError: a path is none of what can be verified, or its bucket cannot be reached.
+    """
+    checks = [check for path in paths for check in checks_of(path)]
+    result = Verified({}, defaultdict(list), [])
+    with progress_bar("files") as progress:
+        for place, kind, run in progress.track(checks, description="verify"):
+            try:
+                size = run()
+            except UnreachableError:  # no word on what is there
+                raise
+            except Remark as remark:
+                why, name = remark.args
+                result.remarks[place, why].append(name)
+            except CatdogError as error:
+                what = "of another head" if isinstance(error, OtherHeadError) else "altered"
+                result.faults.append(f"{what}: {error}")
+            else:
+                count, total = result.whole.get((place, kind), (0, 0))
+                result.whole[place, kind] = count + 1, total + size
+    return result
 
 
 def checks_of(path: Location) -> list[Check]:

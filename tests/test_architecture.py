@@ -24,6 +24,7 @@ ROWS = (
     ("heads", "serving"),
     ("evaluation", "auditing", "deployment"),
     ("stored_files", "numerics"),
+    ("doctor",),
     ("commands",),
     ("cli",),
     ("__main__",),
