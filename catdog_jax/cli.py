@@ -12,8 +12,9 @@ import tyro
 from rich.text import Text
 
 from catdog_jax import __version__, config, jax_environment
-from catdog_jax.console import console, printable
+from catdog_jax.console import console, discard_stdout, printable
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.ranges import check
 
 STAGES: dict[str, type] = {  # a subcommand -> its settings; what it does is commands/NAME.py
     "run": config.RunConfig,
@@ -46,19 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"catdog_jax {__version__}")
         return 0
-    name, settings = _parse(arguments or ["--help"])
-    jax_environment.prepare()
     # Its remarks on damage; what matters comes back as an ImageError
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if threading.current_thread() is threading.main_thread():  # a preempted machine's last word ends like Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    name = ""
     try:
+        name, settings = _parse(arguments or ["--help"])
+        check(settings)
+        jax_environment.prepare()
         result = _stage(name)(settings)
         return result if isinstance(result, int) else 0
     except CatdogError as error:
         console.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
         return error.exit_status
     except BrokenPipeError:  # `| head` has seen enough
+        discard_stdout()
         return BROKEN_PIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -1,17 +1,22 @@
 """Every stage's settings: frozen dataclasses that the command line, the scripts and the run directory's config.json share.
 
+Beside a setting stands its range, which `ranges.check` checks. Settings that several stages have are
+types of their own, with their help text.
+
 Nothing heavy is imported here, so that `catdog --help` and `catdog predict` start at once.
 """
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from catdog_jax.files.buckets import Location, location
+from catdog_jax.ranges import AtLeast, Between, MoreThan
 
 THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
 
@@ -33,9 +38,48 @@ Cache = Annotated[  # a path or a bucket's URL
 ]
 Pool = Literal["avg", "max", "avg+max", "none"]
 Preprocessing = Literal["torch", "caffe", "unit"]
+Seconds = Annotated[float, MoreThan(0)]
+Count = Annotated[int, AtLeast(1)]
+Dropout = Annotated[float, Between(0, 0.999)]
+LearningRate = Annotated[float, Between(1e-12, math.inf)]
+DecayRate = Annotated[float, Between(1e-12, 1)]
+Penalty = Annotated[float, Between(0, math.inf)]
+Widths = Annotated[tuple[int, ...], AtLeast(1, before="widths of ", advice="")]
+Seed = Annotated[int, AtLeast(0)]
+
+# Settings of several stages, with their help texts
+
+Photos = Annotated[
+    str | None,
+    arg(
+        help="Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded "
+        "drawings, or tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded "
+        "where it is missing)."
+    ),
+]
+DataDir = Annotated[
+    Path | None, arg(help="Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.")
+]
+Weights = Annotated[str, arg(help="Where the VGG16 weights come from; see `catdog port --help`.")]
+Exclude = Annotated[
+    Path | None, arg(help="A list of photos to leave out, as `catdog audit --write-exclude` writes it.")
+]
+Preset = Annotated[
+    Literal["default", "reference"],
+    arg(
+        help="default: the best found on validation. reference: the classic recipe (7x7x512 flattened, L2 0.05, "
+        "decaying Adam)."
+    ),
+]
+Model = Annotated[
+    Path | None,
+    arg(help="The exported model; by default run/model.onnx, else the published one, where the repository is at hand."),
+]
+Workers = Annotated[Count | None, arg(help="Decoding threads; by default one a core.")]
+Threads = Annotated[Count | None, arg(help="ONNX Runtime's threads; by default one a core.")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PortConfig:
     """Convert pretrained VGG16 weights to this project's .safetensors file."""
 
@@ -48,20 +92,15 @@ class PortConfig:
     """What the weights were trained on, where their values do not tell; a name overrides what they tell."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
     """Run the photos through the frozen convolutions once and keep the features as .npy shards."""
 
-    data: str | None = None
-    """Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
-    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded
-    where it is missing)."""
+    data: Photos = None
     out: Cache = Path("features")
     """The feature cache to write or to resume: a folder, or a place in a bucket (s3://BUCKET/…, gs://…, az://…)."""
-    data_dir: Path | None = None
-    """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    weights: str = "auto"
-    """Where the VGG16 weights come from; see `catdog port --help`."""
+    data_dir: DataDir = None
+    weights: Weights = "auto"
     preprocessing: Preprocessing | None = None
     """Override the preprocessing that the weights were trained with (for ablations only)."""
     pool: Pool = "avg"
@@ -74,12 +113,11 @@ class ExtractConfig:
     """The type that the convolutions compute in; auto is bfloat16 on GPU and TPU, float32 on CPU."""
     conv: Literal["auto", "direct", "winograd"] = "auto"
     """The convolution algorithm; auto is Winograd on CPU, direct elsewhere."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Photos a device computes at once, at most those of a shard; by default 8 on a CPU core, 256 elsewhere."""
-    shard_size: int = 512
+    shard_size: Count = 512
     """Photos a shard; an interrupted run loses at most the shard in progress."""
-    workers: int | None = None
-    """Decoding threads; by default one a core."""
+    workers: Workers = None
     shard_index: int = 0
     """Which of `num_shards` shares this process takes, from 0: the shards that it, counting on by `num_shards`, comes to."""
     num_shards: int = 1
@@ -87,34 +125,33 @@ class ExtractConfig:
     distributed: str | None = None
     """Take the share of this process in jax.distributed: `auto` asks SLURM, Open MPI, a TPU pod or Kubernetes; HOST:PORT is
     where process 0 listens, and --shard-index and --num-shards then say which process this is."""
-    exclude: Path | None = None
-    """A list of photos to leave out, as `catdog audit --write-exclude` writes it."""
+    exclude: Exclude = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a head is built and trained: everything that a preset decides."""
 
     pool: Pool = "avg+max"
     """What the head sees of the features; `none` flattens all 7x7x512."""
-    hidden: tuple[int, ...] = (1024,)
+    hidden: Widths = (1024,)
     """Widths of the hidden layers; empty for a linear head."""
-    dropout: float = 0.8
+    dropout: Dropout = 0.8
     """Share of a layer's inputs that is zeroed while training."""
     standardise: bool = True
     """Scale each feature to mean 0 and deviation 1 over the training rows."""
-    learning_rate: float = 5e-4
+    learning_rate: LearningRate = 5e-4
     """Adam's step size at the start."""
-    decay_rate: float = 0.9
+    decay_rate: DecayRate = 0.9
     """What the step size is multiplied by every `decay_epochs`, exponentially."""
-    decay_epochs: float = 1.0
-    l2: float = 1e-3
+    decay_epochs: Annotated[float, MoreThan(0)] = 1.0
+    l2: Penalty = 1e-3
     """Penalty l2 * sum(kernel ** 2) added to the loss (Keras' kernel_regularizer; not AdamW's decoupled decay)."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Between(0, 1)] = 0.0
     """Trains towards (1 - s) y + s / 2 in place of y."""
-    batch_size: int = 256
-    epochs: int = 40
-    patience: int = 8
+    batch_size: Count = 256
+    epochs: Count = 40
+    patience: Count = 8
     """Epochs without a better validation loss after which training stops."""
 
 
@@ -135,7 +172,7 @@ PRESETS: dict[str, Recipe] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Train a head on cached features."""
 
@@ -143,38 +180,37 @@ class TrainConfig:
     """The feature cache of `catdog extract`."""
     out: Path = Path("run")
     """The run directory to write."""
-    preset: Literal["default", "reference"] = "default"
-    """default: the best found on validation. reference: the classic recipe (7x7x512 flattened, L2 0.05, decaying Adam)."""
+    preset: Preset = "default"
     head: Literal["mlp", "linear"] | None = None
     """mlp: hidden layers with ReLU and dropout; linear: none. By default as the preset has it."""
     pool: Pool | None = None
     """Override the preset's pooling; the cache must hold it, or hold `none`."""
-    hidden: tuple[int, ...] | None = None
+    hidden: Widths | None = None
     """Override the preset's widths of hidden layers."""
-    dropout: float | None = None
+    dropout: Dropout | None = None
     """Override the preset's dropout."""
-    learning_rate: float | None = None
+    learning_rate: LearningRate | None = None
     """Override the preset's step size."""
-    decay_rate: float | None = None
+    decay_rate: DecayRate | None = None
     """Override the preset's exponential decay."""
-    l2: float | None = None
+    l2: Penalty | None = None
     """Override the preset's L2 penalty."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Override the preset's batch size."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Override the preset's number of epochs."""
-    patience: int | None = None
+    patience: Count | None = None
     """Override the preset's patience."""
-    seed: int = 0
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Initial weights, shuffling and dropout all derive from it: the same seed gives the same bytes."""
-    sweep: int | None = None
+    sweep: Annotated[int, AtLeast(1, after=" heads", advice="48 is a good number.")] | None = None
     """Try this many heads (48 is a good number), the preset and random others, and keep the one with the lowest validation log
     loss; sweep.csv and sweep.png in the run directory show them all."""
-    resident_gib: float = 4.0
+    resident_gib: Annotated[float, AtLeast(0)] = 4.0
     """Features up to this size are kept on the device; larger ones stream from the shards."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """Judge a trained head on photos that it has not seen: metrics with intervals, plots, one HTML report."""
 
@@ -188,19 +224,18 @@ class EvaluateConfig:
     """Photos to judge end to end, instead of cached features: those of PATH/SPLIT/CLASS/*, or all of PATH/CLASS/*."""
     model: tuple[Path, ...] = ()
     """Exported models to judge side by side on the photos of --data, instead of a run: no JAX, only the files."""
-    data_dir: Path | None = None
-    """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    data_dir: DataDir = None
     out: Path | None = None
     """Where metrics.json and report.html go; by default the run directory."""
     weights: str = "auto"
     """Where the VGG16 weights come from, for --data."""
-    bootstrap: int = 2000
+    bootstrap: Count = 2000
     """Resamples for what the calibration error would be by chance."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the resamples."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Write backbone, head and preprocessing as one ONNX file, checked against JAX on real photos."""
 
@@ -214,13 +249,13 @@ class ExportConfig:
     """Photos for the parity check; by default those that the head was trained on, else the embedded drawings."""
     views: Literal["original", "original,mirror"] = "original"
     """What a photo is judged by: itself, or the mean of it and its mirror image (better probabilities, for twice the time)."""
-    parity_photos: int = 32
+    parity_photos: Annotated[int, AtLeast(2)] = 32
     """How many photos the exported file and JAX must agree on."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """fp16 halves the file (weights stored in half the bytes, computed in float32); int8 quarters it and is several times as
     fast on CPUs with 8-bit instructions. Both are judged beside fp32 on validation photos before
     they are written."""
-    gate_photos: int = 500
+    gate_photos: Annotated[int, AtLeast(0)] = 500
     """How many validation photos fp16 and int8 are judged on; 0 for all."""
     force: bool = False
     """Write fp16 or int8 even where its accuracy is more than 0.3 points below fp32's."""
@@ -234,93 +269,79 @@ class ExportConfig:
     """An exported model to put into --web or --triton as it is; no run is exported then."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictConfig:
     """Classify photos with the exported model. Needs ONNX Runtime only."""
 
-    paths: Positional[tuple[Path, ...]]
+    paths: Positional[tuple[Path, ...]] = field(kw_only=False)
     """Photos and folders (searched recursively)."""
-    model: Path | None = None
-    """The exported model; by default run/model.onnx, else the published one, where the repository is at hand."""
+    model: Model = None
     format: Literal["table", "jsonl", "csv"] = "table"
     """What is printed on stdout."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Photos that are computed at once at most; it bounds the memory."""
-    threads: int | None = None
-    """ONNX Runtime's threads; by default one a core."""
+    threads: Threads = None
     heatmap: Path | None = None
     """A folder for a picture of each photo under its heat map, which shows where the evidence for the verdict lies."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServeConfig:
     """Serve the exported model over HTTP, with a page to try it. Needs the extra `serve`."""
 
-    model: Path | None = None
-    """The exported model; by default run/model.onnx, else the published one, where the repository is at hand."""
+    model: Model = None
     host: str = "127.0.0.1"
     """The address to listen at; by default only this machine can connect."""
-    port: int = 8000
+    port: Annotated[int, Between(0, 2**16 - 1)] = 8000
     """The port to listen at; 0 for any that is free."""
-    batch_size: int = 8
+    batch_size: Count = 8
     """Photos that are computed at once at most."""
-    batch_wait: float = 0.003
+    batch_wait: Annotated[float, AtLeast(0)] = 0.003
     """Seconds that a batch waits for photos that are on their way."""
-    queue: int = 32
+    queue: Count = 32
     """Photos that are in work at once at most, of all requests together. A request is taken whole or refused with 503."""
-    max_body: int = 2**24
+    max_body: Count = 2**24
     """Bytes a request at most."""
-    max_files: int = 16
+    max_files: Count = 16
     """Photos a request at most."""
-    header_timeout: float = 10.0
+    header_timeout: Seconds = 10.0
     """Seconds in which the headers of a request must arrive, and in which an answer must be taken."""
-    body_timeout: float = 20.0
+    body_timeout: Seconds = 20.0
     """Seconds in which the body of a request must arrive."""
-    request_timeout: float = 30.0
+    request_timeout: Seconds = 30.0
     """Seconds that a request may take from then on."""
-    decoders: int = 2
+    decoders: Count = 2
     """Decoding threads."""
-    threads: int | None = None
-    """ONNX Runtime's threads; by default one a core."""
+    threads: Threads = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """The whole way from photos to a deployable model: extract, train, evaluate, export, predict."""
 
-    data: str | None = None
-    """Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
-    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded
-    where it is missing)."""
+    data: Photos = None
     out: Path = Path("run")
     """The run directory."""
-    data_dir: Path | None = None
-    """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    data_dir: DataDir = None
     features: Cache | None = None
     """The feature cache to write or to resume; by default OUT/features. Several runs may share one."""
     pool: Pool | None = None
     """What is kept of the 7x7 cells; by default what the preset needs. A cache with `none` serves every preset."""
-    preset: Literal["default", "reference"] = "default"
-    """default: the best found on validation. reference: the classic recipe (7x7x512 flattened, L2 0.05, decaying Adam)."""
-    weights: str = "auto"
-    """Where the VGG16 weights come from; see `catdog port --help`."""
+    preset: Preset = "default"
+    weights: Weights = "auto"
     views: Literal["original", "original,mirror"] = "original"
     """What is kept of each photo; the mirror image is more to train on, for twice the time."""
-    seed: int = 0
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Decides the initial weights, the order of rows and the dropout."""
-    exclude: Path | None = None
-    """A list of photos to leave out, as `catdog audit --write-exclude` writes it."""
+    exclude: Exclude = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AuditConfig:
     """Look at a data set before training: broken files, copies (across splits too), suspicious labels, drift."""
 
-    data: str | None = None
-    """Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded drawings, or
-    tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one."""
-    data_dir: Path | None = None
-    """Where tfds: data sets are; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    data: Photos = None
+    data_dir: DataDir = None
     features: Cache | None = None
     """A feature cache of `catdog extract`, for suspicious labels and drift; photos are found in it by their bytes."""
     out: Path = Path("audit")
@@ -332,26 +353,24 @@ class AuditConfig:
     """Write what should be left out into this file, for `catdog extract` and `catdog run`."""
     exclude: Path | None = None
     """A list of photos to leave out, as --write-exclude writes it: what an earlier audit has settled."""
-    workers: int | None = None
-    """Decoding threads; by default one a core."""
-    seed: int = 0
+    workers: Workers = None
+    seed: Seed = 0
     """Decides the folds and the resamples."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """Hash everything that was written anew, and name what is no longer as it was: feature caches, runs, weights, models."""
+    """Hash again everything that was written, and name what is no longer as it was: feature caches, runs, weights, models."""
 
-    paths: Positional[tuple[Cache, ...]]
+    paths: Positional[tuple[Cache, ...]] = field(kw_only=False)
     """Folders, of which everything below is checked (feature caches, runs, audits, Triton models, folders for browsers), and
     single files that `catdog` writes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DoctorConfig:
     """Look at this machine: the devices that JAX uses, how fast they are, and what would help."""
 
-    weights: str = "auto"
-    """Where the VGG16 weights come from; see `catdog port --help`."""
-    seconds: float = 3.0
+    weights: Weights = "auto"
+    seconds: Seconds = 3.0
     """How long each of the two rates is measured."""

@@ -1,6 +1,6 @@
 """What this JAX computes on this machine, against float64 NumPy: extraction, pooling, heads, their gradient, label errors.
 
-XLA has given wrong sums on CPUs more than once, without an error (see jax_environment.py). `catdog
+XLA has given wrong sums on CPUs more than once, without an error (see `jax_environment`). `catdog
 doctor` says what `wrong` finds; the tests hold each check. A further check is one more row of
 `CHECKS`.
 """
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from catdog_jax.auditing import label_errors as suspects
+from catdog_jax.auditing.label_errors import FOLDS, folds, out_of_fold
 from catdog_jax.backbone import vgg16, weights, winograd
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import Params
@@ -130,13 +130,13 @@ def _objective() -> Pair:
     rows = _normal((ROWS, 7)), _random((ROWS,), 2).astype(np.float32), (np.arange(ROWS) % 9 > 0).astype(np.float32)
     penalties, params = np.array([0, 0.01, 1], np.float32), _head()
 
-    def one(l2: jax.Array, params: Params, x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
+    def of_one(l2: jax.Array, params: Params, x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
         hyper = Hyper(0.0, 1.0, l2, 0.1, None)
         value = jax.value_and_grad(lambda p: fitting.objective(p, x, y, weight, jax.random.key(0), hyper)[0])(params)
         return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(value)])
 
     # Arguments: XLA folds constants without its kernels
-    of_all = jax.jit(jax.vmap(one, in_axes=(0, None, None, None, None)))
+    of_all = jax.jit(jax.vmap(of_one, in_axes=(0, None, None, None, None)))
     found = np.asarray(of_all(penalties, params, *rows))
     return found, np.stack([_value_and_grad(params, *rows, l2) for l2 in penalties])
 
@@ -170,11 +170,11 @@ def label_errors(rows: int = 1_001) -> Pair:
     """The probabilities that heads give to rows they have not seen, against SciPy's optimum of the same objective."""
     x = _normal((rows, 7)).astype(np.float64)
     labels = (x[:, 0] + _normal((rows,))[::-1] > 0).astype(np.int64)
-    fold = suspects.folds(len(x), [], 0)
-    found = suspects.out_of_fold(x.astype(np.float32), labels, fold)
+    fold = folds(len(x), [], 0)
+    found = out_of_fold(x.astype(np.float32), labels, fold)
     standard, expected = (x - x.mean(axis=0)) / x.std(axis=0), np.zeros(len(x))
-    for one in range(suspects.FOLDS):
-        seen = fold != one
+    for k in range(FOLDS):
+        seen = fold != k
 
         def loss(head: np.ndarray, seen: np.ndarray = seen) -> float:
             logits = standard[seen] @ head[:-1] + head[-1]

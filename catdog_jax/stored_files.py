@@ -4,19 +4,24 @@ A feature cache's manifest and sidecars carry their own hashes and those of the 
 weights, models and pages carry a seal over all of their bytes, and JSON files the hash of their
 contents. A run's settings list the hashes of its tables and plots; the folder of a Triton model and
 that for browsers have a list of all of their files. What has none of these is named.
+
+A new kind of file is a line in `FILES`; a new kind of folder, whose files are checked by something
+else than themselves, is a line in `FOLDERS`.
 """
 
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic, atomic_folder, sealed
-from catdog_jax.files.buckets import Location
+from catdog_jax.files.buckets import Location, UnreachableError
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import (
     COMPARISON,
@@ -30,7 +35,6 @@ from catdog_jax.heads.run_directory import (
 )
 from catdog_jax.photos import sources
 
-_SEALED = (".safetensors", ".onnx", ".html")
 _SHEETS, _PAGES = (*METRICS, SETTINGS, COMPARISON, "audit.json"), (*REPORTS, "audit.html")
 _OLDER = "no seal: written by an older version"  # which sealed fewer kinds of files
 _UNKNOWN = "not checked: no hash of it is known"
@@ -56,6 +60,46 @@ class Check(NamedTuple):
 
 class Remark(Exception):
     """What else there is to say of a file: a sentence, and the file's name."""
+
+
+class Verified(NamedTuple):
+    """What came of the checks.
+
+    Attributes:
+      whole: what is as it was written, by place and kind: how many, and their bytes.
+      remarks: names of files that there is something to say of, by place and sentence.
+      faults: what is missing, altered, or of another head than the one beside it: a sentence each.
+    """
+
+    whole: dict[tuple[Location, str], tuple[int, int]]
+    remarks: dict[tuple[Location, str], list[str]]
+    faults: list[str]
+
+
+def verify(paths: Iterable[Location]) -> Verified:
+    """Checks every file at some paths, with a progress bar.
+
+    Raises:
+      CatdogError: a path is none of what can be verified, or its bucket cannot be reached.
+    """
+    checks = [check for path in paths for check in checks_of(path)]
+    result = Verified({}, defaultdict(list), [])
+    with progress_bar("files") as progress:
+        for place, kind, run in progress.track(checks, description="verify"):
+            try:
+                size = run()
+            except UnreachableError:  # no word on what is there
+                raise
+            except Remark as remark:
+                why, name = remark.args
+                result.remarks[place, why].append(name)
+            except CatdogError as error:
+                what = "of another head" if isinstance(error, OtherHeadError) else "altered"
+                result.faults.append(f"{what}: {error}")
+            else:
+                count, total = result.whole.get((place, kind), (0, 0))
+                result.whole[place, kind] = count + 1, total + size
+    return result
 
 
 def checks_of(path: Location) -> list[Check]:
@@ -86,20 +130,12 @@ def _folder(path: Location, seen: set[Path]) -> Iterator[Check]:
         if (path / atomic_folder.CONTENTS).exists():
             yield from _listed(path)
             return
-    known: set[str] = set()
-    if (path / "manifest.json").exists() or any(path.glob("*-of-*.json")):
-        shards = _shards(path)
-        yield Check(path, "manifest", lambda: (FeatureCache.open(path), len((path / "manifest.json").read_bytes()))[1])
-        yield from (Check(path, "shard", functools.partial(_shard, path, name)) for name in shards)
-        known |= {
-            "manifest.json",
-            *(f"{name}.{end}" for name in shards for end in ("json", "features.npy", "labels.npy")),
-        }
     head_sha256 = _head(path)
-    listed = _of_training(path, head_sha256) if isinstance(path, Path) else {}  # runs are on disks alone
-    for name in listed:
-        yield Check(path, "file", functools.partial(atomic_folder.check_file, Path(str(path), name), listed[name]))
-    known |= set(listed)
+    known: set[str] = set()
+    for kind in FOLDERS:
+        for check, names in kind(path, head_sha256):
+            yield check
+            known |= names
     entries: list[Location] = sorted(path.glob("*"), key=str)
     for entry in entries:
         if isinstance(entry, Path) and entry.is_dir():
@@ -108,14 +144,30 @@ def _folder(path: Location, seen: set[Path]) -> Iterator[Check]:
             yield _file(path, entry, head_sha256)
 
 
+def _cache(path: Location, _: str | None) -> Iterator[tuple[Check, set[str]]]:
+    """A feature cache: its manifest, and its shards with their three files each."""
+    if not (path / "manifest.json").exists() and not any(path.glob("*-of-*.json")):
+        return
+    yield Check(path, "manifest", functools.partial(_manifest, path)), {"manifest.json"}
+    for name in _shards(path):
+        names = {f"{name}.{end}" for end in ("json", "features.npy", "labels.npy")}
+        yield Check(path, "shard", functools.partial(_shard, path, name)), names
+
+
+def _training(path: Location, head_sha256: str | None) -> Iterator[tuple[Check, set[str]]]:
+    """What the settings of a run list: its tables and plots. Runs are on disks alone."""
+    if isinstance(path, Path):
+        for name, sha256 in _of_training(path, head_sha256).items():
+            yield Check(path, "file", functools.partial(atomic_folder.check_file, path / name, sha256)), {name}
+
+
 def _listed(folder: Path) -> Iterator[Check]:
     """The files that a folder's own list names, and those that lie there without a place in it."""
     try:
         known = atomic_folder.listed(folder)
     except CatdogError:
-        yield Check(
-            folder, "list of files", lambda: len(atomic_folder.listed(folder))
-        )  # which says what is wrong with it
+        # Which says what is wrong with it
+        yield Check(folder, "list of files", lambda: len(atomic_folder.listed(folder)))
         return
     yield from (
         Check(folder, "file", functools.partial(atomic_folder.check_file, folder / name, known[name])) for name in known
@@ -131,9 +183,14 @@ def _extra(file: Path, folder: Path) -> int:
     )
 
 
+def _manifest(path: Location) -> int:
+    FeatureCache.open(path)
+    return len((path / "manifest.json").read_bytes())
+
+
 def _shards(path: Location) -> list[str]:
     """The shards that a cache's manifest names and those that lie there; the latter alone where it cannot be read."""
-    names = {one.stem for one in path.glob("*-of-*.json")}
+    names = {file.stem for file in path.glob("*-of-*.json")}
     try:
         cache = FeatureCache.open(path)
     except CatdogError:  # told by the manifest's own check
@@ -172,10 +229,8 @@ def _of_training(path: Path, head_sha256: str | None) -> dict[str, str]:
 def _file(place: Location, file: Location, head_sha256: str | None) -> Check:
     if isinstance(file, Path) and file.exists() and not file.is_file():  # a pipe would be waited for
         return Check(place, "", functools.partial(_unknown, file))
-    if file.suffix in _SEALED:
-        return Check(place, "file", functools.partial(_sealed, file, head_sha256))
-    if file.name in _SHEETS:
-        return Check(place, "file", functools.partial(_sheet, file, head_sha256))
+    if check := FILES.get(file.name) or FILES.get(file.suffix):
+        return Check(place, "file", functools.partial(check, file, head_sha256))
     return Check(place, "", functools.partial(_unknown, file))
 
 
@@ -183,14 +238,23 @@ def _unknown(file: Location) -> int:
     raise Remark(_UNKNOWN, file.name)
 
 
-def _sealed(file: Location, head_sha256: str | None) -> int:
+def _sealed(file: Location, _: str | None) -> int:
+    """Checks the seal over all bytes of a file."""
+    return sealed.check_seal(file)
+
+
+def _page(file: Location, _: str | None) -> int:
+    """Checks a page, which older versions did not seal, and which may be the user's own."""
     try:
-        size = sealed.check_seal(file)
+        return sealed.check_seal(file)
     except sealed.UnsealedError:
-        if file.suffix != ".html":  # the others never were without
-            raise
         raise Remark(_OLDER if file.name in _PAGES else _UNKNOWN, file.name) from None
-    if file.suffix == ".onnx" and head_sha256 and (found := _OF_HEAD.search(file.read_bytes())):
+
+
+def _model(file: Location, head_sha256: str | None) -> int:
+    """Checks an exported model, and whether it is of the head beside it."""
+    size = sealed.check_seal(file)
+    if head_sha256 and (found := _OF_HEAD.search(file.read_bytes())):
         try:
             check_head(file, found[1].decode(), head_sha256)
         except OtherHeadError:
@@ -216,3 +280,16 @@ def _differs(comparison: Location, judged: dict[str, str]) -> bool:
     """Whether a model lies beside its figures by its name, and is another file."""
     model = Path(str(comparison)).with_name(judged["model"])
     return model.is_file() and atomic.sha256_of_file(model) != judged["sha256"]
+
+
+# A file's name or suffix -> its check: the file and the SHA-256 of the head beside it -> the file's
+# length in bytes. It raises a `CatdogError`, or a `Remark`.
+FILES: dict[str, Callable[[Location, str | None], int]] = {
+    **dict.fromkeys(_SHEETS, _sheet),
+    ".safetensors": _sealed,  # heads and weights
+    ".onnx": _model,
+    ".html": _page,
+}
+# A folder and the SHA-256 of the head in it -> checks, each with the names of the files that it
+# covers; none where the folder is not of this kind.
+FOLDERS: tuple[Callable[[Location, str | None], Iterator[tuple[Check, set[str]]]], ...] = (_cache, _training)

@@ -16,7 +16,7 @@ import catdog_jax
 PACKAGE = Path(catdog_jax.__file__).parent
 # Each row imports only from rows above it; those in one row do not know each other.
 ROWS = (
-    ("errors", "console", "front_door"),
+    ("errors", "console", "front_door", "ranges"),
     ("files",),
     ("config", "jax_environment"),
     ("photos", "backbone", "reporting"),
@@ -24,13 +24,14 @@ ROWS = (
     ("heads", "serving"),
     ("evaluation", "auditing", "deployment"),
     ("stored_files", "numerics"),
+    ("doctor",),
     ("commands",),
     ("cli",),
     ("__main__",),
 )
 # jax_environment looks at the settings' number of cores; console prints errors; each is a line
 # between two of one row.
-WITHIN_A_ROW = {("console", "errors"), ("front_door", "errors"), ("jax_environment", "config")}
+WITHIN_A_ROW = {("console", "errors"), ("front_door", "errors"), ("ranges", "errors"), ("jax_environment", "config")}
 WITHOUT_JAX = ("files", "photos", "reporting", "runtime", "serving")
 JAX = {"jax", "jaxlib", "flax", "optax"}
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import catdog_jax
-from catdog_jax import cli, config
+from catdog_jax import cli
 from catdog_jax.errors import CatdogError, UsageError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -46,12 +47,12 @@ def test_without_arguments_the_stages_are_listed(capsys):
 def test_every_option_of_every_stage_is_explained(stage, capsys):
     assert run([stage, "--help"]) == 0
     shown = capsys.readouterr().out
-    lines = Path(config.__file__).read_text().splitlines()
-    start = lines.index(f"class {cli.STAGES[stage].__name__}:")
+    entries = re.split(r"^[│ ] (?=[-\[])", shown, flags=re.MULTILINE)
     for field in dataclasses.fields(cli.STAGES[stage]):
-        place = next(i for i in range(start, len(lines)) if lines[i].startswith(f"    {field.name}:"))
-        assert lines[place + 1].strip().startswith('"""'), f"{stage} --{field.name} has no help text"
-        assert f"--{field.name.replace('_', '-')}" in shown or field.name == "paths"
+        name = "[[PATH" if field.name == "paths" else f"--{field.name.replace('_', '-')} "
+        entry = next(entry for entry in entries if entry.startswith(name))
+        words = re.findall(r" [A-Za-z][a-z']+(?=[ .,;:])", entry.partition("(default:")[0])
+        assert len(words) >= 2, f"{stage} {name} has no help text"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,13 @@ def test_wrong_usage_is_exit_status_2(arguments, capsys):
         (["extract", "--data", "nowhere"], 1, "nowhere: expected a folder of photos, found nothing. Check --data."),
         (["train", "--features", "nowhere"], 1, "manifest.json: expected a feature manifest"),
         (["train", "--dropout", "1"], 2, "--dropout: expected 0 to 0.999, found 1.0."),
+        (["train", "--hidden", "8", "0"], 2, "--hidden: expected widths of 1 or more, found (8, 0).\n"),
+        (["train", "--sweep", "0"], 2, "--sweep: expected 1 or more heads, found 0. 48 is a good number."),
+        (["train", "--seed", "-1"], 2, "--seed: expected 0 to 4294967295, found -1."),
+        (["train", "--l2", "nan"], 2, "--l2: expected 0 to inf, found nan."),
+        (["extract", "--data", "demo", "--workers", "0"], 2, "--workers: expected 1 or more, found 0. Leave it out"),
+        (["serve", "--port", "65536"], 2, "--port: expected 0 to 65535, found 65536."),
+        (["serve", "--body-timeout", "0"], 2, "--body-timeout: expected more than 0, found 0.0. Leave it out"),
         (["evaluate", "--run", "nowhere"], 1, "expected a trained head, found no file"),
         (["export", "--run", "nowhere"], 1, "expected a trained head, found no file"),
         (["predict", "--model", "nowhere.onnx", "x.jpg"], 1, "nowhere.onnx"),
@@ -170,3 +178,11 @@ def test_each_stage_has_a_script_that_is_the_same_command(stage):
 
 def test_usage_errors_and_data_errors_have_their_statuses():
     assert (CatdogError.exit_status, UsageError.exit_status) == (1, 2)
+
+
+def test_a_reader_of_the_help_may_go_away():
+    command = [sys.executable, "-m", "catdog_jax", "run", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert (process.communicate()[1], process.returncode) == (b"", cli.BROKEN_PIPE)

@@ -72,7 +72,7 @@ def test_a_reader_that_goes_away_is_a_status(capsys, monkeypatch):
 def test_head_ends_any_stage_without_a_traceback():
     """The reader is gone before the first line, as `| head -1` is before the second."""
     code = (
-        "import sys\nfrom catdog_jax import cli, console\nfrom catdog_jax.runtime import predictor\n"
+        "import sys\nfrom catdog_jax import cli, console\nfrom catdog_jax.commands import predict\n"
         "def shows(_):\n    console.console.print('a note')\n    console.show('a result')\n"
         "predict.predict = shows\nsys.exit(cli.main(['predict', 'x.jpg']))"
     )

@@ -31,7 +31,7 @@ def published(name: str) -> dict[str, float]:
 def test_retraining_on_the_published_features_reaches_the_published_figure(tmp_path):
     cache = FeatureCache.open(ARTIFACTS / "features")
     assert [cache.rows(split) for split in ("train", "validation", "test")] == [15_000, 2_000, 2_000]
-    fitted = train.train(TrainConfig(cache.path, tmp_path))
+    fitted = train.train(TrainConfig(features=cache.path, out=tmp_path))
     probabilities = head.probabilities(fitted.params, cache.load("test", "avg")[:, 0])
     accuracy = sklearn.metrics.accuracy_score(cache.labels("test"), probabilities >= 0.5)
     assert accuracy == pytest.approx(published("retrained")["accuracy"], abs=0.002)

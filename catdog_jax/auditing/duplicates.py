@@ -57,7 +57,7 @@ def find(looks: Sequence[Look], features: Mapping[int, np.ndarray] | None = None
     copies.
 
     Args:
-      looks: of `survey.survey`.
+      looks: of `file_faults.survey`.
       features: averaged VGG16 features by the place of a photo, of those that have any; they
         confirm near-duplicates.
     """

@@ -26,7 +26,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Faulty:
-    """A photo whose file has something wrong: one of `survey.KINDS`, and the reason."""
+    """A photo whose file has something wrong: one of `file_faults.KINDS`, and the reason."""
 
     photo: Photo
     kind: str

@@ -1,88 +1,16 @@
-"""What this machine will do: the devices that JAX really uses, what they reach in a few seconds, and what would help.
+"""`catdog doctor`: what was found, measured and advised, as a table and sentences."""
 
-`examine` collects facts and measures two rates; `advise` is a pure function of the facts, so that
-what is said on a GPU machine can be tested on any other.
-"""
-
-import dataclasses
-import io
 import os
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import jax
-import numpy as np
-from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import jax_environment, numerics
-from catdog_jax.backbone import weights
-from catdog_jax.config import DoctorConfig, cores
+from catdog_jax.config import DoctorConfig
 from catdog_jax.console import console, show
-from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extractor as features_extractor
-from catdog_jax.photos import decoding
+from catdog_jax.doctor import Facts, advise, examine, telemetry
 
-EXAMPLE = 25_000  # photos of the whole Dogs vs Cats set, for the estimate of time
-_ACCELERATORS = {  # a file that the driver makes -> what it stands for, and the extra that brings JAX for it
-    "/dev/nvidia0": ("an NVIDIA GPU", "cuda13"),
-    "/dev/accel0": ("a TPU", "tpu"),
-}
-_PHOTO = (500, 375)  # pixels of a usual photo of the set, width and height
-_DECODED_AT_ONCE = 64
-_DECODE_MARGIN = 1.2  # how much faster than the device decoding should be
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What was found and measured.
-
-    Attributes:
-      backend: JAX's, "cpu", "gpu" or "tpu".
-      devices: the kinds of its local devices.
-      cores: CPU cores that this process may use.
-      accelerator: a device file of an accelerator that the machine has, or "".
-      platforms: the environment variable JAX_PLATFORMS, or "".
-      memory: bytes that JAX may take of a device; 0 where it does not say.
-      preallocates: whether JAX takes the device's memory at its start.
-      precision: what the convolutions compute in.
-      conv: the algorithm they take.
-      compile_cache: the folder of compiled programs, or "" where none are kept.
-      cache_writable: whether they can be written there.
-      weights: what `--weights auto` takes, or the reason why there is nothing.
-      has_weights: whether there is something.
-      wrong: what JAX computes wrong, a sentence each.
-      decode_rate: photos a second that the cores decode.
-      forward_rate: photos a second that the devices compute.
-    """
-
-    backend: str
-    devices: tuple[str, ...]
-    cores: int
-    accelerator: str
-    platforms: str
-    memory: int
-    preallocates: bool
-    precision: str
-    conv: str
-    compile_cache: str
-    cache_writable: bool
-    weights: str
-    has_weights: bool
-    wrong: tuple[str, ...]
-    decode_rate: float
-    forward_rate: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Advice:
-    """One thing to know. `problem`: something is broken, rather than merely not the best."""
-
-    text: str
-    problem: bool = False
+_EXAMPLE = 25_000  # photos of the whole Dogs vs Cats set, for the estimate of time
 
 
 def doctor(config: DoctorConfig) -> int:
@@ -95,145 +23,16 @@ def doctor(config: DoctorConfig) -> int:
     Raises:
       UsageError: `--seconds` is not positive, or JAX has no device.
     """
-    if not config.seconds > 0:
-        raise UsageError(f"--seconds: expected more than 0, found {config.seconds}. Leave it out for the default.")
-    jax_environment.require_devices()
     with console.status("measuring for a few seconds; compiling comes first"):
-        facts = examine(config)
+        facts = examine(source=config.weights, seconds=config.seconds)
     show(_table(facts))
     advice = advise(facts)
-    for one in advice:
-        label, style = ("problem", "bold red") if one.problem else ("advice", "bold yellow")
-        show(Text.assemble((f"{label}: ", style), one.text))
+    for item in advice:
+        label, style = ("problem", "bold red") if item.problem else ("advice", "bold yellow")
+        show(Text.assemble((f"{label}: ", style), item.text))
     if not advice:
         show(Text("Nothing to improve was found.", "green"))
-    return int(any(one.problem for one in advice))
-
-
-def examine(config: DoctorConfig) -> Facts:
-    """Looks at the machine, JAX and the weights, and measures both rates, each for `config.seconds` seconds."""
-    device, *_ = devices = jax.local_devices()
-    described, pretrained = _weights(config.weights)
-    loaded = pretrained or weights.random()
-    extractor = features_extractor.Extractor(loaded)
-    folder = jax.config.values.get("jax_compilation_cache_dir") or ""
-    return Facts(
-        backend=device.platform,
-        devices=tuple(one.device_kind for one in devices),
-        cores=cores(),
-        accelerator=next((path for path in _ACCELERATORS if Path(path).exists()), ""),
-        platforms=os.environ.get("JAX_PLATFORMS", ""),
-        memory=int((device.memory_stats() or {}).get("bytes_limit", 0)),
-        preallocates=preallocates(device.platform, os.environ),
-        precision=extractor.precision,
-        conv=extractor.conv,
-        compile_cache=folder,
-        cache_writable=bool(folder) and _writable(Path(folder)),
-        weights=described,
-        has_weights=pretrained is not None,
-        wrong=tuple(numerics.wrong(extractor, loaded)),
-        decode_rate=decode_rate(config.seconds),
-        forward_rate=forward_rate(extractor, config.seconds),
-    )
-
-
-def preallocates(backend: str, environment: Mapping[str, str]) -> bool:
-    """Whether JAX takes most of the device's memory at its start (its documentation, "GPU memory allocation")."""
-    off = environment.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true").lower() in ("0", "false")
-    return backend == "gpu" and not off and environment.get("XLA_PYTHON_CLIENT_ALLOCATOR") != "platform"
-
-
-def telemetry(environment: Mapping[str, str]) -> str:
-    """Whether ONNX Runtime reports to Microsoft: the package says no by its variable, which the user may have set otherwise."""
-    said = environment.get("ORT_DISABLE_TELEMETRY", "")
-    off = said.strip().lower() in ("1", "true", "yes", "y", "on")
-    return "off" if off else f"on, since ORT_DISABLE_TELEMETRY is set to {said!r}"
-
-
-def advise(facts: Facts) -> list[Advice]:
-    """What would help, the most important first."""
-    remedy = "Trust no figure of this machine. Unset XLA_FLAGS or install the tested version of JAX, and report this"
-    advice = [Advice(f"{one}. {remedy} (JAX {jax.__version__}).", problem=True) for one in facts.wrong]
-    if facts.accelerator and facts.backend == "cpu":
-        kind, extra = _ACCELERATORS[facts.accelerator]
-        why = (
-            f"JAX_PLATFORMS={facts.platforms} keeps it from it. Unset that variable."
-            if "cpu" in facts.platforms
-            else f"Run: pip install 'catdog-jax[{extra},weights]', and check the driver."
-        )
-        advice.append(
-            Advice(f"there is {kind} ({facts.accelerator}), but JAX computes on the CPU. {why}", problem=True)
-        )
-    if not facts.has_weights:
-        advice.append(Advice(f"no VGG16 weights; what was measured are random ones. {facts.weights}", problem=True))
-    if not facts.compile_cache:
-        advice.append(
-            Advice("compiled programs are not kept, so every start compiles anew. Set JAX_COMPILATION_CACHE_DIR.")
-        )
-    elif not facts.cache_writable:
-        advice.append(
-            Advice(f"{facts.compile_cache} cannot be written, so every start compiles anew. Mend its permissions.")
-        )
-    if facts.decode_rate < _DECODE_MARGIN * facts.forward_rate:
-        advice.append(
-            Advice(
-                f"decoding will hold the devices back: {facts.cores} cores decode {facts.decode_rate:,.0f} photos/s, "
-                f"the devices compute {facts.forward_rate:,.0f}/s. Give the job more cores, or store the photos smaller."
-            )
-        )
-    if facts.backend == "gpu" and not facts.preallocates:
-        advice.append(
-            Advice("memory preallocation is off, which costs time at every allocation. It is meant for shared GPUs.")
-        )
-    return advice
-
-
-def decode_rate(seconds: float) -> float:
-    """Photos a second through the decode gate on all cores: JPEGs of 500x375 pixels, from memory."""
-    width, height = _PHOTO
-    rng = np.random.default_rng(0)
-    blurred = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)).resize(_PHOTO)
-    encoded = io.BytesIO()
-    blurred.save(encoded, "JPEG", quality=90)
-    with ThreadPoolExecutor(cores()) as pool:
-
-        def work() -> int:
-            return sum(1 for _ in pool.map(decoding.decode, [encoded.getvalue()] * _DECODED_AT_ONCE))
-
-        return _rate(work, seconds)
-
-
-def forward_rate(extractor: features_extractor.Extractor, seconds: float) -> float:
-    """Photos a second through the convolutions, compiled before, two batches in flight as in an extraction."""
-    photos = np.zeros((extractor.batch_size, decoding.SIZE, decoding.SIZE, 3), np.uint8)
-
-    def work() -> int:
-        jax.block_until_ready([extractor.dispatch(photos) for _ in range(2)])
-        return 2 * len(photos)
-
-    work()
-    return _rate(work, seconds)
-
-
-def _rate(work: Callable[[], int], seconds: float) -> float:
-    start, done = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds or not done:
-        done += work()
-    return done / elapsed
-
-
-def _weights(source: str) -> tuple[str, weights.Weights | None]:
-    try:
-        pretrained = weights.load(source)
-    except CatdogError as error:
-        return str(error), None
-    return f"{pretrained.source}, preprocessing {pretrained.mode}", pretrained
-
-
-def _writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, which need not exist yet."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK)
+    return int(any(item.problem for item in advice))
 
 
 def _table(facts: Facts) -> Table:
@@ -258,7 +57,7 @@ def _table(facts: Facts) -> Table:
     table.add_row("decoding", f"{facts.decode_rate:,.1f} photos/s")
     table.add_row("convolutions", f"{facts.forward_rate:,.1f} photos/s")
     slower = min(facts.decode_rate, facts.forward_rate)
-    table.add_row(f"{EXAMPLE:,} photos take about", _duration(EXAMPLE / slower))
+    table.add_row(f"{_EXAMPLE:,} photos take about", _duration(_EXAMPLE / slower))
     return table
 
 

@@ -24,7 +24,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     For a split other than test the files are metrics-SPLIT.json and report-SPLIT.html.
 
     Returns:
-      The contents of metrics.json, see `summarise`; or of models.json, see `judging.judge_models`,
+      The contents of metrics.json, see `summarise`; or of models.json, see `compare.judge_models`,
       where --model names some.
 
     Raises:

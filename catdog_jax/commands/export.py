@@ -46,7 +46,7 @@ def export(config: ExportConfig) -> Path:
     Raises:
       CatdogError: the weights are not those that the features were made with, there are no photos
         to compare on, the model does not agree with JAX, or fp16 or int8 judges worse than fp32 by
-        more than `variants.MAX_DROP`.
+        more than `precisions.MAX_DROP`.
       UsageError: a setting is out of range.
     """
     if config.parity_photos < 2:

@@ -20,7 +20,7 @@ from catdog_jax.evaluation import page as evaluation_page
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, exclude_list, sources
 from catdog_jax.runtime import decision
-from catdog_jax.runtime import predictor as predict
+from catdog_jax.runtime.predictor import Predictor
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
 _HEADLINE = ("accuracy", "f1", "roc_auc", "log_loss", "ece")
@@ -43,14 +43,16 @@ def run(config: RunConfig) -> None:
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
         extract.extract(
-            ExtractConfig(source, cache, weights=config.weights, pool=pool, views=config.views, exclude=config.exclude)
+            ExtractConfig(
+                data=source, out=cache, weights=config.weights, pool=pool, views=config.views, exclude=config.exclude
+            )
         )
     with _stage(times, "train", f"a head, preset {config.preset}"):
-        train.train(TrainConfig(cache, config.out, config.preset, seed=config.seed))
+        train.train(TrainConfig(features=cache, out=config.out, preset=config.preset, seed=config.seed))
     with _stage(times, "evaluate", "on the test split"):
-        result = evaluate_command.evaluate(EvaluateConfig(config.out))
+        result = evaluate_command.evaluate(EvaluateConfig(run=config.out))
     with _stage(times, "export", "to ONNX, checked against JAX"):
-        model = export.export(ExportConfig(config.out, weights=config.weights, data=source))
+        model = export.export(ExportConfig(run=config.out, weights=config.weights, data=source))
     with _stage(times, "predict", "unseen photos, with the exported file alone"):
         show(_unseen(source, config, model))
     show(_summary(config, result, times))
@@ -68,7 +70,7 @@ def _stage(times: dict[str, float], name: str, what: str) -> Iterator[None]:
 def _unseen(source: str, config: RunConfig, model: Path) -> Table:
     """What the exported model says of a few photos of the test split, taken evenly from it."""
     records = exclude_list.without(sources.load(source), config.exclude).split("test")
-    predictor = predict.Predictor(model)
+    predictor = Predictor(model)
     table = Table("photo", "is", "model says", "probability")
     for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:
         try:

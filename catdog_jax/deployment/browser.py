@@ -44,7 +44,7 @@ def check(directory: Path, runtime: Path | None = None) -> None:
       runtime: see `write`.
 
     Raises:
-      CatdogError: as `storage.check_replaceable`, or the runtime cannot be had.
+      CatdogError: as `atomic_folder.check_replaceable`, or the runtime cannot be had.
     """
     atomic_folder.check_replaceable(directory, "--web")
     _package(runtime)

@@ -1,4 +1,4 @@
-"""The graph of graph.py as one ONNX file, checked against JAX on photos before it takes its name; folders around the file."""
+"""The graph of `graph` as one ONNX file, checked against JAX on photos before it takes its name; folders around the file."""
 
 import dataclasses
 import itertools

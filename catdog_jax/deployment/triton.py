@@ -27,7 +27,7 @@ def check(directory: Path) -> None:
     """Refuses a repository whose model `catdog` is not one that `write` made; other models in it do not matter.
 
     Raises:
-      CatdogError: as `storage.check_replaceable`.
+      CatdogError: as `atomic_folder.check_replaceable`.
     """
     atomic_folder.check_replaceable(directory / NAME, "--triton")
 

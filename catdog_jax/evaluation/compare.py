@@ -1,6 +1,6 @@
 """Exported models side by side on photos that they have not seen: what `catdog evaluate --model` measures.
 
-The files alone are judged, as a deployment runs them: decoded by `images.decode`, computed by ONNX
+The files alone are judged, as a deployment runs them: decoded by `decoding.decode`, computed by ONNX
 Runtime.
 """
 
@@ -28,7 +28,7 @@ _BATCH = 8  # photos; the models take turns with each batch, so that all of them
 
 
 def judge_models(config: EvaluateConfig) -> dict[str, Any]:
-    """Judges exported models on photos of --data (see `data.load_to_judge`), prints a table and writes models.json.
+    """Judges exported models on photos of --data (see `sources.load_to_judge`), prints a table and writes models.json.
 
     Returns:
       The contents of models.json: "split", "photos" (which these are), "n", and "models": for each

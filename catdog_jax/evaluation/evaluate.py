@@ -41,7 +41,7 @@ class Judged:
     """What a head says about the photos of a split.
 
     Attributes:
-      source: the data set, as `data.load` takes it.
+      source: the data set, as `sources.load` takes it.
       ids: the photos that have a row, N of them.
       labels: [N], 0 or 1.
       probabilities: float64 [N, V], of class 1; view 0 is the photo itself.
@@ -83,7 +83,7 @@ def judge_photos(source: str, config: EvaluateConfig, fitted: head.FittedHead) -
     """Judges photos end to end, from their bytes: decoded in threads, computed in jitted batches, in bounded memory.
 
     Args:
-      source: the data set, as `data.load` takes it.
+      source: the data set, as `sources.load` takes it.
       config: names the split and the weights.
       fitted: the head.
 

@@ -1,4 +1,4 @@
-"""Photos -> jitted batches through the frozen convolutions -> a feature cache (see cache.py for the files).
+"""Photos -> jitted batches through the frozen convolutions -> a feature cache (see `cache` for the files).
 
 Decoding threads run ahead of the device, batches of one static shape are in flight on it, and
 finished shards are written behind it, so that none of the three waits for another for long.

@@ -1,4 +1,4 @@
-"""`catdog train`: a feature cache -> a trained head in a run directory. What happens in between is in fitting.py."""
+"""`catdog train`: a feature cache -> a trained head in a run directory. What happens in between is in `fitting`."""
 
 import csv
 import dataclasses

@@ -1,4 +1,4 @@
-// Which way up a photo is where its XMP alone says so. Browsers follow EXIF only; images.py asks XMP where EXIF does not say.
+// Which way up a photo is where its XMP alone says so. Browsers follow EXIF only; decoding.py asks XMP where EXIF does not say.
 
 const ORIENTATION = 0x0112;
 const MATRICES = { // of canvases, for the numbers of EXIF: what turns a stored picture of w x h upright

@@ -5,9 +5,9 @@ as TFDS writes them, for example train[:80%]/train[80%:90%]/train[90%:]. By defa
 splits train, validation and test where there are such; without a validation split it is the last
 tenth of train, and without both the last two tenths of train are validation and test.
 
-The data set's own decoder is skipped: the undecoded bytes go through `images.decode`, like
+The data set's own decoder is skipped: the undecoded bytes go through `decoding.decode`, like
 everybody's. It must be prepared as array_record or parquet files; `cats_vs_dogs` is prepared where
-it is missing. tensorflow_datasets is imported only here and in `tfds_prepare`, and only when such a
+it is missing. tensorflow_datasets is imported only here and in `cats_vs_dogs`, and only when such a
 source is named.
 """
 

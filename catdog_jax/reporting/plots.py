@@ -52,7 +52,7 @@ def reliability(bins: Sequence[Json]) -> str:
     """Accuracy against confidence for each bin, with 95 % Wilson intervals, over a histogram of the confidences.
 
     Args:
-      bins: those of `evaluate.calibration_bins`.
+      bins: those of `metrics.calibration_bins`.
     """
     filled = [one for one in bins if one["count"]]
     count, x, y = (np.array([one[key] for one in filled], float) for key in ("count", "confidence", "accuracy"))

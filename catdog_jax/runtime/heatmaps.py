@@ -38,7 +38,7 @@ def overlay(photo: bytes, cells: np.ndarray, second: bool) -> bytes:
     """A photo, upright and at most `LONGEST_SIDE` pixels wide and high, under its heat map; as PNG.
 
     Args:
-      photo: the bytes of a photo that `images.decode` takes.
+      photo: the bytes of a photo that `decoding.decode` takes.
       cells: see `tint`.
       second: see `tint`.
 

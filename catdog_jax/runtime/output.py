@@ -14,7 +14,7 @@ from rich.text import Text
 from catdog_jax.console import as_text, printable
 from catdog_jax.runtime.decision import said
 
-Row = dict[str, Any]  # see `predict.predictions`
+Row = dict[str, Any]  # see `prediction.predictions`
 
 
 def rendered(form: str, classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:

@@ -66,7 +66,7 @@ class Predictor:
         """The probabilities of the two classes.
 
         Args:
-          photos: uint8 [N, 224, 224, 3], RGB, as `images.decode` makes them.
+          photos: uint8 [N, 224, 224, 3], RGB, as `decoding.decode` makes them.
 
         Returns:
           float32 [N, 2], in the order of `classes`.

@@ -1,7 +1,7 @@
-"""`catdog serve`: the exported model behind HTTP, for programs (`/predict`, Open Inference Protocol v2) and people (`/`).
+"""The routes: photos for programs (`/predict`, Open Inference Protocol v2) and a page for people (`/`).
 
-Everything that a stranger sends is bounded: its bytes, the time that they take, its pixels, and the
-work that waits. Uploads stay in memory and are forgotten with the request.
+Uploads stay in memory and are forgotten with the request. `asgi` bounds what a stranger sends, and
+`batcher` the work that waits.
 """
 
 import asyncio
@@ -17,29 +17,18 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catdog_jax.config import ServeConfig
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
 from catdog_jax.runtime.predictor import Predictor
-from catdog_jax.serving import inference_protocol, openapi, uploads
+from catdog_jax.serving import asgi, inference_protocol, openapi, uploads
 from catdog_jax.serving.batcher import Batcher, Busy, Places
 
 _PAGE = {"/": "index.html", **{f"/{name}": name for name in ("page.css", "page.js", "backend.js", "orientation.js")}}
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-_CLOSE = {"connection": "close"}  # of an answer before the end of the body
-# Seconds that the rest of such a body is thrown away, because a system that closes on it takes the
-# answer back
-_LINGER = 2.0
 
 
 def application(predictor: Predictor, config: ServeConfig) -> Starlette:
@@ -59,7 +48,7 @@ def application(predictor: Predictor, config: ServeConfig) -> Starlette:
         Route("/metrics", lambda _: PlainTextResponse(service.metrics())),
     ]
     handlers: dict[Any, Callable[[Request, Any], Response]] = {HTTPException: _on_http_error, Exception: _on_crash}
-    middleware = [Middleware(_Observed, counts=service.counts, paths={route.path for route in routes})]
+    middleware = [Middleware(asgi.Observed, counts=service.counts, paths={route.path for route in routes})]
     return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=service.lifespan)
 
 
@@ -82,7 +71,7 @@ class _Service:
         async with self._admitted(request) as (body, take):
             files = await self._files(request, body)
             take(len(files))
-            async with self._in_time():
+            async with asgi.in_time(self._config.request_timeout):
                 rows = await asyncio.gather(*(self._judge(name, data) for name, data in files), return_exceptions=True)
             predictions = [_raised(row) for row in rows]
         bad = all("error" in row for row in predictions)
@@ -90,7 +79,7 @@ class _Service:
         return JSONResponse({**answer, "error": predictions[0]["error"]} if bad else answer, 422 if bad else 200)
 
     async def infer(self, request: Request) -> Response:
-        async with self._admitted(request) as (body, take), self._in_time():
+        async with self._admitted(request) as (body, take), asgi.in_time(self._config.request_timeout):
             try:
                 limits = self._config.max_files, self._predictor.explains
                 identity, photos, wanted = await self._decoded(inference_protocol.decode_request, body, *limits)
@@ -118,33 +107,15 @@ class _Service:
         Without a free place it is refused before its body is read, which bounds the memory by queue
         × max_body.
         """
-        headers = _CLOSE
+        headers = asgi.CLOSE
         try:
             with self._places.held() as take:
                 with self._batcher.coming():
-                    body = await self._body(request)
+                    body = await asgi.read_body(request, self._config.max_body, self._config.body_timeout)
                 headers = {}
                 yield body, take
         except Busy as error:
             raise HTTPException(503, str(error), {"retry-after": "1", **headers}) from None
-
-    async def _body(self, request: Request) -> bytes:
-        limit, body = self._config.max_body, bytearray()
-        too_large = HTTPException(413, f"body: expected at most {limit:,} bytes, found more.", _CLOSE)
-        if int(request.headers.get("content-length", 0)) > limit:
-            raise too_large
-        try:
-            async with asyncio.timeout(self._config.body_timeout):
-                async for chunk in request.stream():
-                    if len(body) + len(chunk) > limit:
-                        raise too_large
-                    body += chunk
-        except TimeoutError:
-            message = f"body: expected all of it within {self._config.body_timeout:g} s, found {len(body):,} bytes."
-            raise HTTPException(408, message, _CLOSE) from None
-        except ClientDisconnect:
-            raise HTTPException(400, "body: expected all of it, found that the client went away.", _CLOSE) from None
-        return bytes(body)
 
     async def _files(self, request: Request, body: bytes) -> list[uploads.Upload]:
         kind = request.headers.get("content-type", "")
@@ -168,52 +139,10 @@ class _Service:
         with self._batcher.coming():
             return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
-    @contextlib.asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._config.request_timeout):
-                yield
-        except TimeoutError:
-            raise HTTPException(
-                504, f"expected an answer within {self._config.request_timeout:g} s, found none."
-            ) from None
-
-
-class _Observed:
-    """Adds the headers of every answer and counts it."""
-
-    def __init__(self, app: ASGIApp, counts: Counter[tuple[str, int]], paths: set[str]):
-        self._app, self._counts, self._paths = app, counts, paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def observed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                path = scope["path"] if scope["path"] in self._paths else "other"
-                self._counts[path, message["status"]] += 1
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in _HEADERS.items())]
-            await send(message)
-
-        await self._app(scope, receive, observed if scope["type"] == "http" else send)
-
 
 def _about(predictor: Predictor, config: ServeConfig) -> dict[str, Any]:
     """What the page wants to know before the first photo."""
     return {"classes": predictor.classes, "decision": predictor.rule.settings(), "max_bytes": config.max_body}
-
-
-class _Early(JSONResponse):
-    """An answer before the end of the request's body."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def begin(message: Message) -> None:
-            await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
-
-        await super().__call__(scope, receive, begin)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER):
-                while (await receive()).get("more_body"):
-                    pass
-        await send({"type": "http.response.body"})
 
 
 def _raised(found: Any) -> Any:
@@ -246,7 +175,7 @@ def _on_http_error(request: Request, error: HTTPException) -> Response:
             detail = f"{request.method} {request.url.path[:100]}: expected a path of this server: {known}."
         case 405, "Method Not Allowed", _:
             detail = f"{request.method} {request.url.path}: expected {headers.get('Allow', '')}."
-    kind = _Early if "connection" in headers else JSONResponse
+    kind = asgi.Early if "connection" in headers else JSONResponse
     return kind({"error": detail}, error.status_code, headers)
 
 

@@ -97,7 +97,7 @@ class BenchmarkConfig:
     """Turns of every contestant; the median counts."""
     seconds: float = 10.0
     """How long a turn of the forward pass lasts."""
-    sources: str = "demo"
+    data: str = "demo"
     """Photos for `extract` and `start-up`, as `catdog extract --data` takes them."""
     photos: int = 256
     """How many of them an extraction takes."""
@@ -111,10 +111,9 @@ class Contestant:
     """A process that measures when it is told to."""
 
     def __init__(self, contest: str, name: str, settings: dict[str, Any]):
-        command = [sys.executable, str(ROOT / "scripts" / "contestants.py"), contest, name, json.dumps(settings)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, "-m", "scripts.benchmarks.contestants", contest, name, json.dumps(settings)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
         self.absent = self._answer().get("absent")
 
     def measure(self) -> float:
@@ -331,4 +330,4 @@ def main(config: BenchmarkConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(BenchmarkConfig, description=__doc__))
+    main(tyro.cli(BenchmarkConfig, prog="python -m scripts.benchmarks.benchmark", description=__doc__))

@@ -41,7 +41,7 @@ def _rate(work: Callable[[], int], seconds: float) -> float:
 
 
 def forward_ours(settings: Settings, conv: str = "auto") -> Measure:
-    """`features.Extractor`, as `catdog extract` uses it: two batches in flight."""
+    """`extractor.Extractor`, as `catdog extract` uses it: two batches in flight."""
     import jax
 
     from catdog_jax.backbone import weights
@@ -444,6 +444,8 @@ CONTESTS: dict[str, dict[str, Callable[[Settings], Measure]]] = {
 }
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        raise SystemExit(__doc__)
     from catdog_jax import jax_environment
 
     jax_environment.prepare()

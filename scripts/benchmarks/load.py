@@ -41,6 +41,7 @@ from scripts.benchmarks.clients import Address, Client, Photo, load_photos, loop
 from scripts.benchmarks.soak import TIMEOUTS, soak, soak_table
 
 ROOT = Path(__file__).parents[2]
+_PROGRAM = "python -m scripts.benchmarks.load"
 ALONE = "ONNX Runtime alone"
 PACKAGES = ("catdog-jax", "onnxruntime", "uvicorn", "starlette", "numpy", "pillow")
 _MOST_REQUESTS, _MOST_CLIENTS, _MOST_SECONDS = 100_000, 64, 600
@@ -232,8 +233,8 @@ def main(config: LoadConfig, command: str) -> int:
 def run(argv: Sequence[str] | None = None) -> int:
     """The command: its status, or the exit status of the error that it prints."""
     try:
-        command = "python -m scripts.benchmarks.load " + shlex.join(sys.argv[1:] if argv is None else argv)
-        return main(tyro.cli(LoadConfig, args=argv, description=__doc__), command)
+        command = f"{_PROGRAM} {shlex.join(sys.argv[1:] if argv is None else argv)}"
+        return main(tyro.cli(LoadConfig, args=argv, prog=_PROGRAM, description=__doc__), command)
     except CatdogError as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True)
         return error.exit_status

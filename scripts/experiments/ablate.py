@@ -205,7 +205,7 @@ def shown(rows: Sequence[Row]) -> Table:
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(AblateConfig, description=__doc__))
+        main(tyro.cli(AblateConfig, prog="python -m scripts.experiments.ablate", description=__doc__))
     except CatdogError as error:
         console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
         raise SystemExit(error.exit_status) from None

@@ -36,9 +36,9 @@ _BATCH = 64
 class AblateConfig:
     """Measure what each choice of the recipe is worth."""
 
-    extraction: Path = ROOT / "runs" / "reproduce" / "features"
+    features: Path = ROOT / "runs" / "reproduce" / "features"
     """A cache of `catdog extract --pool none --views original,mirror`."""
-    sources: Path | None = None
+    data: Path | None = None
     """The folder of photos, for the rows whose pixels differ; without it they are left out."""
     keras_weights: str | None = None
     """Keras' weights as `catdog port` takes them (keras, or the path of a file), for the rows that need them."""
@@ -229,7 +229,7 @@ def _extracted(variant: Variant, config: AblateConfig) -> FeatureCache:
         / f"features-{resize if variant.subset else 'all'}-{'keras-' if variant.keras else ''}{variant.preprocessing}"
     )
     source = config.keras_weights if variant.keras and config.keras_weights else "auto"
-    wanted = ExtractConfig(str(folder), out, weights=source, preprocessing=variant.preprocessing, pool="none")
+    wanted = ExtractConfig(data=str(folder), out=out, weights=source, preprocessing=variant.preprocessing, pool="none")
     found = extract.extract(wanted)
     if found is None:
         raise CatdogError(f"{out}: expected that nothing else extracts there, found another process. Wait for it.")
@@ -292,7 +292,7 @@ def _both_blocks(pretrained: weights.Weights) -> Callable[[np.ndarray], jax.Arra
 
 
 def _resized(photo: bytes, nearest: bool) -> bytes:
-    """A photo of the size that the network sees, which `images.decode` then leaves as it is."""
+    """A photo of the size that the network sees, which `decoding.decode` then leaves as it is."""
     resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
     file = io.BytesIO()
     decoding.load(photo).image.resize((decoding.SIZE, decoding.SIZE), resample).save(file, "PNG", compress_level=1)

@@ -47,7 +47,7 @@ Steps = dict[str, tuple[Path, Callable[[], object]]]
 class ReproduceConfig:
     """Compute everything in artifacts/ from the photos."""
 
-    sources: Path
+    data: Path
     """The folder of the 19,000 photos."""
     originals: Path | None = None
     """Some of them at their original size, in a folder laid out alike, for the robustness."""
@@ -79,7 +79,7 @@ def main(config: ReproduceConfig) -> None:
 
 def _features(config: ReproduceConfig) -> Steps:
     whole, published = config.work / "features", config.work / "published"
-    wanted = ExtractConfig(str(config.data), whole, pool="none", views="original,mirror")
+    wanted = ExtractConfig(data=str(config.data), out=whole, pool="none", views="original,mirror")
     return {
         "features of 19,000 photos, two views": (whole / "manifest.json", lambda: extract.extract(wanted)),
         "published features": (published / "manifest.json", lambda: average(FeatureCache.open(whole), published)),
@@ -91,19 +91,19 @@ def _judged(config: ReproduceConfig, name: str, cache: str, preset: Literal["def
     return {
         f"{name}: train": (
             run / "head.safetensors",
-            lambda: train.train(TrainConfig(config.work / cache, run, preset)),
+            lambda: train.train(TrainConfig(features=config.work / cache, out=run, preset=preset)),
         ),
         f"{name}: judge on validation": (
             run / "metrics-validation.json",
-            lambda: evaluate_command.evaluate(EvaluateConfig(run, "validation")),
+            lambda: evaluate_command.evaluate(EvaluateConfig(run=run, split="validation")),
         ),
-        f"{name}: judge on test": (run / "metrics.json", lambda: evaluate_command.evaluate(EvaluateConfig(run))),
+        f"{name}: judge on test": (run / "metrics.json", lambda: evaluate_command.evaluate(EvaluateConfig(run=run))),
         f"{name}: report without photos": (run / PUBLISHED_REPORT, lambda: report_without_photos(run)),
     }
 
 
 def _exported(config: ReproduceConfig) -> Steps:
-    fp32 = ExportConfig(config.work / "default", data=str(config.data))
+    fp32 = ExportConfig(run=config.work / "default", data=str(config.data))
     int8 = dataclasses.replace(fp32, precision="int8", gate_photos=1000)
     return {
         "default: export": (fp32.run / "model.onnx", lambda: export.export(fp32)),
@@ -114,7 +114,7 @@ def _exported(config: ReproduceConfig) -> Steps:
 def _studied(config: ReproduceConfig) -> Steps:
     """The sweep, the ablation and the robustness; the pictures are written last, and the scripts go on where they were."""
     whole, run = config.work / "features", config.work / "default"
-    swept = TrainConfig(whole, config.work / "sweep", sweep=48)
+    swept = TrainConfig(features=whole, out=config.work / "sweep", sweep=48)
     out = config.work / "ablation"
     ablation = ablate.AblateConfig(whole, config.data, config.keras_weights, work=out, out=out)
     spoiled = robustness.RobustnessConfig(
@@ -129,7 +129,7 @@ def _studied(config: ReproduceConfig) -> Steps:
 
 def report_without_photos(run: Path) -> None:
     """The report of a run on the test split, without thumbnails and without the names of folders."""
-    config = EvaluateConfig(run)
+    config = EvaluateConfig(run=run)
     fitted = head.load(run / "head.safetensors")
     judged = evaluate.judge_cache(config, fitted)
     page = evaluation_page.render(
@@ -190,4 +190,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ReproduceConfig, description=__doc__))
+    main(tyro.cli(ReproduceConfig, prog="python -m scripts.experiments.reproduce", description=__doc__))

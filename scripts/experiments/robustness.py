@@ -42,7 +42,7 @@ _BATCH = 16
 class RobustnessConfig:
     """Judge an exported model on spoiled photos and on pictures of neither class."""
 
-    sources: str = "demo"
+    data: str = "demo"
     """The photos, as for `catdog extract`; the test split is judged."""
     model: Path | None = None
     """An exported model (an int8 one is four times as fast); by default the one that `catdog predict` finds."""
@@ -254,7 +254,9 @@ def shown(rows: Sequence[Row]) -> Table:
 def run(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or the exit status of the error that it prints."""
     try:
-        main(tyro.cli(RobustnessConfig, args=argv, description=__doc__))
+        main(
+            tyro.cli(RobustnessConfig, args=argv, prog="python -m scripts.experiments.robustness", description=__doc__)
+        )
     except CatdogError as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True)
         return error.exit_status

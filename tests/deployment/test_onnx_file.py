@@ -382,7 +382,7 @@ def test_figures_of_other_photos_or_heads_stay_out_of_the_file_and_that_is_said(
     fitted, loaded = head.load(run / "head.safetensors"), weights.load(str(weights_file), "caffe")
     own = {"n": 9, "own_features": True, "head_sha256": head.digest(fitted.params)}
     (run / "metrics.json").write_text(json.dumps(own))
-    config = ExportConfig(run)
+    config = ExportConfig(run=run)
     assert "test_metrics" in onnx_file._metadata(config, fitted, loaded)
     assert capsys.readouterr().err == ""
     (run / "metrics.json").write_text(json.dumps(own | other))
@@ -402,10 +402,10 @@ def test_the_level_to_abstain_at_goes_from_the_head_into_the_file(
     run = make_run(tmp_path / "run", params)
     fitted, loaded = head.load(run / "head.safetensors"), weights.load(str(weights_file), "caffe")
     fitted = replace(fitted, recipe=fitted.recipe | {"abstain_below": level})
-    said = onnx_file._metadata(ExportConfig(run), fitted, loaded)
+    said = onnx_file._metadata(ExportConfig(run=run), fitted, loaded)
     assert json.loads(said["decision"]) == {"threshold": 0.5, "abstain_below": level}
     with pytest.raises(CatdogError, match="head: abstain_below: expected a number from 0 to 1, found NaN"):
-        onnx_file._metadata(ExportConfig(run), replace(fitted, recipe={"abstain_below": float("nan")}), loaded)
+        onnx_file._metadata(ExportConfig(run=run), replace(fitted, recipe={"abstain_below": float("nan")}), loaded)
 
 
 def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(

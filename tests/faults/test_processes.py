@@ -84,7 +84,7 @@ def finish(small_photos, monkeypatch) -> Callable[[Path], dict[str, bytes]]:
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
 
     def extract(out: Path) -> dict[str, bytes]:
-        extract.extract(config.ExtractConfig(str(small_photos), out, shard_size=1, workers=1))
+        extract.extract(config.ExtractConfig(data=str(small_photos), out=out, shard_size=1, workers=1))
         return contents(out)
 
     return extract

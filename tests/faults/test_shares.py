@@ -20,7 +20,7 @@ def extract(small_photos, monkeypatch):
     monkeypatch.setattr(extractor, "Extractor", Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     return lambda out, **options: extract_command.extract(
-        ExtractConfig(str(small_photos), out, shard_size=1, **options)
+        ExtractConfig(data=str(small_photos), out=out, shard_size=1, **options)
     )
 
 

@@ -150,5 +150,6 @@ def test_the_variable_is_set_before_any_import_of_onnx_runtime():
     line = next(i for i, text in enumerate(conftest.read_text().splitlines(), 1) if VARIABLE in text)
     assert line < first_import(conftest, "catdog_jax", "hypothesis", "jax", "onnxruntime")
     assert first_import(Path(catdog_jax.__file__), "onnxruntime") == float("inf")
-    for script in [*REPOSITORY.glob("scripts/*.py"), REPOSITORY / "tests" / "planted_faults.py"]:
+    programs = (REPOSITORY / "tests" / "helpers" / f"{name}.py" for name in ("injector", "measured", "planted_faults"))
+    for script in [*REPOSITORY.glob("scripts/**/*.py"), *programs]:
         assert first_import(script, "onnxruntime") == float("inf"), f"{script}: imports ONNX Runtime before catdog_jax"

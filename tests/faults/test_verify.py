@@ -13,10 +13,11 @@ from helpers import blocks, injector
 from helpers.figures import record
 from onnx import TensorProto, helper
 
-from catdog_jax import cli
+from catdog_jax import cli, stored_files
 from catdog_jax.backbone import vgg16, weights
 from catdog_jax.commands import extract, verify
 from catdog_jax.config import ExtractConfig, VerifyConfig
+from catdog_jax.errors import CatdogError
 from catdog_jax.features import extractor
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import head
@@ -33,7 +34,7 @@ def written(small_photos, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extractor, "Extractor", blocks.Blocks)
         patch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
-        extract.extract(ExtractConfig(str(small_photos), root / "cache", shard_size=1, workers=1))
+        extract.extract(ExtractConfig(data=str(small_photos), out=root / "cache", shard_size=1, workers=1))
     rng = np.random.default_rng(0)
     injector.finish_training(root, root / "run", swept=SWEEP)
     shutil.copytree(root / "cache", root / "run" / "features")
@@ -209,8 +210,22 @@ def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_pat
     damaged.write_bytes(whole[damaged.name][:-1] + bytes([whole[damaged.name][-1] ^ 4]))
     for path in copy.iterdir():
         os.utime(path, ns=(1, 1))
-    extract.extract(ExtractConfig(str(small_photos), copy, shard_size=1, workers=1))
+    extract.extract(ExtractConfig(data=str(small_photos), out=copy, shard_size=1, workers=1))
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == whole
     shard = damaged.name.partition(".")[0]
     rewritten = {path.name for path in copy.iterdir() if path.stat().st_mtime_ns != 1}
     assert rewritten - {"manifest.json"} == {name for name in whole if name.startswith(shard)}
+
+
+def test_a_new_kind_of_file_is_one_entry(tmp_path, capsys, monkeypatch):
+    def whole(file: Path, head_sha256: str | None) -> int:
+        if file.read_bytes() != b"toy":
+            raise CatdogError(f"{file}: expected a toy, found none.")
+        return 3
+
+    monkeypatch.setitem(stored_files.FILES, ".toy", whole)
+    (tmp_path / "one.toy").write_bytes(b"toy")
+    assert cli.main(["verify", str(tmp_path)]) == 0
+    (tmp_path / "two.toy").write_bytes(b"no toy")
+    assert cli.main(["verify", str(tmp_path)]) == 1
+    assert f"altered: {tmp_path / 'two.toy'}: expected a toy, found none." in capsys.readouterr().out

@@ -95,7 +95,7 @@ def test_the_photos_of_the_training_are_found_through_the_bucket(memory, photos,
 
     assert extract(photos, CACHE) == 0
     assert cli.main(["train", "--features", CACHE, "--out", str(tmp_path), "--epochs", "1"]) == 0
-    assert onnx_file._parity_dataset(ExportConfig(tmp_path)).source == str(photos)
+    assert onnx_file._parity_dataset(ExportConfig(run=tmp_path)).source == str(photos)
 
 
 def test_a_flipped_bit_is_found_and_only_its_shard_put_again(memory, photos, capsys, monkeypatch):

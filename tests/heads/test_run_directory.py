@@ -72,7 +72,7 @@ def test_settings_of_another_head_are_refused_before_anything_is_judged_by_them(
     with pytest.raises(
         OtherHeadError, match=r"config\.json: expected a file of the head beside it, sha256 .*, found one of"
     ):
-        evaluate(EvaluateConfig(run.path))
+        evaluate(EvaluateConfig(run=run.path))
     assert cli.main(["verify", str(run.path)]) == 1
     assert f"of another head: {run.settings}: expected" in (shown := capsys.readouterr().out)
     assert f"not checked: no hash of it is known: {run.path}: history.csv" in shown

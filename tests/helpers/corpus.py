@@ -1,4 +1,4 @@
-"""Bad, odd and rare photos, each with its verdict: what `images.decode` makes of the corners, or a part of the refusal.
+"""Bad, odd and rare photos, each with its verdict: what `decoding.decode` makes of the corners, or a part of the refusal.
 
 Every file is drawn when it is asked for; none takes more than a second.
 """

@@ -1,7 +1,7 @@
 """A process that fails at a chosen step of writing: killed, or told that the disk is full or broken.
 
 Run as a program it imports the package once and forks a child for every fault, before JAX's backend
-starts. It patches the primitives that storage.py and the test's bucket write with; the package
+starts. It patches the primitives that `files.atomic` and the test's bucket write with; the package
 itself knows nothing of it."""
 
 import errno
@@ -104,12 +104,12 @@ STRIKES = {"SIGKILL": kill, "ENOSPC": failing(errno.ENOSPC), "EIO": failing(errn
 
 def extract(photos: Path, out: Path) -> None:
     stand_in()
-    extract_command.extract(ExtractConfig(str(photos), out, shard_size=8, workers=1))
+    extract_command.extract(ExtractConfig(data=str(photos), out=out, shard_size=8, workers=1))
 
 
 def extract_into_a_bucket(photos: Path, out: Path) -> None:
     stand_in()
-    extract_command.extract(ExtractConfig(str(photos), object_store.bucket(out), shard_size=8, workers=1))
+    extract_command.extract(ExtractConfig(data=str(photos), out=object_store.bucket(out), shard_size=8, workers=1))
 
 
 def finish_training(_: Path, out: Path, seed: int = 1, swept: tuple[str, ...] = ()) -> None:
@@ -119,7 +119,10 @@ def finish_training(_: Path, out: Path, seed: int = 1, swept: tuple[str, ...] = 
     fitted = head.FittedHead(Pool.AVG, params, ("cats", "dogs"), Fingerprint(others={"seed": seed}), {})
     result = search.Result(PRESETS["default"], fitting.Fit(params, best, (best,)), fitting.UNSCALED)
     training._write(
-        TrainConfig(out / "features", out, seed=seed), result, fitted, {name: name.encode() for name in swept}
+        TrainConfig(features=out / "features", out=out, seed=seed),
+        result,
+        fitted,
+        {name: name.encode() for name in swept},
     )
 
 

@@ -63,7 +63,7 @@ def record(photos: str, out: str) -> int:
     blocks.stand_in()
     extractor.Extractor = Recorder
     extraction.MAX_SKIPPED_SHARE = 1
-    extract_command.extract(ExtractConfig(photos, Path(out), workers=2))
+    extract_command.extract(ExtractConfig(data=photos, out=Path(out), workers=2))
     np.save(Path(out, "seen.npy"), np.stack(seen))
     return 0
 
@@ -87,7 +87,7 @@ def many(photos: str, out: str, batch: str) -> int:
     blocks.stand_in()
     extractor.Extractor = Watched
     print(json.dumps([0, resident()]))
-    extract_command.extract(ExtractConfig(photos, Path(out)))
+    extract_command.extract(ExtractConfig(data=photos, out=Path(out)))
     return 0
 
 

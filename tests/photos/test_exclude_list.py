@@ -93,8 +93,8 @@ def test_an_extraction_leaves_the_photos_out_and_its_fingerprint_knows(tmp_path,
     path = tmp_path / "exclude.txt"
     gone = sources.load(str(photos)).split("train")[0].id
     exclude_list.write(path, [gone])
-    whole = extract.extract(ExtractConfig(str(photos), tmp_path / "whole"))
-    less = extract.extract(ExtractConfig(str(photos), tmp_path / "less", exclude=path))
+    whole = extract.extract(ExtractConfig(data=str(photos), out=tmp_path / "whole"))
+    less = extract.extract(ExtractConfig(data=str(photos), out=tmp_path / "less", exclude=path))
     assert set(whole.ids("train")) - set(less.ids("train")) == {gone}
     with pytest.raises(CatdogError, match="another fingerprint: inputs is"):
-        extract.extract(ExtractConfig(str(photos), tmp_path / "whole", exclude=path))
+        extract.extract(ExtractConfig(data=str(photos), out=tmp_path / "whole", exclude=path))

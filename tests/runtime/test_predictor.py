@@ -199,18 +199,18 @@ def test_folders_are_searched_recursively_and_named_files_are_tried_whatever_the
 def test_no_photos_at_all_are_an_error(model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CatdogError, match=r"empty: expected photos \(\.jpg.*\), found none"):
-        predict(PredictConfig((tmp_path / "empty",), model))
+        predict(PredictConfig((tmp_path / "empty",), model=model))
     (tmp_path / "empty" / "1.heic").write_bytes(b"\0\0\0\x18ftypheic")
     with pytest.raises(CatdogError, match=r"found none \(left out: 1 \.heic; 1 of them look like pictures"):
-        predict(PredictConfig((tmp_path / "empty",), model))
+        predict(PredictConfig((tmp_path / "empty",), model=model))
     with pytest.raises(UsageError, match="paths: expected photos or folders, found none"):
-        predict(PredictConfig((), model))
+        predict(PredictConfig((), model=model))
 
 
 @pytest.mark.parametrize(("field", "value"), [("batch_size", 0), ("threads", -1)])
 def test_settings_out_of_range_are_usage_errors(model: Path, folder: Path, field: str, value: int) -> None:
     with pytest.raises(UsageError, match=f"{field}: expected 1 or more, found {value}"):
-        predict(PredictConfig((folder,), model, **{field: value}))
+        predict(PredictConfig((folder,), model=model, **{field: value}))
 
 
 def test_photos_stream_in_order_and_few_are_decoded_ahead(model: Path, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_json_lines_list_good_and_bad_photos_in_order(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str], batch_size: int
 ) -> None:
     paths = (folder / "dark.png", folder / "damaged.jpg", folder / "missing.jpg", folder / "bright.png")
-    assert predict(PredictConfig(paths, model, "jsonl", batch_size)) == 1
+    assert predict(PredictConfig(paths, model=model, format="jsonl", batch_size=batch_size)) == 1
     out, err = capsys.readouterr()
     dark, damaged, missing, bright = json_lines(out)
     assert list(dark) == ["path", "class", "probability", "probabilities", "sure", "why"]
@@ -259,7 +259,7 @@ def test_the_status_is_0_where_every_photo_could_be_read(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "damaged.jpg").unlink()
-    assert predict(PredictConfig((folder,), model, "jsonl")) == 0
+    assert predict(PredictConfig((folder,), model=model, format="jsonl")) == 0
     out, err = capsys.readouterr()
     assert [row["class"] for row in json_lines(out)] == ["dogs", "cats", "cats", "dogs"]
     assert err.strip() == f"4 photos: 2 cats, 2 dogs, 0 unreadable. {UNKNOWN}"
@@ -268,12 +268,12 @@ def test_the_status_is_0_where_every_photo_could_be_read(
 def test_a_photo_at_the_threshold_is_of_the_second_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.onnx").write_bytes(tiny_model(scale=float("inf")).SerializeToString())
     photo = save_grey(tmp_path / "grey.png", 50)
-    assert predict(PredictConfig((photo,), tmp_path / "m.onnx", "jsonl")) == 0
+    assert predict(PredictConfig((photo,), model=tmp_path / "m.onnx", format="jsonl")) == 0
     assert json_lines(capsys.readouterr().out)[0]["class"] == "dogs"
 
 
 def test_csv_has_a_row_for_every_photo(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert predict(PredictConfig((folder,), model, "csv", batch_size=2)) == 1
+    assert predict(PredictConfig((folder,), model=model, format="csv", batch_size=2)) == 1
     header, *rows = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
     assert header == ["path", "class", "probability", "probability_cats", "probability_dogs", "error", "sure", "why"]
     assert [Path(row[0]).name for row in rows] == ["bright.png", "damaged.jpg", "dark.png", "dim.png", "light.png"]
@@ -303,7 +303,7 @@ def test_an_unsure_verdict_is_one_in_every_form(
     }
     said = {}
     for form in ("jsonl", "csv", "table"):
-        assert predict(PredictConfig((folder,), model, form)) == 1
+        assert predict(PredictConfig((folder,), model=model, format=form)) == 1
         said[form], err = capsys.readouterr()
         assert err.splitlines()[-1] == "5 photos: 1 cats, 1 dogs, 2 unsure, 1 unreadable"
     rows = {
@@ -332,7 +332,7 @@ def test_csv_survives_hostile_names(
     names = ["=1+1.png", "@sum.png", "two\nlines\r.png", 'comma, "quote".png', "café.png"]
     for name in names:
         save_grey(Path(name), 100)
-    assert predict(PredictConfig(tuple(map(Path, names)), model, "csv")) == 0
+    assert predict(PredictConfig(tuple(map(Path, names)), model=model, format="csv")) == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))[1:]
     assert [row[0] for row in rows] == ["./=1+1.png", "./@sum.png", *names[2:]]
     assert all(Path(row[0]).is_file() for row in rows)
@@ -350,7 +350,7 @@ def test_the_table_shows_names_as_they_are_and_failures_in_red(
     for name in [name for name in names if "/" not in name]:
         save_grey(Path(name), 100)
     Path("[bad].jpg").write_bytes(BAD)
-    assert predict(PredictConfig((*map(Path, names), Path("[bad].jpg")), model)) == 1
+    assert predict(PredictConfig((*map(Path, names), Path("[bad].jpg")), model=model)) == 1
     lines = capsys.readouterr().out.splitlines()
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     assert not any("\x1b" in line or "\x07" in line for line in plain)
@@ -471,7 +471,9 @@ def test_heat_maps_are_written_beside_the_verdicts(folder, tmp_path, capsys):
     model.graph.output.append(helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", 7, 7]))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     out = tmp_path / "heat"
-    assert predict(PredictConfig((folder,), tmp_path / "model.onnx", "jsonl", batch_size=2, heatmap=out)) == 1
+    assert (
+        predict(PredictConfig((folder,), model=tmp_path / "model.onnx", format="jsonl", batch_size=2, heatmap=out)) == 1
+    )
     printed = capsys.readouterr()
     assert f"unreadable; heat maps in {out}" in printed.err
     rows = [json.loads(line) for line in printed.out.splitlines()]
@@ -486,4 +488,4 @@ def test_heat_maps_are_written_beside_the_verdicts(folder, tmp_path, capsys):
 
 def test_heat_maps_of_a_model_that_gives_none(model, folder, tmp_path):
     with pytest.raises(UsageError, match="--heatmap: expected a model with the output 'heatmap', found none"):
-        predict(PredictConfig((folder,), model, heatmap=tmp_path / "heat"))
+        predict(PredictConfig((folder,), model=model, heatmap=tmp_path / "heat"))

