@@ -195,7 +195,7 @@ def _say(left_out: dict[str, str]) -> None:
 
 def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray, mirror: bool) -> np.ndarray:
     """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
-    extract = extractor.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
+    extract = extractor.Extractor(loaded, fitted.own_pool, precision="float32", batch_size=_PARITY_BATCH)
     views = [photos, photos[:, :, ::-1]] if mirror else [photos]
     return np.mean([head.probabilities(fitted.params, extract(view)) for view in views], axis=0)
 

@@ -66,7 +66,7 @@ def judge_cache(config: EvaluateConfig, fitted: head.FittedHead) -> Judged:
     cache = FeatureCache.open(config.features or _trained_on(RunDirectory(config.run), fitted))
     check_compatible(fitted.fingerprint, cache.fingerprint)
     # One in memory at a time
-    shards = (cache.load_shard(name, fitted.pool) for name in cache.shard_names(config.split))
+    shards = (cache.load_shard(name, fitted.own_pool) for name in cache.shard_names(config.split))
     judged = Judged(
         source=cache.source,
         ids=cache.ids(config.split),
@@ -240,4 +240,4 @@ def _extractor(
         "classes": list(dataset.classes),
     }
     check_compatible(fitted.fingerprint, now)
-    return features_extractor.Extractor(pretrained, fitted.pool)
+    return features_extractor.Extractor(pretrained, fitted.own_pool)
