@@ -1,6 +1,7 @@
 """The errors that users meet. Each says where, what was expected, what was found and what to do, in one line."""
 
 import re
+from collections.abc import Mapping
 
 _OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
 _COMMAND = re.compile(r"(`[^`]*`)")
@@ -18,7 +19,7 @@ class UsageError(CatdogError, ValueError):
     exit_status = 2
 
 
-def for_python(message: str, names: dict[str, str]) -> str:
+def for_python(message: str, names: Mapping[str, str]) -> str:
     """A message of the command line in the words of a Python caller: its options are arguments there.
 
     Commands between backticks stay as they are.

@@ -15,8 +15,9 @@ import optax
 from catdog_jax.auditing.duplicates import Group
 from catdog_jax.auditing.file_faults import Look
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.heads import fitting, head
-from catdog_jax.heads.fitting import Hyper, Scaling
+from catdog_jax.heads import head, rows, steps
+from catdog_jax.heads.rows import Scaling
+from catdog_jax.heads.steps import Hyper
 from catdog_jax.photos.sources import SPLITS, Dataset
 from catdog_jax.reporting import intervals
 from catdog_jax.reporting.metrics import metrics
@@ -79,8 +80,8 @@ def features_of(cache: FeatureCache, looks: Sequence[Look]) -> dict[int, np.ndar
 def folds(count: int, groups: Sequence[Sequence[int]], seed: int) -> np.ndarray:
     """A fold for each row, int [count]: at random and of equal size, but for groups, which stay together."""
     result = np.random.default_rng(seed).permutation(count) % FOLDS
-    for rows in groups:
-        result[list(rows)] = result[rows[0]]
+    for group in groups:
+        result[list(group)] = result[group[0]]
     return result
 
 
@@ -92,7 +93,7 @@ def out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> OutOfFol
       labels: [N], 0 or 1.
       fold: [N], of `folds`.
     """
-    scaling = fitting.measure([lambda: fitting.Chunk(x, labels)])
+    scaling = rows.measure([lambda: rows.Chunk(x, labels)])
     outside = (fold[None] != np.arange(FOLDS)[:, None]).astype(np.float32)
     penalties = np.repeat(np.array(_PENALTIES, np.float32), FOLDS)
     weights = np.tile(outside, (len(_PENALTIES), 1))
@@ -106,7 +107,7 @@ def out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> OutOfFol
 @jax.jit
 def _fit_all(x: jax.Array, y: jax.Array, weights: jax.Array, penalties: jax.Array, scaling: Scaling) -> jax.Array:
     """The logits of heads, [heads, N], each fitted on the rows of its weights, [heads, N], with the objective of training."""
-    x = fitting.standardise(x, scaling)
+    x = rows.standardise(x, scaling)
     start = head.Head().init(jax.random.key(0), x[:1])["params"]
     search = optax.scale_by_zoom_linesearch(_SEARCH, initial_guess_strategy="one")
     optimiser = optax.lbfgs(linesearch=search)
@@ -114,12 +115,12 @@ def _fit_all(x: jax.Array, y: jax.Array, weights: jax.Array, penalties: jax.Arra
     def fit(weight: jax.Array, l2: jax.Array) -> jax.Array:
         hyper = Hyper(0.0, 1.0, l2, 0.0, None)
 
-        def value(params: fitting.Params) -> jax.Array:
-            return fitting.objective(params, x, y, weight, jax.random.key(0), hyper)[0]
+        def value(params: steps.Params) -> jax.Array:
+            return steps.objective(params, x, y, weight, jax.random.key(0), hyper)[0]
 
         def step(
-            state: tuple[fitting.Params, optax.OptState], _: None
-        ) -> tuple[tuple[fitting.Params, optax.OptState], None]:
+            state: tuple[steps.Params, optax.OptState], _: None
+        ) -> tuple[tuple[steps.Params, optax.OptState], None]:
             params, memory = state
             loss, gradient = optax.value_and_grad_from_state(value)(params, state=memory)
             updates, memory = optimiser.update(gradient, memory, params, value=loss, grad=gradient, value_fn=value)

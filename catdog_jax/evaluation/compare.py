@@ -4,27 +4,20 @@ The files alone are judged, as a deployment runs them: decoded by `decoding.deco
 Runtime.
 """
 
-import itertools
-import time
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, progress_bar, show, warn
+from catdog_jax.console import console, show, warn
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import page as evaluation_page
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
-from catdog_jax.photos.prefetch import decoded
-from catdog_jax.photos.sources import Record
 from catdog_jax.reporting import metrics
+from catdog_jax.runtime import side_by_side
 from catdog_jax.runtime.predictor import Predictor
-
-_BATCH = 8  # photos; the models take turns with each batch, so that all of them meet the same moods of the machine
 
 
 def judge_models(config: EvaluateConfig) -> dict[str, Any]:
@@ -48,7 +41,7 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
         raise UsageError(
             "--model: expected --data, and no --features: exported models judge photos. Name some with --data."
         )
-    predictors = [Predictor(path, batch_size=_BATCH) for path in config.model]
+    predictors = [Predictor(path, batch_size=side_by_side.BATCH) for path in config.model]
     trained_on = {predictor.fingerprint.inputs_sha256 for predictor in predictors}
     dataset = sources.load_to_judge(sources.locate(config.data, config.data_dir), config.split, trained_on)
     sources.tell(dataset)
@@ -57,8 +50,13 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
             raise CatdogError(
                 f"{path}: expected a model of {dataset.classes}, found {predictor.classes}. Check --data."
             )
-    skipped: list[dict[str, str]] = []
-    labels, rows, seconds = _judge(predictors, dataset.split(config.split), skipped)
+    left_out: dict[str, str] = {}
+    records = dataset.split(config.split)
+    models_in_turns = [predictor.probabilities for predictor in predictors]
+    labels, rows, seconds = side_by_side.in_turns(
+        models_in_turns, side_by_side.readable(records, left_out), len(records), "evaluate"
+    )
+    skipped = [{"id": photo, "reason": reason} for photo, reason in left_out.items()]
     if not len(labels):
         raise CatdogError(f"{config.data}: expected {config.split} photos that can be read, found none. Check --data.")
     models = [
@@ -91,31 +89,6 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
         show(f"photos that could not be read and count nowhere: {len(skipped)}, listed in {out.name}")
     console.print(f"Written to {out}", markup=False, soft_wrap=True)
     return result
-
-
-def _judge(
-    predictors: Sequence[Predictor], records: Sequence[Record], skipped: list[dict[str, str]]
-) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
-    """The labels [N] of the readable photos, each model's probabilities of the second class [N], and its seconds.
-
-    The other photos are put into `skipped`, with the reason.
-    """
-    labels: list[int] = []
-    rows: list[list[np.ndarray]] = [[] for _ in predictors]
-    seconds = [0.0] * len(predictors)
-    remaining = decoded(records, None, _BATCH)
-    with progress_bar("photos") as progress:
-        task = progress.add_task("evaluate", total=len(records))
-        while batch := list(itertools.islice(remaining, _BATCH)):
-            photos = [one.pixels for one in batch if one.pixels is not None]
-            labels += [one.record.label for one in batch if one.pixels is not None]
-            skipped += [one.skipped for one in batch if one.pixels is None]
-            for i, predictor in enumerate(predictors if photos else []):
-                start = time.perf_counter()
-                rows[i].append(predictor(np.stack(photos))[:, 1].astype(np.float64))
-                seconds[i] += time.perf_counter() - start
-            progress.advance(task, len(batch))
-    return np.array(labels), [np.concatenate(row) if row else np.zeros(0) for row in rows], seconds
 
 
 def table(result: dict[str, Any]) -> Table:

@@ -67,7 +67,7 @@ def judge_cache(config: EvaluateConfig, fitted: head.FittedHead) -> Judged:
     cache = FeatureCache.open(config.features or _trained_on(RunDirectory(config.run), fitted))
     fitted.fingerprint.check_compatible(cache.fingerprint)
     # One in memory at a time
-    shards = (cache.load_shard(name, fitted.pool) for name in cache.shard_names(config.split))
+    shards = (cache.load_shard(name, fitted.own_pool) for name in cache.shard_names(config.split))
     judged = Judged(
         source=cache.source,
         ids=cache.ids(config.split),
@@ -241,4 +241,4 @@ def _extractor(
         classes=dataset.classes,
     )
     fitted.fingerprint.check_compatible(now)
-    return features_extractor.Extractor(pretrained, pool=fitted.pool)
+    return features_extractor.Extractor(pretrained, pool=fitted.own_pool)
