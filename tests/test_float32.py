@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from catdog_jax.auditing import label_errors as suspects
+from catdog_jax.auditing import out_of_fold
 from catdog_jax.backbone import weights
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.heads import fitting, head
@@ -58,7 +58,7 @@ def logits() -> list[str]:
 
 def label_errors() -> list[str]:
     return products(
-        suspects._fit_all.lower(X, Y, np.ones((2, 10), np.float32), np.ones(2, np.float32), fitting.UNSCALED)
+        out_of_fold._fit_all.lower(X, Y, np.ones((2, 10), np.float32), np.ones(2, np.float32), fitting.UNSCALED)
     )
 
 
