@@ -12,8 +12,8 @@ from catdog_jax.auditing.findings import Check, Findings
 from catdog_jax.auditing.label_errors import LabelErrors
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files.buckets import Location
-from catdog_jax.photos import folders
 from catdog_jax.photos.dataset import SPLITS, Dataset
+from catdog_jax.photos.walk import told
 
 if TYPE_CHECKING:
     from catdog_jax.features.cache import FeatureCache
@@ -30,14 +30,14 @@ CHECKS: tuple[type[Check], ...] = (
 def audit(
     photos: Dataset,
     *,
-    features: "FeatureCache | Location | None" = None,
+    features: "FeatureCache | Location | str | None" = None,
     workers: int | None = None,
     seed: int = 0,
 ) -> Findings:
     """Looks for what speaks against training on a data set: faulty files, copies, label errors, drift.
 
         >>> from catdog_jax.photos import sources
-        >>> findings = audit(sources.load("demo"))
+        >>> findings = audit(sources.load_photos("demo"))
         >>> findings.anything(), findings["copies"]
         (False, ())
 
@@ -65,13 +65,15 @@ def audit(
         classes=photos.classes,
         counts=_counts(photos),
         checks=tuple(check.find(evidence) for check in CHECKS),
-        told=(*photos.notes, *filter(None, [folders.told(photos.left_out)])),
+        told=(*photos.notes, *filter(None, [told(photos.left_out)])),
         left_out=photos.left_out,
         dataset=photos,
     )
 
 
-def _features_of(features: "FeatureCache | Location", photos: Dataset, looks: Sequence[Look]) -> dict[int, np.ndarray]:
+def _features_of(
+    features: "FeatureCache | Location | str", photos: Dataset, looks: Sequence[Look]
+) -> dict[int, np.ndarray]:
     """Averaged features, float [512], by the place of a photo, found by its bytes: renaming and moving lose none.
 
     Raises:

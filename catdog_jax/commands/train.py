@@ -3,6 +3,7 @@
 import dataclasses
 
 from catdog_jax import jax_environment
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.config import TrainConfig
 from catdog_jax.console import show, warn
 from catdog_jax.features.cache import FeatureCache
@@ -35,7 +36,7 @@ def train(config: TrainConfig) -> head.FittedHead:
     if recipe.standardise:
         params = head.fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
     described = dataclasses.asdict(recipe) | told._asdict()
-    fitted = head.FittedHead(recipe.pool, params, cache.classes, cache.fingerprint, described)
+    fitted = head.FittedHead(Pool(recipe.pool), params, cache.classes, cache.fingerprint, described)
     _write(config, result, fitted, swept)
     best = result.fit.best
     show(

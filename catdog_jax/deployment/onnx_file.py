@@ -1,5 +1,6 @@
 """The graph of graph.py as one ONNX file, checked against JAX on photos before it takes its name; folders around the file."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from catdog_jax.console import console
 from catdog_jax.deployment import browser, precisions, triton
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.features import extractor
-from catdog_jax.features.cache import FeatureCache, check_compatible
+from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import buckets, sealed
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
@@ -101,25 +102,28 @@ def _variant(
 
 
 def _matching_weights(config: ExportConfig, fitted: head.FittedHead) -> weights.Weights:
-    loaded = weights.load(config.weights, fitted.fingerprint["preprocessing"])
-    expected = fitted.fingerprint["weights_sha256"]
+    loaded = weights.load(config.weights, fitted.fingerprint.preprocessing)
+    expected = fitted.fingerprint.weights_sha256
     if loaded.sha256 != expected:
         raise CatdogError(
             f"{config.weights}: expected the weights that the features were made with, sha256 {expected}, "
             f"found {loaded.sha256} ({loaded.source}). Name those with --weights, or extract and train again."
         )
-    current = {"preprocessing_version": vgg16.PREPROCESSING_VERSION, "image": decoding.RECIPE}
-    check_compatible(fitted.fingerprint, fitted.fingerprint | current)
+    current = dataclasses.replace(
+        fitted.fingerprint, preprocessing_version=vgg16.PREPROCESSING_VERSION, image=decoding.RECIPE
+    )
+    fitted.fingerprint.check_compatible(current)
     return loaded
 
 
 def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Weights) -> dict[str, str]:
     views = config.views.split(",")
+    fingerprint = fitted.fingerprint.to_json()
     values = {
         "classes": fitted.classes,
         "views": views,
         "recipe": decoding.RECIPE,
-        "features": fitted.fingerprint,
+        "features": fingerprint,
         "head": fitted.recipe,
         "decision": decision.read(fitted.classes, {"head": json.dumps(fitted.recipe)}).settings(),
         "licences": LICENCES,
@@ -142,9 +146,9 @@ def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Wei
         "preprocessing": loaded.mode,
         "weights_sha256": loaded.sha256,
         "head_sha256": head.digest(fitted.params),
-        "features_fingerprint": sealed.sha256_of_json(fitted.fingerprint),
+        "features_fingerprint": sealed.sha256_of_json(fingerprint),
     }
-    return {**strings, **{name: json.dumps(value) for name, value in values.items()}}
+    return {**strings, **{name: json.dumps(value, sort_keys=name == "features") for name, value in values.items()}}
 
 
 # Parity
@@ -195,7 +199,7 @@ def _say(left_out: dict[str, str]) -> None:
 
 def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray, mirror: bool) -> np.ndarray:
     """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
-    extract = extractor.Extractor(loaded, fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
+    extract = extractor.Extractor(loaded, pool=fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
     views = [photos, photos[:, :, ::-1]] if mirror else [photos]
     return np.mean([head.probabilities(fitted.params, extract(view)) for view in views], axis=0)
 

@@ -136,7 +136,7 @@ def compare(
         raise UsageError("--model: expected model files, found none. Name some.")
     paths = [Path(model) for model in models]
     predictors = [Predictor(path, batch_size=_BATCH) for path in paths]
-    chosen = unseen(photos, split, {predictor.fingerprint.get("inputs_sha256") for predictor in predictors})
+    chosen = unseen(photos, split, {predictor.fingerprint.inputs_sha256 for predictor in predictors})
     for path, predictor in zip(paths, predictors, strict=True):
         if predictor.classes != chosen.classes:
             raise CatdogError(f"{path}: expected a model of {chosen.classes}, found {predictor.classes}. Check --data.")

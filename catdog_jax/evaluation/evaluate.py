@@ -13,10 +13,11 @@ from catdog_jax.evaluation.result import Evaluation, Predicted
 from catdog_jax.evaluation.unseen import check_split, unseen
 from catdog_jax.features import extraction
 from catdog_jax.features import extractor as features_extractor
-from catdog_jax.features.cache import FeatureCache, check_compatible
+from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads.head import FittedHead, probabilities
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import Dataset
+from catdog_jax.photos.fingerprint import Fingerprint
 
 _SHARD = 512  # photos whose features are in memory at once, end to end
 
@@ -32,9 +33,9 @@ def evaluate(
 ) -> Evaluation:
     """Measures how good a head is.
 
-        >>> import numpy as np
+        >>> from catdog_jax.backbone.pooling import Pool
         >>> layer = {"kernel": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)}
-        >>> head = FittedHead("avg", {"output": layer}, ("cats", "dogs"), {}, {})
+        >>> head = FittedHead(Pool.AVG, {"output": layer}, ("cats", "dogs"), Fingerprint(), {})
         >>> result = evaluate(head, ([[-2.0], [-1.0], [1.0], [3.0]], [0, 1, 1, 1]))
         >>> result.metrics["accuracy"].value, result.confusion
         (0.75, [[1, 0], [1, 2]])
@@ -82,7 +83,7 @@ def of_cache(head: FittedHead, cache: FeatureCache, split: str) -> Predicted:
       CatdogError: the cache is of other weights or preprocessing than the head's, or the rows do
         not match the manifest.
     """
-    check_compatible(head.fingerprint, cache.fingerprint)
+    head.fingerprint.check_compatible(cache.fingerprint)
     # One in memory at a time
     shards = (cache.load_shard(name, head.pool) for name in cache.shard_names(split))
     predicted = Predicted(
@@ -109,7 +110,7 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
       CatdogError: the weights are not the head's, the classes differ, or a photo has neither a row
         nor a reason.
     """
-    chosen = unseen(dataset, split, (head.fingerprint.get("inputs_sha256"),))
+    chosen = unseen(dataset, split, (head.fingerprint.inputs_sha256,))
     extractor = _extractor(head, chosen, weights)
     shards = extraction.plan(chosen, _SHARD)
     ids, labels, skipped, rows_of = [], [], {}, [np.zeros((0, 1))]
@@ -194,13 +195,13 @@ def _by_view(head: FittedHead, rows: np.ndarray) -> np.ndarray:
 
 def _extractor(head: FittedHead, dataset: Dataset, weights: str) -> features_extractor.Extractor:
     """The convolutions as the head knows them, once it is certain that photos come to it as its training photos did."""
-    pretrained = vgg16_weights.load(weights, head.fingerprint.get("preprocessing"))
-    now = {
-        "weights_sha256": pretrained.sha256,
-        "preprocessing": pretrained.mode,
-        "preprocessing_version": vgg16.PREPROCESSING_VERSION,
-        "image": decoding.RECIPE,
-        "classes": list(dataset.classes),
-    }
-    check_compatible(head.fingerprint, now)
-    return features_extractor.Extractor(pretrained, head.pool)
+    pretrained = vgg16_weights.load(weights, head.fingerprint.preprocessing)
+    now = Fingerprint(
+        weights_sha256=pretrained.sha256,
+        preprocessing=pretrained.mode,
+        preprocessing_version=vgg16.PREPROCESSING_VERSION,
+        image=decoding.RECIPE,
+        classes=dataset.classes,
+    )
+    head.fingerprint.check_compatible(now)
+    return features_extractor.Extractor(pretrained, pool=head.pool)

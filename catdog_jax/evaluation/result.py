@@ -179,7 +179,7 @@ class Evaluation:
             configuration={
                 "Evaluation": own | {"photos": self.predicted.which or self.predicted.source},
                 "Recipe of the head": self.head.recipe,
-                "Fingerprint of the features": self.head.fingerprint,
+                "Fingerprint of the features": self.head.fingerprint.to_json(),
             },
         )
 

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Collection
 
 from catdog_jax.errors import UsageError
-from catdog_jax.photos import folders
 from catdog_jax.photos.dataset import SPLITS, Dataset, collect
+from catdog_jax.photos.walk import told
 
 
 def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()) -> Dataset:
@@ -36,7 +36,7 @@ def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()
         how = ", by their hashes, because the model was trained on this folder" if dataset.by_hash else ""
         which = f"the {split} split of {source}{how}"
     filled = ", ".join(name for name in SPLITS if dataset.split(name))
-    known = "; ".join(filter(None, (filled, folders.told(dataset.left_out))))
+    known = "; ".join(filter(None, (filled, told(dataset.left_out))))
     advice = f"Found {known}. Choose with --split, or check the folder names."
     chosen = collect(source, source, dataset.classes, records, advice, (split,))
     notes = (*dataset.notes, f"judged: {which}")

@@ -13,11 +13,12 @@ import safetensors.numpy
 from flax import linen as nn
 from jax import lax
 
-from catdog_jax.backbone.vgg16 import Params, columns
-from catdog_jax.config import Pool
+from catdog_jax.backbone.pooling import Pool
+from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.photos.fingerprint import Fingerprint
 
 FORMAT = 1
 OUTPUT = "output"
@@ -74,7 +75,7 @@ class FittedHead:
     pool: Pool
     params: Params
     classes: tuple[str, str]
-    fingerprint: dict[str, Any]
+    fingerprint: Fingerprint
     recipe: dict[str, Any]
 
 
@@ -142,7 +143,7 @@ def save(path: Path, fitted: FittedHead) -> None:
         "layers": list(fitted.params),
         "pool": fitted.pool,
         "classes": list(fitted.classes),
-        "fingerprint": fitted.fingerprint,
+        "fingerprint": fitted.fingerprint.to_json(),
         "recipe": fitted.recipe,
         "sha256": digest(fitted.params),
         "seal": sealed.UNSEALED,
@@ -180,17 +181,27 @@ def load(path: Path) -> FittedHead:
         classes = (str(described["classes"][0]), str(described["classes"][1]))
         if not all(map(is_class_name, classes)):
             raise ValueError(f"classes {classes}, expected names in UTF-8 without control characters")
-        return FittedHead(described["pool"], params, classes, described["fingerprint"], described["recipe"])
+        fingerprint = Fingerprint.from_json(described["fingerprint"])
+        return FittedHead(Pool(described["pool"]), params, classes, fingerprint, described["recipe"])
     except FileNotFoundError:
         raise CatdogError(f"{path}: expected a trained head, found no file. Run `catdog train` first.") from None
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (
+        safetensors.SafetensorError,
+        CatdogError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ) as error:
         raise CatdogError(f"{path}: expected a head of `catdog train`, found: {error}. Train again.") from None
 
 
 def _check(params: Params, described: dict[str, Any], rest: dict[str, np.ndarray]) -> None:
     if rest:
         raise ValueError(f"extra tensors {', '.join(rest)}")
-    width = columns(described["pool"])
+    width = Pool(described["pool"]).columns
     for name, layer in params.items():
         kernel, bias = layer["kernel"], layer["bias"]
         if kernel.ndim != 2 or kernel.shape[0] != width or bias.shape != kernel.shape[1:]:

@@ -14,7 +14,8 @@ import numpy as np
 from rich.table import Table
 
 from catdog_jax import __version__
-from catdog_jax.backbone.vgg16 import Params, columns
+from catdog_jax.backbone.pooling import Pool
+from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.config import PRESETS, Recipe, TrainConfig
 from catdog_jax.console import console, show
 from catdog_jax.errors import CatdogError, UsageError
@@ -77,10 +78,10 @@ def _of_cache(recipe: Recipe, config: TrainConfig, cache: FeatureCache) -> Recip
     """The recipe, with the cache's own pooling in place of a preset's that the cache does not hold."""
     if config.pool is not None or cache.gives(recipe.pool):
         return recipe
-    stored = cache.fingerprint["pool"]
+    stored = cache.pool
     message = f"{config.features} holds {stored} features: training on these, not on {recipe.pool} as the preset has it"
     console.print(message, markup=False, soft_wrap=True)
-    return dataclasses.replace(recipe, pool=stored)
+    return dataclasses.replace(recipe, pool=stored.value)
 
 
 def resolve(config: TrainConfig) -> Recipe:
@@ -124,8 +125,8 @@ def loaders(cache: FeatureCache, split: str, recipe: Recipe, resident_gib: float
         return Chunk(x.reshape(-1, x.shape[-1]), np.repeat(cache.shard_labels(name), views).astype(np.float32))
 
     # Pooling computes it
-    stored_type = cache.fingerprint["dtype"] if cache.fingerprint["pool"] == recipe.pool else np.float32
-    size = cache.rows(split) * views * columns(recipe.pool) * np.dtype(stored_type).itemsize
+    stored_type = cache.fingerprint.dtype if cache.pool == recipe.pool else np.float32
+    size = cache.rows(split) * views * Pool(recipe.pool).columns * np.dtype(stored_type).itemsize
     if size > resident_gib * 2**30:
         return [functools.partial(load, name) for name in names]
     whole = Chunk(*(jnp.asarray(np.concatenate(parts)) for parts in zip(*map(load, names), strict=True)))

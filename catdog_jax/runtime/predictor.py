@@ -18,6 +18,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.runtime import decision, model_check
 
 _INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
@@ -57,7 +58,7 @@ class Predictor:
         _check_signature(path, self._session)
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = _classes(path, self.metadata)
-        self.fingerprint: dict[str, Any] = _fingerprint(self.metadata)
+        self.fingerprint: Fingerprint = _fingerprint(self.metadata)
         self.rule: decision.Rule = _rule(path, self.classes, self.metadata)
         _check_recipe(path, self.metadata)
 
@@ -164,12 +165,11 @@ def _classes(path: Path, metadata: dict[str, str]) -> tuple[str, str]:
             raise _not_a_model(path, f"{found!r} instead of the names of two classes", "Run `catdog export` again.")
 
 
-def _fingerprint(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _fingerprint(metadata: Mapping[str, str]) -> Fingerprint:
     try:
-        found = json.loads(metadata["features"])
-    except (KeyError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return Fingerprint.from_json(json.loads(metadata["features"]))
+    except (KeyError, ValueError, CatdogError):
+        return Fingerprint()
 
 
 def _rule(path: Path, classes: tuple[str, str], metadata: dict[str, str]) -> decision.Rule:

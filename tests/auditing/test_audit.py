@@ -29,6 +29,7 @@ from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
 from catdog_jax.photos import exclude_list, sources
 from catdog_jax.photos.demo import drawing
+from catdog_jax.photos.fingerprint import Fingerprint
 
 pytestmark = pytest.mark.lenient_types
 NUMBERS = {"swapped": 2, "across": 2, "encoded": 2, "truncated": 2, "text": 1}
@@ -45,13 +46,7 @@ def source(tmp_path_factory):
 def write_cache(source, out) -> None:
     """Features that tell the true classes apart, of the sound photos."""
     dataset, rng, names = sources.load(str(source)), np.random.default_rng(0), []
-    shared = {
-        "weights_sha256": "0",
-        "pool": "avg",
-        "views": ["original"],
-        "dtype": "float16",
-        "classes": ["cats", "dogs"],
-    }
+    shared = Fingerprint(weights_sha256="0", pool="avg", views=("original",), dtype="float16", classes=("cats", "dogs"))
     for split in sources.SPLITS:
         records = dataset.split(split)
         labels = [record.label for record in records]

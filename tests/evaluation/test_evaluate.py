@@ -15,17 +15,19 @@ from PIL import Image
 from rich.console import Console
 
 from catdog_jax.backbone import weights
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import extract
 from catdog_jax.config import EvaluateConfig, ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import evaluate, page, result, run_files
 from catdog_jax.evaluation.result import Evaluation, Predicted
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import sealed
 from catdog_jax.heads import head
 from catdog_jax.photos import sources
+from catdog_jax.photos.fingerprint import Fingerprint
 
 
 def test_worst_mistakes_come_first_and_ties_are_in_the_order_of_ids():
@@ -39,7 +41,7 @@ def test_worst_mistakes_come_first_and_ties_are_in_the_order_of_ids():
 
 
 def evaluation(ids: list[str], labels: np.ndarray, probabilities: np.ndarray) -> Evaluation:
-    fitted = head.FittedHead("avg", HEAD, ("cats", "dogs"), {}, {})
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
     return Evaluation(head=fitted, predicted=Predicted("", ids, labels, probabilities[:, None], []), bootstrap=20)
 
 
@@ -53,7 +55,7 @@ class Brightness:
     batch_size = 5
     precision = "float32"
 
-    def __init__(self, pretrained, pool="avg", views=("original",), *_):
+    def __init__(self, pretrained, pool="avg", views=("original",), **_):
         self.views = len(views)
 
     def dispatch(self, photos: np.ndarray) -> np.ndarray:
@@ -77,7 +79,7 @@ def draw(path: Path, grey: int) -> None:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run directory beside photos/ and features/: 24 test photos, four of them mistakes, and a broken one."""
-    monkeypatch.setattr(extraction, "Extractor", Brightness)
+    monkeypatch.setattr(extractor, "Extractor", Brightness)
     monkeypatch.setattr(weights, "load", lambda *_: SimpleNamespace(sha256="ab" * 32, mode="torch", params={}))
     for name, greys in GREYS.items():
         for split in ("train", "validation"):
@@ -90,7 +92,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     cache = extract.extract(config)
     run = tmp_path / "run"
-    head.save(run / "head.safetensors", head.FittedHead("avg", HEAD, cache.classes, cache.fingerprint, {"l2": 0.5}))
+    head.save(run / "head.safetensors", head.FittedHead(Pool.AVG, HEAD, cache.classes, cache.fingerprint, {"l2": 0.5}))
     (run / "config.json").write_text(json.dumps({"features": str(tmp_path / "features")}))
     header = "epoch,learning_rate,train_loss,validation_loss,validation_accuracy"
     (run / "history.csv").write_text(f"{header}\n1,0.1,0.7,0.6,0.5\n2,0.1,0.5,0.4,0.9\n")
@@ -319,7 +321,7 @@ def test_python_gets_what_the_command_writes(run: Path, tmp_path: Path):
 def test_an_evaluation_shows_itself(run: Path):
     found = evaluate.evaluate(head.load(run / "head.safetensors"), FeatureCache.open(run.parent / "features"))
     assert repr(found).splitlines()[0] == "Evaluation of cats or dogs on 24 test photos, with 95 % intervals"
-    assert "Accuracy             83.33\u202f%  (64.15 – 93.32\u202f%)" in repr(found)
+    assert "Accuracy            83.33\u202f%  (64.15 – 93.32\u202f%)" in repr(found)
     frame = found._repr_html_()
     assert frame.count("<") == 2  # the frame alone: the page is its attribute
     assert html.unescape(frame).count("data:image/jpeg;base64,") == 4
@@ -330,7 +332,7 @@ def test_features_in_memory_are_evaluated():
     labels = np.arange(60) % 2
     x = rng.normal(size=(60, 512)).astype(np.float32)
     x[:, 0] = 0.2 * (2 * labels - 1) * np.where(np.arange(60) < 6, -1, 1)  # the first six are mistakes
-    fitted = head.FittedHead("avg", HEAD, ("cats", "dogs"), {}, {})
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
     found = evaluate.evaluate(fitted, (x, labels), bootstrap=50)
     probabilities = 1 / (1 + np.exp(-10 * x[:, 0].astype(np.float64)))
     assert found.confusion == sklearn.metrics.confusion_matrix(labels, probabilities >= 0.5).tolist()
@@ -356,13 +358,13 @@ def test_features_in_memory_are_evaluated():
     ],
 )
 def test_arrays_that_do_not_fit_are_an_error(x, labels, message):
-    fitted = head.FittedHead("avg", HEAD, ("cats", "dogs"), {}, {})
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
     with pytest.raises(CatdogError, match=message):
         evaluate.evaluate(fitted, (x, labels))
 
 
 def test_wrong_arguments_are_named():
-    fitted = head.FittedHead("avg", HEAD, ("cats", "dogs"), {}, {})
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
     rows = (np.zeros((2, 512)), [0, 1])
     with pytest.raises(TypeError, match=r"photos: expected a FeatureCache, a Dataset or a pair .* found str"):
         evaluate.evaluate(fitted, "photos")

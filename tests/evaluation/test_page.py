@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.evaluation import page as evaluation_page
 from catdog_jax.evaluation import result
 from catdog_jax.evaluation.result import Evaluation, Predicted
 from catdog_jax.heads.calibration import abstention
 from catdog_jax.heads.head import FittedHead
 from catdog_jax.photos.decoding import ImageError
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.reporting import plots
 from catdog_jax.reporting.calibration_error import calibration_bins
 from catdog_jax.reporting.metrics import METRICS, metrics
@@ -49,7 +51,7 @@ def render(rows: Predicted, classes: tuple[str, str] = ("cats", "dogs"), split: 
 
 def fitted(classes: tuple[str, str]) -> FittedHead:
     layer = {"kernel": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)}
-    return FittedHead("avg", {"output": layer}, classes, {}, {})
+    return FittedHead(Pool.AVG, {"output": layer}, classes, Fingerprint(), {})
 
 
 def jpeg() -> bytes:

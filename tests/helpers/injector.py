@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import extract as extract_command
 from catdog_jax.config import PRESETS, ExtractConfig, TrainConfig
 from catdog_jax.deployment import triton
@@ -23,6 +24,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 from catdog_jax.heads import fitting, head, search, training
 from catdog_jax.heads.run_directory import SWEEP
+from catdog_jax.photos.fingerprint import Fingerprint
 from helpers import object_store
 from helpers.blocks import stand_in
 
@@ -114,7 +116,7 @@ def finish_training(_: Path, out: Path, seed: int = 1, swept: tuple[str, ...] = 
     rng = np.random.default_rng(seed)
     params = {"output": {"kernel": rng.normal(size=(512, 1)).astype(np.float32), "bias": np.zeros(1, np.float32)}}
     best = fitting.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
-    fitted = head.FittedHead("avg", params, ("cats", "dogs"), {"seed": seed}, {})
+    fitted = head.FittedHead(Pool.AVG, params, ("cats", "dogs"), Fingerprint(others={"seed": seed}), {})
     result = search.Result(PRESETS["default"], fitting.Fit(params, best, (best,)), fitting.UNSCALED)
     training._write(
         TrainConfig(out / "features", out, seed=seed), result, fitted, {name: name.encode() for name in swept}
