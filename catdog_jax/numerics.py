@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from catdog_jax.auditing.label_errors import FOLDS, folds, out_of_fold
+from catdog_jax.auditing import out_of_fold
 from catdog_jax.backbone import vgg16, weights, winograd
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import Params
@@ -170,11 +170,11 @@ def label_errors(rows: int = 1_001) -> Pair:
     """The probabilities that heads give to rows they have not seen, against SciPy's optimum of the same objective."""
     x = _normal((rows, 7)).astype(np.float64)
     labels = (x[:, 0] + _normal((rows,))[::-1] > 0).astype(np.int64)
-    fold = folds(len(x), [], 0)
-    found = out_of_fold(x.astype(np.float32), labels, fold)
+    fold = out_of_fold.folds(len(x), [], 0)
+    found = out_of_fold.out_of_fold(x.astype(np.float32), labels, fold)
     standard, expected = (x - x.mean(axis=0)) / x.std(axis=0), np.zeros(len(x))
-    for k in range(FOLDS):
-        seen = fold != k
+    for one in range(out_of_fold.FOLDS):
+        seen = fold != one
 
         def loss(head: np.ndarray, seen: np.ndarray = seen) -> float:
             logits = standard[seen] @ head[:-1] + head[-1]

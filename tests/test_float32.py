@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from catdog_jax.auditing.label_errors import _fit_all
+from catdog_jax.auditing import out_of_fold
 from catdog_jax.backbone import weights
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.heads import head, rows, steps
@@ -56,7 +56,9 @@ def logits() -> list[str]:
 
 
 def label_errors() -> list[str]:
-    return products(_fit_all.lower(X, Y, np.ones((2, 10), np.float32), np.ones(2, np.float32), rows.UNSCALED))
+    return products(
+        out_of_fold._fit_all.lower(X, Y, np.ones((2, 10), np.float32), np.ones(2, np.float32), rows.UNSCALED)
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,96 +1,105 @@
-"""`catdog audit`: is this data set fit to train on? Broken files, copies, leakage, suspicious labels, drift."""
+"""Is a data set fit to train on? The list of checks, and the call that runs them."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from catdog_jax.auditing import duplicates, file_faults, findings
-from catdog_jax.auditing.findings import Drift, Findings, Suspicion
-from catdog_jax.errors import CatdogError
+import numpy as np
+
+from catdog_jax.auditing import duplicates, file_faults
+from catdog_jax.auditing.drift import Drifts
+from catdog_jax.auditing.evidence import Evidence, Look
+from catdog_jax.auditing.findings import Check, Findings
+from catdog_jax.auditing.label_errors import LabelErrors
+from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files.buckets import Location
-from catdog_jax.photos import folders
-from catdog_jax.photos.sources import Dataset
+from catdog_jax.photos.dataset import SPLITS, Dataset
+from catdog_jax.photos.walk import told
 
 if TYPE_CHECKING:
-    from catdog_jax.auditing.label_errors import Labels
+    from catdog_jax.features.cache import FeatureCache
 
-FORMAT = 1
-FOUND = 3  # the exit status of --strict where something was found
-LOOKED_AT = 50  # labels that the page shows at least, the most suspicious ones
-_WITHOUT = (
-    "Labels and drift were not looked at: they need features. Run `catdog extract --out CACHE`, then `catdog audit "
-    "--features CACHE`."
+CHECKS: tuple[type[Check], ...] = (
+    file_faults.FileFaults,
+    duplicates.Duplicates,
+    LabelErrors,
+    Drifts,
 )
+"""Every check of a data set, in the order of audit.json and of the terminal."""
 
 
-def inspect(dataset: Dataset, features: Location | None = None, workers: int | None = None, seed: int = 0) -> Findings:
-    """Everything that can be found out about a data set.
+def audit(
+    photos: Dataset,
+    *,
+    features: "FeatureCache | Location | str | None" = None,
+    workers: int | None = None,
+    seed: int = 0,
+) -> Findings:
+    """Looks for what speaks against training on a data set: faulty files, copies, label errors, drift.
+
+        >>> from catdog_jax.photos import sources
+        >>> findings = audit(sources.load_photos("demo"))
+        >>> findings.anything(), findings["copies"]
+        (False, ())
 
     Args:
-      dataset: the photos.
-      features: a feature cache that has them, or some of them; without one labels and drift are not
-        looked at.
+      photos: the data set.
+      features: a feature cache that has the photos, or some of them, or its path; without one
+        labels and drift are not looked at, and JAX is not needed.
       workers: decoding threads; None for one a core.
       seed: decides the folds.
 
     Raises:
       CatdogError: the cache is unfinished or damaged, or has none of the photos.
+      UsageError: an argument is out of its range.
+      TypeError: the photos are no data set.
     """
-    looks = file_faults.survey(dataset, workers)
-    of = findings.photos(dataset)
-    faulty = findings.faulty(of, looks)
-    found = Findings(dataset.source, dataset.classes, findings.counts(dataset), faulty, (), left_out=dataset.left_out)
-    notes = [*dataset.notes, *filter(None, [folders.told(dataset.left_out)])]
-    notes += [
-        f"No photos of {name!r} in the {split} split: `catdog extract` needs some." for split, name in found.lacking
-    ]
-    if features is None:
-        copies = findings.copies(of, looks, duplicates.find(looks))
-        return dataclasses.replace(found, copies=copies, notes=(*notes, _WITHOUT))
-    from catdog_jax.auditing import label_errors  # brings JAX, which nothing else here needs
-    from catdog_jax.features.cache import FeatureCache
-
-    rows = label_errors.features_of(FeatureCache.open(features), looks)
-    if not rows:
-        raise CatdogError(
-            f"{features}: expected features of photos of {dataset.source}, found those of others. Run `catdog extract` on it."
-        )
-    groups = duplicates.find(looks, rows)
-    found = dataclasses.replace(found, copies=findings.copies(of, looks, groups), judged=len(rows))
-    if missing := len(of) - len(rows):
-        notes.append(f"{missing:,} of {len(of):,} photos have no features: their labels were not judged.")
-    judged = label_errors.judge_labels(dataset, rows, groups, seed)
-    if judged is None:
-        notes.append(
-            f"Labels were not judged: that needs {label_errors.MIN_PHOTOS} photos of each class with features."
-        )
-        return dataclasses.replace(found, judged=0, notes=tuple(notes))
-    labels = judged[0]
-    drift = tuple(Drift(*one) for one in label_errors.drifts(dataset, rows, groups, seed))
-    return dataclasses.replace(
-        found,
-        accuracy=float((labels.other < 0.5).mean()),
-        suspicions=tuple(_suspicions(dataset, list(rows), labels)),
-        drift=drift,
-        notes=tuple(notes),
+    if not isinstance(photos, Dataset):
+        raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Load one.")
+    if seed < 0 or (workers is not None and workers < 1):
+        raise UsageError(f"--seed and --workers: expected 0 and 1 or more, found {seed} and {workers}.")
+    looks = file_faults.survey(photos, workers)
+    columns = None if features is None else _features_of(features, photos, looks)
+    evidence = Evidence(photos, looks, duplicates.find(looks, columns), columns, seed)
+    return Findings(
+        source=photos.source,
+        classes=photos.classes,
+        counts=_counts(photos),
+        checks=tuple(check.find(evidence) for check in CHECKS),
+        told=(*photos.notes, *filter(None, [told(photos.left_out)])),
+        left_out=photos.left_out,
+        dataset=photos,
     )
 
 
-def _suspicions(dataset: Dataset, rows: Sequence[int], labels: "Labels") -> list[Suspicion]:
-    """All suspects, and the most improbable labels up to `LOOKED_AT`, in the order of how improbable they are."""
-    of = findings.photos(dataset)
-    order = sorted(range(len(rows)), key=lambda index: (not labels.suspect[index], -labels.other[index], rows[index]))
-    chosen = [
-        index
-        for place, index in enumerate(order)
-        if labels.suspect[index] or (place < LOOKED_AT and labels.other[index] > 0.5)
-    ]
-    return [
-        Suspicion(
-            photo=of[rows[index]],
-            other=dataset.classes[1 - dataset.records[rows[index]].label],
-            probability=float(labels.other[index]),
-            suspect=bool(labels.suspect[index]),
+def _features_of(
+    features: "FeatureCache | Location | str", photos: Dataset, looks: Sequence[Look]
+) -> dict[int, np.ndarray]:
+    """Averaged features, float [512], by the place of a photo, found by its bytes: renaming and moving lose none.
+
+    Raises:
+      CatdogError: the cache is damaged, cannot give averaged features, or has none of the photos.
+    """
+    from catdog_jax.features.cache import FeatureCache  # brings JAX, which nothing else here needs
+
+    cache = features if isinstance(features, FeatureCache) else FeatureCache.open(features)
+    places: dict[str, list[int]] = {}
+    for place, seen in enumerate(looks):
+        if seen.grey is not None:
+            places.setdefault(seen.sha256, []).append(place)
+    columns: dict[int, np.ndarray] = {}
+    for name in (name for split in SPLITS for name in cache.shard_names(split)):
+        rows = np.asarray(cache.load_shard(name, "avg")[:, 0])
+        for digest, row in zip(cache.sidecar(name)["source_sha256"], rows, strict=True):
+            columns.update(dict.fromkeys(places.get(digest, ()), row))
+    if not columns:
+        raise CatdogError(
+            f"{cache.path}: expected features of photos of {photos.source}, found those of others. "
+            f"Run `catdog extract` on it."
         )
-        for index in chosen
-    ]
+    return columns
+
+
+def _counts(photos: Dataset) -> dict[str, dict[str, int]]:
+    """Photos by split and class."""
+    pairs = [(record.split, record.label) for record in photos.records]
+    return {split: {name: pairs.count((split, label)) for label, name in enumerate(photos.classes)} for split in SPLITS}

@@ -1,44 +1,28 @@
 """Photos that occur more than once: exactly, by their decoded pixels, and nearly, re-encoded, resized, retouched or mirrored.
 
-Comparing all pairs would take 5 billion comparisons for 100,000 photos. Instead each photo gets a
-perceptual hash, and only photos whose hashes share a band are compared (multi-index hashing:
-Norouzi et al., "Fast Search in Hamming Space with Multi-Index Hashing", 2012), first by the hash,
-then by their small grey pictures, then by their VGG16 features where there are any.
+Photos whose `hashes` are close are compared by their small grey pictures, then by their VGG16
+features where there are any.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from catdog_jax.auditing.file_faults import GREY, Look
+from catdog_jax.auditing import hashes
+from catdog_jax.auditing.evidence import Copies, Evidence, Look
+from catdog_jax.auditing.file_faults import GREY
+from catdog_jax.auditing.findings import Check
+from catdog_jax.auditing.page import SHOWN, Card, Group, Section, Shown
+from catdog_jax.photos import exclude_list
 
-BITS, BANDS = 120, 10  # two photos that differ in fewer bits than there are bands share a band for certain
-WINDOW = 256  # neighbours that a hash is compared with in a band: what keeps the worst case linear
-MAX_DISTANCE = 24  # bits; of 200,000 random pairs of photos of Dogs vs Cats none differs in fewer than 38
 # Of grey levels; copies reach 0.966 at a quarter of the size, other pairs of one hash at most 0.88
 MIN_CORRELATION = 0.95
 MIN_COSINE = 0.9  # of averaged VGG16 features; copies reach 0.97, random pairs 0.49 in the median
-_CHUNK = 4096  # photos, or pairs, that are computed at once
-
-
-@dataclass(frozen=True)
-class Group:
-    """Photos that are copies of one another, directly or by way of others in the group.
-
-    Attributes:
-      rows: their places in the data set, ascending.
-      exact: whether all have the same pixels.
-      correlation: the lowest among the pairs that were found.
-      cosine: likewise, of features; None where no pair has any.
-      mirrored: whether some are mirror images of others.
-    """
-
-    rows: tuple[int, ...]
-    exact: bool
-    correlation: float
-    cosine: float | None
-    mirrored: bool
+_CHUNK = 4096  # pairs that are computed at once
+# Of copies the one that is tested on stays, so that figures stay comparable
+_KEPT_FIRST = ("test", "validation", "train")
 
 
 @dataclass(frozen=True)
@@ -50,7 +34,7 @@ class _Pair:
     mirrored: bool
 
 
-def find(looks: Sequence[Look], features: Mapping[int, np.ndarray] | None = None) -> list[Group]:
+def find(looks: Sequence[Look], features: Mapping[int, np.ndarray] | None = None) -> list[Copies]:
     """The groups of copies in a data set, in the order of their first photos.
 
     Nearly uniform photos are compared exactly only: two empty pictures are alike without being
@@ -63,79 +47,21 @@ def find(looks: Sequence[Look], features: Mapping[int, np.ndarray] | None = None
     """
     pairs = [_Pair(*rows, 1.0, None, False) for rows in _same_pixels(looks)]
     later = {pair.second for pair in pairs}  # their first stands for them
-    uniform = {row for row, one in enumerate(looks) if any(fault.kind == "uniform" for fault in one.faults)}
+    uniform = {row for row, seen in enumerate(looks) if any(fault.kind == "uniform" for fault in seen.faults)}
     rows = np.array(
-        [row for row, one in enumerate(looks) if one.grey is not None and row not in later | uniform], np.int64
+        [row for row, seen in enumerate(looks) if seen.grey is not None and row not in later | uniform], np.int64
     )
     if len(rows) > 1:
-        grey = np.stack([one.grey for row in rows if (one := looks[row]).grey is not None])
-        pairs += _confirmed(rows, candidates(hashes(grey)), grey, features or {})
+        grey = np.stack([seen.grey for row in rows if (seen := looks[row]).grey is not None])
+        pairs += _confirmed(rows, hashes.candidates(hashes.hashes(grey)), grey, features or {})
     return _grouped(pairs, looks)
 
 
 def _same_pixels(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
     first: dict[bytes, int] = {}
-    for row, one in enumerate(looks):
-        if one.pixels and first.setdefault(one.pixels, row) != row:
-            yield first[one.pixels], row
-
-
-def hashes(grey: np.ndarray) -> np.ndarray:
-    """Perceptual hashes: the signs of the lowest cosine coefficients of a picture added to its mirror image.
-
-    A photo and its mirror image have the same hash. Bits are in order of frequency, so that the
-    first bands survive most.
-
-    Args:
-      grey: uint8 [N, GREY, GREY].
-
-    Returns:
-      bool [N, BITS].
-    """
-    place = np.arange(GREY)
-    cosines = np.cos(np.pi * (2 * place[None] + 1) * place[:, None] / (2 * GREY)).astype(np.float32)
-    frequencies = [(v, u) for v in range(GREY // 2) for u in range(0, GREY // 2, 2)]  # odd u vanish in the sum
-    frequencies.sort(key=lambda vu: (vu[0] ** 2 + vu[1] ** 2, vu))
-    v, u = np.array(frequencies[1 : BITS + 1]).T  # without the mean
-    result = np.zeros((len(grey), BITS), bool)
-    for start in range(0, len(grey), _CHUNK):
-        part = grey[start : start + _CHUNK].astype(np.float32)
-        spectrum = cosines[: GREY // 2] @ (part + part[:, :, ::-1]) @ cosines[: GREY // 2].T
-        result[start : start + _CHUNK] = spectrum[:, v, u] > 0
-    return result
-
-
-def candidates(bits: np.ndarray) -> np.ndarray:
-    """Pairs of hashes that share a band and differ in at most `MAX_DISTANCE` bits.
-
-    Equal hashes make one candidate each, with the first of them, so that many alike cost no more
-    than many different ones.
-
-    Args:
-      bits: bool [N, BITS].
-
-    Returns:
-      int64 [pairs, 2], ascending, each pair once.
-    """
-    packed = np.pad(np.packbits(bits, axis=1), ((0, 0), (0, -BITS // 8 % 8))).view(np.uint64)
-    _, first, which = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-    alike = np.stack([first[which], np.arange(len(bits))], axis=1)
-    found = [alike[alike[:, 0] != alike[:, 1]].astype(np.int64)]
-    width = BITS // BANDS
-    for band in range(BANDS):
-        keys = bits[first, band * width : (band + 1) * width] @ (1 << np.arange(width))
-        order = first[np.argsort(keys, kind="stable")]
-        keys = np.sort(keys)
-        places = np.arange(len(keys))
-        for step in range(1, WINDOW + 1):
-            places = places[: np.searchsorted(places, len(keys) - step)]
-            places = places[keys[places] == keys[places + step]]
-            if not len(places):
-                break
-            one, other = order[places], order[places + step]
-            near = np.bitwise_count(packed[one] ^ packed[other]).sum(axis=1) <= MAX_DISTANCE
-            found.append(np.stack([one[near], other[near]], axis=1))
-    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+    for row, seen in enumerate(looks):
+        if seen.pixels and first.setdefault(seen.pixels, row) != row:
+            yield first[seen.pixels], row
 
 
 def _confirmed(
@@ -166,7 +92,7 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
     return min(float(a @ b / np.sqrt((a @ a) * (b @ b))), 1.0)
 
 
-def _grouped(pairs: Sequence[_Pair], looks: Sequence[Look]) -> list[Group]:
+def _grouped(pairs: Sequence[_Pair], looks: Sequence[Look]) -> list[Copies]:
     """Joins pairs that share a photo."""
     parent: dict[int, int] = {}
 
@@ -184,11 +110,124 @@ def _grouped(pairs: Sequence[_Pair], looks: Sequence[Look]) -> list[Group]:
     links: dict[int, list[_Pair]] = {}
     for pair in pairs:
         links.setdefault(root(pair.first), []).append(pair)
-    groups = []
-    for first, rows in sorted(members.items()):
-        exact = len({looks[row].pixels for row in rows}) == 1
-        cosines = [pair.cosine for pair in links[first] if pair.cosine is not None]
-        lowest = min(pair.correlation for pair in links[first])
-        mirrored = any(pair.mirrored for pair in links[first])
-        groups.append(Group(tuple(rows), exact, lowest, min(cosines, default=None), mirrored))
-    return groups
+    return [_copies(rows, links[first], looks) for first, rows in sorted(members.items())]
+
+
+def _copies(rows: Sequence[int], links: Sequence[_Pair], looks: Sequence[Look]) -> Copies:
+    """A group, the photo to keep first: one that is tested on, and of these the largest."""
+
+    def preference(row: int) -> tuple[int, int, str]:
+        width, height = looks[row].size
+        return _KEPT_FIRST.index(looks[row].photo.split), -width * height, looks[row].photo.id
+
+    ordered = tuple(sorted(rows, key=preference))
+    cosines = [pair.cosine for pair in links if pair.cosine is not None]
+    return Copies(
+        photos=tuple(looks[row].photo for row in ordered),
+        rows=ordered,
+        exact=len({looks[row].pixels for row in rows}) == 1,
+        correlation=min(pair.correlation for pair in links),
+        cosine=min(cosines, default=None),
+        mirrored=any(pair.mirrored for pair in links),
+    )
+
+
+@dataclass(frozen=True)
+class Duplicates(Check):
+    """Photos that occur more than once; opposite labels first, then those across splits."""
+
+    name = "copies"
+
+    found: tuple[Copies, ...]
+
+    @classmethod
+    def find(cls, evidence: Evidence) -> "Duplicates":
+        """Puts the groups into the order in which they are to be looked at."""
+
+        def order(group: Copies) -> tuple[bool, bool, bool, str]:
+            return not group.opposite, not group.across, not group.exact, group.photos[0].id
+
+        return cls(tuple(sorted(evidence.copies, key=order)))
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """A row a kind of copies."""
+        kinds = {
+            "exact copies": [group for group in self.found if group.exact],
+            "near copies": [group for group in self.found if not group.exact],
+            "across splits": [group for group in self.found if group.across],
+            "opposite labels": [group for group in self.found if group.opposite],
+        }
+        return [
+            (
+                kind,
+                f"{sum(len(group.photos) for group in groups):,}",
+                f"in {len(groups):,} group{'s' * (len(groups) > 1)}",
+            )
+            for kind, groups in kinds.items()
+            if groups
+        ]
+
+    def cards(self) -> list[Card]:
+        """How many groups there are, and how many of them contradict themselves."""
+        across = sum(group.across for group in self.found)
+        opposite = sum(group.opposite for group in self.found)
+        return [
+            Card("Groups of copies", f"{len(self.found):,}", f"{across:,} across splits"),
+            Card("Opposite labels", f"{opposite:,}", "groups of copies"),
+        ]
+
+    def section(self) -> Section:
+        """The groups, each with its photos side by side."""
+        if not self.found:
+            return Section("Copies", "None: no picture occurs twice.")
+        intro = (
+            "Opposite labels first, then copies that lie in several splits. The first of a group is the one to keep; "
+            "where labels contradict each other there is none."
+        )
+        groups = [_group(group) for group in self.found[:SHOWN]]
+        return Section("Copies", intro, groups=groups, more=len(self.found) - len(groups))
+
+    def lines(self) -> list[str]:
+        """A line a group that spoils a training or its test."""
+        return [
+            f"{'opposite labels' if group.opposite else 'across splits'}: "
+            f"{', '.join(repr(photo.id) for photo in group.photos)}"
+            for group in self.found
+            if group.opposite or group.across
+        ]
+
+    def exclude(self) -> Iterator[str]:
+        """All but the first of a group are left out; where labels contradict each other, all."""
+        for group in self.found:
+            reason = "copies with opposite labels" if group.opposite else f"the same picture as {group.photos[0].id!r}"
+            for photo in group.photos if group.opposite else group.photos[1:]:
+                yield f"# {reason}"
+                yield exclude_list.line(photo.id)
+
+    def to_json(self) -> dict[str, Any]:
+        """All groups."""
+        return {
+            "copies": [
+                {
+                    "photos": [photo._asdict() for photo in group.photos],
+                    "exact": group.exact,
+                    "correlation": group.correlation,
+                    "cosine": group.cosine,
+                    "mirrored": group.mirrored,
+                    "across": group.across,
+                    "opposite": group.opposite,
+                }
+                for group in self.found
+            ]
+        }
+
+
+def _group(group: Copies) -> Group:
+    marks = (("opposite labels", group.opposite), ("across splits", group.across))
+    kind = "the same pixels" if group.exact else f"grey levels correlate by {group.correlation:.3f}"
+    cosine = "" if group.cosine is None or group.exact else f", features have a cosine of {group.cosine:.3f}"
+    return Group(
+        mark=", ".join(name for name, is_so in marks if is_so),
+        how=kind + cosine + (", mirrored" if group.mirrored else ""),
+        photos=[Shown(photo.id, photo.label, (f"{photo.label}, {photo.split}",)) for photo in group.photos],
+    )

@@ -1,82 +1,76 @@
-"""What an audit finds, as plain data: the contents of audit.json, and what of it should be left out of a training."""
+"""What a check of a data set is, and all that an audit finds."""
 
+import functools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
 
-from catdog_jax.auditing.duplicates import Group
-from catdog_jax.auditing.file_faults import LOST, Look
+from catdog_jax import __version__
+from catdog_jax.auditing import page
+from catdog_jax.auditing.evidence import Evidence
+from catdog_jax.auditing.page import Card, Section
+from catdog_jax.files import atomic, sealed
 from catdog_jax.photos import exclude_list
-from catdog_jax.photos.dataset import LeftOut
-from catdog_jax.photos.sources import SPLITS, Dataset
+from catdog_jax.photos.dataset import Dataset, LeftOut
+from catdog_jax.reporting import html
 
-USELESS = (*LOST, "tiny", "uniform")  # faults for which a photo should be left out; the others are for eyes to judge
-DRIFTED = 0.55  # ROC AUC that the lower end of a drift's interval stays below where splits are of one source
-# Of copies the one that is tested on stays, so that figures stay comparable
-_KEPT_FIRST = ("test", "validation", "train")
+FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Photo:
-    """Which photo is meant: its id, its split and the class that it is labelled with."""
-
-    id: str
-    split: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Faulty:
-    """A photo whose file has something wrong: one of `file_faults.KINDS`, and the reason."""
-
-    photo: Photo
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Photos that show the same picture; see `duplicates.Group`.
+class Check(ABC):
+    """One question to a data set, and, once `find` has made it, the answer.
 
     Attributes:
-      photos: the first is the one to keep, where the labels agree.
-      exact: whether all have the same pixels.
-      correlation: the lowest of their grey levels.
-      cosine: the lowest of their features, or None.
-      mirrored: whether some are mirror images.
-      across: whether they lie in several splits.
-      opposite: whether they have several labels.
+      name: what `Findings` calls it.
+      last_on_page: whether its section comes after those of other checks.
+      found: what was found, each an object.
     """
 
-    photos: tuple[Photo, ...]
-    exact: bool
-    correlation: float
-    cosine: float | None
-    mirrored: bool
-    across: bool
-    opposite: bool
+    name: ClassVar[str]
+    last_on_page: ClassVar[bool] = False
+    found: tuple[Any, ...]
+
+    @classmethod
+    @abstractmethod
+    def find(cls, evidence: Evidence) -> "Check":
+        """Looks at a data set."""
+
+    @abstractmethod
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The rows of the table on the terminal: what it is, how many photos, a remark."""
+
+    @abstractmethod
+    def section(self) -> Section:
+        """The section of the page."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The fields of audit.json."""
+
+    def alarms(self) -> bool:
+        """Whether somebody should look at what was found."""
+        return bool(self.found)
+
+    def cards(self) -> list[Card]:
+        """The figures at the top of the page."""
+        return []
+
+    def lines(self) -> list[str]:
+        """The findings that the terminal lists, a line each."""
+        return []
+
+    def exclude(self) -> Iterator[str]:
+        """The lines of the exclude file: what to leave out, and, commented out, what to look at first."""
+        yield from ()
+
+    def notes(self) -> list[str]:
+        """What was not looked at, and why."""
+        return []
 
 
-@dataclass(frozen=True)
-class Suspicion:
-    """A label to look at: how probable the other class is, and whether confident learning counts the photo as of it."""
-
-    photo: Photo
-    other: str
-    probability: float
-    suspect: bool
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How well a head tells the photos of a split from training photos: its ROC AUC and the 95 % interval."""
-
-    split: str
-    auc: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Findings:
     """All that an audit finds.
 
@@ -84,37 +78,27 @@ class Findings:
       source: the data set.
       classes: its two classes.
       counts: photos by split and class.
-      faulty: what is wrong with files.
-      copies: photos that occur more than once; opposite labels first, then those across splits.
-      judged: how many labels were judged; 0 without features.
-      accuracy: the share of them that heads give which have not seen the photo.
-      suspicions: the labels to look at, the most suspicious first: all suspects, and some more.
-      drift: by split; without features none.
-      notes: how the folders were understood; what was not looked at, and why.
+      checks: the answer of each check.
+      told: how the folders were understood.
       left_out: what the folders hold and is not taken.
+      dataset: the photos, for the page; without it the page shows none.
     """
 
     source: str
     classes: tuple[str, str]
     counts: dict[str, dict[str, int]]
-    faulty: tuple[Faulty, ...]
-    copies: tuple[Copies, ...]
-    judged: int = 0
-    accuracy: float | None = None
-    suspicions: tuple[Suspicion, ...] = ()
-    drift: tuple[Drift, ...] = ()
-    notes: tuple[str, ...] = ()
+    checks: tuple[Check, ...]
+    told: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    dataset: Dataset | None = field(default=None, compare=False)
 
-    @property
-    def suspects(self) -> int:
-        """How many labels confident learning holds for wrong."""
-        return sum(one.suspect for one in self.suspicions)
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        """What one check has found: that of "file faults", "copies", "label errors" or "drift"."""
+        return self._by_name[name].found
 
-    @property
-    def drifted(self) -> list[Drift]:
-        """The splits that are certainly not like the training photos."""
-        return [one for one in self.drift if one.low > DRIFTED]
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Check]:
+        return {check.name: check for check in self.checks}
 
     @property
     def lacking(self) -> list[tuple[str, str]]:
@@ -123,66 +107,85 @@ class Findings:
             (split, name) for split, by_class in self.counts.items() for name, count in by_class.items() if not count
         ]
 
+    @property
+    def notes(self) -> list[str]:
+        """How the folders were understood; what is missing; what was not looked at, and why."""
+        lacking = [
+            f"No photos of {name!r} in the {split} split: `catdog extract` needs some." for split, name in self.lacking
+        ]
+        return [*self.told, *lacking, *(note for check in self.checks for note in check.notes())]
+
     def anything(self) -> bool:
         """Whether something was found that somebody should look at."""
-        pictures = any(one.pictures for one in self.left_out)
-        return bool(self.faulty or self.copies or self.suspects or self.drifted or pictures or self.lacking)
+        pictures = any(kind.pictures for kind in self.left_out)
+        return any(check.alarms() for check in self.checks) or pictures or bool(self.lacking)
 
+    def exclude(self) -> Iterator[str]:
+        """The lines of the exclude file: what to leave out, and, commented out, what to look at first.
 
-def photos(dataset: Dataset) -> list[Photo]:
-    """The photos of a data set as findings name them, in the order of the records."""
-    return [Photo(record.id, record.split, dataset.classes[record.label]) for record in dataset.records]
+        Left out are photos that cannot be decoded, that are tiny or uniform, all but one of copies,
+        and copies whose labels contradict each other. Other faults and probable label errors are
+        for a person to decide: removing the # leaves them out.
+        """
+        yield f"# Photos of {self.source} to leave out. Lines with # say nothing: remove it to leave out that photo too."
+        for check in self.checks:
+            yield from check.exclude()
 
+    def to_json(self) -> dict[str, Any]:
+        """The contents of audit.json."""
+        written: dict[str, Any] = {"format": FORMAT, "version": __version__, "source": self.source}
+        written |= {"classes": self.classes, "counts": self.counts}
+        for check in self.checks:
+            written |= check.to_json()
+        left_out = [
+            {"kind": kind.kind, "count": kind.count, "pictures": kind.pictures, "example": kind.example}
+            for kind in self.left_out
+        ]
+        return written | {"notes": self.notes, "left_out": left_out}
 
-def faulty(of: Sequence[Photo], looks: Sequence[Look]) -> tuple[Faulty, ...]:
-    """What is wrong with the files."""
-    return tuple(
-        Faulty(photo, one.kind, one.reason) for photo, look in zip(of, looks, strict=True) for one in look.faults
-    )
+    def report(self) -> str:
+        """The page as one HTML document, with the photos that it is about."""
+        first_to_last = sorted(self.checks, key=lambda check: check.last_on_page)
+        sections = [*(check.section() for check in first_to_last), self._counts()]
+        return page.render(
+            source=self.source,
+            alarming=self.anything(),
+            notes=self.notes,
+            cards=[card for check in self.checks for card in check.cards()],
+            sections=sections,
+            thumbnails=page.thumbnails(self.dataset, page.shown(sections)) if self.dataset else {},
+        )
 
+    def save(self, folder: Path) -> Path:
+        """Writes audit.html and audit.json into a folder, and returns the path of the page.
 
-def copies(of: Sequence[Photo], looks: Sequence[Look], groups: Sequence[Group]) -> tuple[Copies, ...]:
-    """Groups of copies: in each the photo to keep first, opposite labels before all others, then those across splits."""
+        Raises:
+          CatdogError: a file cannot be written.
+        """
+        path = Path(folder) / "audit.html"
+        atomic.write_bytes(path, html.with_seal(self.report()))
+        sealed.write_sealed_json(path.with_name("audit.json"), self.to_json())
+        return path
 
-    def described(group: Group) -> Copies:
-        def preference(row: int) -> tuple[int, int, str]:
-            width, height = looks[row].size
-            return _KEPT_FIRST.index(of[row].split), -width * height, of[row].id
+    def save_exclude(self, path: Path) -> None:
+        """Writes the exclude file, which `load_photos` and `catdog extract` take.
 
-        members = tuple(of[row] for row in sorted(group.rows, key=preference))
-        across, opposite = (len({getattr(one, name) for one in members}) > 1 for name in ("split", "label"))
-        return Copies(members, group.exact, group.correlation, group.cosine, group.mirrored, across, opposite)
+        Raises:
+          CatdogError: it cannot be written.
+        """
+        exclude_list.write(Path(path), self.exclude())
 
-    found = map(described, groups)
-    return tuple(sorted(found, key=lambda one: (not one.opposite, not one.across, not one.exact, one.photos[0].id)))
+    def __repr__(self) -> str:
+        rows = [row for check in self.checks for row in check.rows()]
+        lines = [f"  {' '.join(filter(None, (name, count)))}: {what}" for name, count, what in rows]
+        return "\n".join([f"Findings of {self.source}", *(lines or ["  nothing that speaks against training"])])
 
+    def _repr_html_(self) -> str:
+        return html.framed(self.report())
 
-def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
-    """Photos by split and class."""
-    pairs = [(record.split, record.label) for record in dataset.records]
-    return {
-        split: {name: pairs.count((split, label)) for label, name in enumerate(dataset.classes)} for split in SPLITS
-    }
-
-
-def exclude_lines(found: Findings) -> Iterator[str]:
-    """The lines of the exclude file: what to leave out, and, commented out, what to look at first.
-
-    Left out are photos that cannot be decoded, that are tiny or uniform, all but one of copies, and
-    copies whose labels contradict each other. Other faults and suspicious labels are for eyes to
-    judge: removing the # leaves them out.
-    """
-    yield f"# Photos of {found.source} to leave out. Lines with # say nothing: remove it to leave out that photo too."
-    for one in found.faulty:
-        yield f"# {one.kind}: {one.reason}"
-        yield ("" if one.kind in USELESS else "# ") + exclude_list.line(one.photo.id)
-    for group in found.copies:
-        first = "copies with opposite labels" if group.opposite else f"the same picture as {group.photos[0].id!r}"
-        for photo in group.photos if group.opposite else group.photos[1:]:
-            yield f"# {first}"
-            yield exclude_list.line(photo.id)
-    for suspicion in found.suspicions:
-        if suspicion.suspect:
-            photo = suspicion.photo
-            yield f"# labelled {photo.label}, probably {suspicion.other} ({suspicion.probability:.4f}): look at it"
-            yield f"# {exclude_list.line(photo.id)}"
+    def _counts(self) -> Section:
+        rows = [
+            (split, [page.Cell(f"{by_class[name]:,}") for name in self.classes])
+            for split, by_class in self.counts.items()
+        ]
+        return Section("The data set", head=("Split", *self.classes), rows=rows)

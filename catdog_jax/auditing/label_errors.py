@@ -1,39 +1,22 @@
-"""What cross-validated heads say of a data set: labels that are probably wrong, and splits that can be told apart.
+"""Labels that are probably wrong: those that heads which have not seen the photo contradict."""
 
-Linear heads, one a fold and a penalty, are fitted all at once under vmap on averaged VGG16
-features; each photo is judged by those that have not seen it. Copies of one picture lie in one
-fold, so that none is judged by a head that has seen its copy.
-"""
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-import jax
 import numpy as np
-import optax
 
-from catdog_jax.auditing.duplicates import Group
-from catdog_jax.auditing.file_faults import Look
-from catdog_jax.features.cache import FeatureCache
-from catdog_jax.heads import head, rows, steps
-from catdog_jax.heads.rows import Scaling
-from catdog_jax.heads.steps import Hyper
-from catdog_jax.photos.sources import SPLITS, Dataset
-from catdog_jax.reporting import intervals
-from catdog_jax.reporting.metrics import metrics
+from catdog_jax.auditing.evidence import MIN_PHOTOS, Evidence, Photo
+from catdog_jax.auditing.findings import Check
+from catdog_jax.auditing.page import Card, Section, Shown
+from catdog_jax.photos import exclude_list
+from catdog_jax.reporting.html import bold
 
-FOLDS = 5
-MIN_PHOTOS = 20  # of each side; below it a fold holds too few to be judged by
-_PENALTIES = (1e-3, 1e-2, 1e-1)  # the one with the lowest log loss out of fold is taken
-_STEPS = 40  # of L-BFGS
-_SEARCH = 4  # tries of a step's length; all heads wait for the one that needs most
-
-
-class OutOfFold(NamedTuple):
-    """The probability of class 1 that a head gives each row it was not fitted on, float64 [N], and the heads' penalty."""
-
-    probabilities: np.ndarray
-    l2: float
+LOOKED_AT = 50  # labels that the page shows at least, the most suspicious ones
+_WITHOUT = (
+    "Labels and drift were not looked at: they need features. Run `catdog extract --out CACHE`, then `catdog audit "
+    "--features CACHE`."
+)
 
 
 class Labels(NamedTuple):
@@ -50,86 +33,110 @@ class Labels(NamedTuple):
     thresholds: tuple[float, float]
 
 
-class Drift(NamedTuple):
-    """How well a head tells the photos of a split from training photos: its ROC AUC with a 95 % interval; 0.5 is not at all."""
+@dataclass(frozen=True)
+class LabelError:
+    """A label to look at: how probable the other class is, and whether confident learning counts the photo as of it."""
 
-    split: str
-    auc: float
-    low: float
-    high: float
+    photo: Photo
+    other: str
+    probability: float
+    suspect: bool
 
 
-def features_of(cache: FeatureCache, looks: Sequence[Look]) -> dict[int, np.ndarray]:
-    """Averaged features, float [512], by the place of a photo, found by its bytes: renaming and moving lose none.
+@dataclass(frozen=True)
+class LabelErrors(Check):
+    """The labels to look at, the most suspicious first.
 
-    Raises:
-      CatdogError: the cache is damaged, or cannot give averaged features.
+    Attributes:
+      found: all suspects, and some more.
+      checked: how many labels were checked; 0 without features.
+      accuracy: the share of them that heads give which have not seen the photo.
+      reasons: why labels were not looked at.
     """
-    places: dict[str, list[int]] = {}
-    for place, one in enumerate(looks):
-        if one.grey is not None:
-            places.setdefault(one.sha256, []).append(place)
-    found = {}
-    for name in (name for split in SPLITS for name in cache.shard_names(split)):
-        rows = np.asarray(cache.load_shard(name, "avg")[:, 0])
-        for digest, row in zip(cache.sidecar(name)["source_sha256"], rows, strict=True):
-            found.update(dict.fromkeys(places.get(digest, ()), row))
-    return found
 
+    name = "label errors"
 
-def folds(count: int, groups: Sequence[Sequence[int]], seed: int) -> np.ndarray:
-    """A fold for each row, int [count]: at random and of equal size, but for groups, which stay together."""
-    result = np.random.default_rng(seed).permutation(count) % FOLDS
-    for group in groups:
-        result[list(group)] = result[group[0]]
-    return result
+    found: tuple[LabelError, ...] = ()
+    checked: int = 0
+    accuracy: float | None = None
+    reasons: tuple[str, ...] = ()
 
+    @classmethod
+    def find(cls, evidence: Evidence) -> "LabelErrors":
+        """Checks the label of every photo that has features."""
+        if evidence.features is None:
+            return cls(reasons=(_WITHOUT,))
+        rows, total = list(evidence.features), len(evidence.looks)
+        lacking = f"{total - len(rows):,} of {total:,} photos have no features: their labels were not judged."
+        reasons = (lacking,) if len(rows) < total else ()
+        if not evidence.enough:
+            few = f"Labels were not judged: that needs {MIN_PHOTOS} photos of each class with features."
+            return cls(reasons=(*reasons, few))
+        from catdog_jax.auditing import out_of_fold  # brings JAX
 
-def out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> OutOfFold:
-    """Judges each row by a linear head that was fitted on the other folds.
+        given = np.array([evidence.dataset.records[row].label for row in rows])
+        probabilities = out_of_fold.predict(evidence.features, given, evidence.copies, evidence.seed)
+        labels = confident_learning(given, probabilities)
+        accuracy = float((labels.other < 0.5).mean())
+        return cls(_most_suspicious(evidence, rows, labels), len(rows), accuracy, reasons)
 
-    Args:
-      x: [N, columns] of any floating type.
-      labels: [N], 0 or 1.
-      fold: [N], of `folds`.
-    """
-    scaling = rows.measure([lambda: rows.Chunk(x, labels)])
-    outside = (fold[None] != np.arange(FOLDS)[:, None]).astype(np.float32)
-    penalties = np.repeat(np.array(_PENALTIES, np.float32), FOLDS)
-    weights = np.tile(outside, (len(_PENALTIES), 1))
-    logits = np.asarray(_fit_all(x, labels.astype(np.float32), weights, penalties, scaling), np.float64)
-    by_penalty = logits.reshape(len(_PENALTIES), FOLDS, -1)[:, fold, np.arange(len(fold))]
-    losses = np.logaddexp(0, np.where(labels == 1, -by_penalty, by_penalty)).mean(axis=1)
-    best = int(np.argmin(losses))
-    return OutOfFold(0.5 * (1 + np.tanh(by_penalty[best] / 2)), _PENALTIES[best])
+    @property
+    def suspects(self) -> int:
+        """How many labels confident learning counts as wrong."""
+        return sum(label.suspect for label in self.found)
 
+    def alarms(self) -> bool:
+        """Only suspects do: the others are merely next in the order."""
+        return self.suspects > 0
 
-@jax.jit
-def _fit_all(x: jax.Array, y: jax.Array, weights: jax.Array, penalties: jax.Array, scaling: Scaling) -> jax.Array:
-    """The logits of heads, [heads, N], each fitted on the rows of its weights, [heads, N], with the objective of training."""
-    x = rows.standardise(x, scaling)
-    start = head.Head().init(jax.random.key(0), x[:1])["params"]
-    search = optax.scale_by_zoom_linesearch(_SEARCH, initial_guess_strategy="one")
-    optimiser = optax.lbfgs(linesearch=search)
+    def rows(self) -> list[tuple[str, str, str]]:
+        """How many suspects there are."""
+        remark = f"of {self.checked:,} checked; look at them on the page"
+        return [("suspicious labels", f"{self.suspects:,}", remark)] if self.suspects else []
 
-    def fit(weight: jax.Array, l2: jax.Array) -> jax.Array:
-        hyper = Hyper(0.0, 1.0, l2, 0.0, None)
+    def cards(self) -> list[Card]:
+        """How many suspects there are."""
+        count = f"{self.suspects:,}" if self.checked else "–"
+        return [Card("Suspicious labels", count, f"of {self.checked:,} checked")]
 
-        def value(params: steps.Params) -> jax.Array:
-            return steps.objective(params, x, y, weight, jax.random.key(0), hyper)[0]
+    def section(self) -> Section:
+        """The photos, each with the class that it probably is."""
+        title = "Suspicious labels"
+        if not self.checked:
+            return Section(title, "Not looked at: see above.")
+        if not self.found:
+            return Section(title, "None: the heads agree with every label.")
+        intro = (
+            f"Each of {self.checked:,} photos was predicted by a head that has not seen it; {100 * (self.accuracy or 0):.2f} %"
+            f" agree with their labels. Confident learning counts {self.suspects:,} labels as wrong (their class is in bold "
+            "below); the others come next in its order. A head errs too: look before you act."
+        )
+        return Section(title, intro, photos=[_shown(label) for label in self.found])
 
-        def step(
-            state: tuple[steps.Params, optax.OptState], _: None
-        ) -> tuple[tuple[steps.Params, optax.OptState], None]:
-            params, memory = state
-            loss, gradient = optax.value_and_grad_from_state(value)(params, state=memory)
-            updates, memory = optimiser.update(gradient, memory, params, value=loss, grad=gradient, value_fn=value)
-            return (optax.apply_updates(params, updates), memory), None
+    def exclude(self) -> Iterator[str]:
+        """Commented out, because a head errs too."""
+        for label in self.found:
+            if label.suspect:
+                photo = label.photo
+                yield f"# labelled {photo.label}, probably {label.other} ({label.probability:.4f}): look at it"
+                yield f"# {exclude_list.line(photo.id)}"
 
-        (params, _), _ = jax.lax.scan(step, (start, optimiser.init(start)), None, _STEPS)
-        return head.logits(params, x)
+    def notes(self) -> list[str]:
+        """Why labels were not looked at."""
+        return list(self.reasons)
 
-    return jax.vmap(fit)(weights, penalties)
+    def to_json(self) -> dict[str, Any]:
+        """The labels, and what they were found by."""
+        found = [
+            {
+                "photo": label.photo._asdict(),
+                "other": label.other,
+                "probability": label.probability,
+                "suspect": label.suspect,
+            }
+            for label in self.found
+        ]
+        return {"judged": self.checked, "accuracy": self.accuracy, "suspicions": found}
 
 
 def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> Labels:
@@ -147,7 +154,7 @@ def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> Labels:
     """
     of_class = np.stack([1 - probabilities, probabilities])
     given = labels.astype(np.int64)
-    thresholds = [float(of_class[one][given == one].mean()) for one in (0, 1)]
+    thresholds = [float(of_class[label][given == label].mean()) for label in (0, 1)]
     rows = np.arange(len(given))
     own, other = of_class[given, rows], of_class[1 - given, rows]
     limits = np.array(thresholds)
@@ -155,34 +162,24 @@ def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> Labels:
     return Labels(other, suspect, (thresholds[0], thresholds[1]))
 
 
-def judge_labels(
-    dataset: Dataset, features: Mapping[int, np.ndarray], groups: Sequence[Group], seed: int
-) -> tuple[Labels, OutOfFold] | None:
-    """Judges the labels of all photos that have features, in the order of `features`; None where there are too few."""
-    rows = list(features)
-    labels = np.array([dataset.records[row].label for row in rows])
-    if min(np.bincount(labels, minlength=2)) < MIN_PHOTOS:
-        return None
-    judged = out_of_fold(np.stack(list(features.values())), labels, _folds(rows, groups, seed))
-    return confident_learning(labels, judged.probabilities), judged
+def _most_suspicious(evidence: Evidence, rows: list[int], labels: Labels) -> tuple[LabelError, ...]:
+    """All suspects, and the most improbable labels up to `LOOKED_AT`, in the order of how improbable they are."""
+    order = sorted(range(len(rows)), key=lambda index: (not labels.suspect[index], -labels.other[index], rows[index]))
+    classes, records = evidence.dataset.classes, evidence.dataset.records
+    return tuple(
+        LabelError(
+            photo=evidence.looks[rows[index]].photo,
+            other=classes[1 - records[rows[index]].label],
+            probability=float(labels.other[index]),
+            suspect=bool(labels.suspect[index]),
+        )
+        for place, index in enumerate(order)
+        if labels.suspect[index] or (place < LOOKED_AT and labels.other[index] > 0.5)
+    )
 
 
-def drifts(dataset: Dataset, features: Mapping[int, np.ndarray], groups: Sequence[Group], seed: int) -> list[Drift]:
-    """Whether heads tell validation and test photos from training photos; a split with too few photos is left out."""
-    found = []
-    for split in SPLITS[1:]:
-        rows = [row for row in features if dataset.records[row].split in (SPLITS[0], split)]
-        is_other = np.array([dataset.records[row].split == split for row in rows], np.int64)
-        if min(np.bincount(is_other, minlength=2)) < MIN_PHOTOS:
-            continue
-        judged = out_of_fold(
-            np.stack([features[row] for row in rows]), is_other, _folds(rows, groups, seed)
-        ).probabilities
-        found.append(Drift(split, metrics(is_other, judged)["roc_auc"], *intervals.of_roc_auc(is_other, judged)))
-    return found
-
-
-def _folds(rows: Sequence[int], groups: Sequence[Group], seed: int) -> np.ndarray:
-    place = {row: index for index, row in enumerate(rows)}
-    together = [[place[row] for row in group.rows if row in place] for group in groups]
-    return folds(len(rows), [one for one in together if one], seed)
+def _shown(label: LabelError) -> Shown:
+    sure = f"{100 * label.probability:.2f} %" if label.probability < 0.9999 else "over 99.99 %"
+    other = bold(label.other) if label.suspect else label.other
+    lines = (f"labelled {label.photo.label}, {label.photo.split}", "predicted " + other + f" {sure}")
+    return Shown(label.photo.id, label.photo.label, lines)

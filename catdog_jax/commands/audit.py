@@ -1,23 +1,18 @@
 """`catdog audit`: looks at a data set, prints what it found, writes the page and the list."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from catdog_jax import __version__, jax_environment
-from catdog_jax.auditing import file_faults, findings
-from catdog_jax.auditing import page as audit_page
-from catdog_jax.auditing.audit import FORMAT, FOUND, inspect
+from catdog_jax import jax_environment
+from catdog_jax.auditing.audit import audit as audit_photos
 from catdog_jax.auditing.findings import Findings
 from catdog_jax.config import AuditConfig
 from catdog_jax.console import console, show
-from catdog_jax.errors import UsageError
-from catdog_jax.files import atomic, sealed
 from catdog_jax.photos import exclude_list, sources
-from catdog_jax.reporting import html
 
+FOUND = 3  # the exit status of --strict where something was found
 _LISTED = 10  # lines of a kind on stdout
 
 
@@ -31,68 +26,34 @@ def audit(config: AuditConfig) -> int:
       CatdogError: there is no usable data set or cache, or a file cannot be written.
       UsageError: an option is out of its range.
     """
-    if config.seed < 0 or (config.workers is not None and config.workers < 1):
-        raise UsageError(f"--seed and --workers: expected 0 and 1 or more, found {config.seed} and {config.workers}.")
     if config.features is not None:
         jax_environment.require_devices()
     dataset = exclude_list.without(sources.load(sources.locate(config.data, config.data_dir), ()), config.exclude)
-    found = inspect(dataset, config.features, config.workers, config.seed)
-    page = config.out / "audit.html"
-    shown = audit_page.render(found, audit_page.thumbnails(dataset, audit_page.shown(found)))
-    atomic.write_bytes(page, html.with_seal(shown))
-    sealed.write_sealed_json(
-        config.out / "audit.json", {"format": FORMAT, "version": __version__} | dataclasses.asdict(found)
-    )
+    findings = audit_photos(dataset, features=config.features, workers=config.workers, seed=config.seed)
+    page = findings.save(config.out)
     if config.write_exclude is not None:
-        exclude_list.write(config.write_exclude, findings.exclude_lines(found))
-    _report(found)
+        findings.save_exclude(config.write_exclude)
+    _report(findings)
     console.print(f"Page: {page}", markup=False, soft_wrap=True)
     if config.write_exclude is not None:
         told = f"Left out by `catdog extract` and `catdog run` with --exclude {config.write_exclude}: "
         console.print(f"{told}{len(exclude_list.read(config.write_exclude)):,} photos", markup=False, soft_wrap=True)
-    return FOUND if config.strict and found.anything() else 0
+    return FOUND if config.strict and findings.anything() else 0
 
 
-def _report(found: Findings) -> None:
+def _report(findings: Findings) -> None:
     """The table on stdout, and the first findings of each kind."""
-    table = Table(
-        "found", "photos", "what", title=Text(f"Audit of {found.source}"), title_justify="left", title_style="bold"
-    )
-    for kind, meaning in file_faults.KINDS.items():
-        if count := sum(one.kind == kind for one in found.faulty):
-            table.add_row(kind, f"{count:,}", meaning)
-    for name, groups in (
-        ("exact copies", [group for group in found.copies if group.exact]),
-        ("near copies", [group for group in found.copies if not group.exact]),
-        ("across splits", [group for group in found.copies if group.across]),
-        ("opposite labels", [group for group in found.copies if group.opposite]),
-    ):
-        if groups:
-            table.add_row(
-                name,
-                f"{sum(len(group.photos) for group in groups):,}",
-                f"in {len(groups):,} group{'s' * (len(groups) > 1)}",
-            )
-    if found.suspects:
-        table.add_row(
-            "suspicious labels", f"{found.suspects:,}", f"of {found.judged:,} judged; look at them on the page"
-        )
-    for one in found.drift:
-        told = "another source than the training photos" if one in found.drifted else "none that counts"
-        table.add_row(f"drift of {one.split}", "", f"{told}: ROC AUC {one.auc:.3f} ({one.low:.3f} – {one.high:.3f})")
+    title = Text(f"Audit of {findings.source}")
+    table = Table("found", "photos", "what", title=title, title_justify="left", title_style="bold")
+    for row in (row for check in findings.checks for row in check.rows()):
+        table.add_row(*row)
     if table.row_count:
         show(table)
-    if not found.anything():
+    if not findings.anything():
         show("nothing was found that speaks against training")
-    _list([f"{one.photo.id!r}: {one.kind}: {one.reason}" for one in found.faulty])
-    _list(
-        [
-            f"{'opposite labels' if group.opposite else 'across splits'}: {', '.join(repr(photo.id) for photo in group.photos)}"
-            for group in found.copies
-            if group.opposite or group.across
-        ]
-    )
-    for note in found.notes:
+    for check in findings.checks:
+        _list(check.lines())
+    for note in findings.notes:
         show(note)
 
 

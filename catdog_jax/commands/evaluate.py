@@ -1,100 +1,116 @@
 """`catdog evaluate`: how good a head or a model file is."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from rich.table import Table
 
 from catdog_jax import jax_environment
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.console import console, show, warn
-from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.evaluation import compare
-from catdog_jax.evaluation import page as evaluation_page
-from catdog_jax.evaluation.evaluate import Judged, judge_cache, judge_photos, read_history, summarise, table
-from catdog_jax.files import atomic, sealed
-from catdog_jax.heads import calibration, head
+from catdog_jax.errors import UsageError
+from catdog_jax.evaluation import page, run_files
+from catdog_jax.evaluation.compare import Comparison, compare
+from catdog_jax.evaluation.evaluate import evaluate as evaluate_head
+from catdog_jax.evaluation.result import Evaluation
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
-from catdog_jax.reporting import html
+from catdog_jax.photos.dataset import Dataset
+from catdog_jax.reporting.metrics import METRICS, Measured
+
+_COMPARED = ("accuracy", "f1", "log_loss", "ece")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Judges a head, prints the metrics, and writes metrics.json and report.html into the run directory.
+    """Evaluates a head, prints the metrics, and writes metrics.json and report.html into the run directory.
 
-    For a split other than test the files are metrics-SPLIT.json and report-SPLIT.html.
+    With --model it compares exported models instead, and writes models.json.
 
     Returns:
-      The contents of metrics.json, see `summarise`; or of models.json, see `compare.judge_models`,
-      where --model names some.
+      The contents of metrics.json, or of models.json.
 
     Raises:
       CatdogError: the run or the features are missing or do not go together, or a row is missing.
+      UsageError: options do not go together.
     """
     if config.data is not None and config.features is not None:
-        raise UsageError("--data and --features: expected one of them, found both. Judge photos or cached features.")
-    if config.seed < 0 or config.bootstrap < 1:
-        raise UsageError(
-            f"--seed and --bootstrap: expected 0 and 1 or more, found {config.seed} and {config.bootstrap}."
-        )
+        raise UsageError("--data and --features: expected one of them, found both. Evaluate photos or cached features.")
     if config.model:
-        return compare.judge_models(config)
+        return _compare(config)
     jax_environment.require_devices()
-    fitted = head.load(RunDirectory(config.run).head)
+    run = RunDirectory(config.run)
+    fitted = head.load(run.head)
+    photos: Dataset | FeatureCache
     if config.data is None:
-        judged = judge_cache(config, fitted)
+        photos = FeatureCache.open(config.features or run_files.features_of(run, fitted))
     else:
-        judged = judge_photos(sources.locate(config.data, config.data_dir), config, fitted)
-    result = summarise(judged, fitted.classes, config)
-    # By these an export knows whether the figures are those of its head, on the photos kept for
-    # testing it.
-    result |= {
-        "head_sha256": head.digest(fitted.params),
-        "own_features": config.data is None and config.features is None,
-    }
-    result["warnings"] += calibration.warnings(fitted.recipe)
-    if (confidence := fitted.recipe.get("abstain_below")) is not None:
-        result["abstention"] = calibration.abstention(judged.labels, judged.probabilities[:, 0], confidence)
-    out = RunDirectory(config.out or config.run)
-    page = out.report(config.split)
-    atomic.write_bytes(page, html.with_seal(_page(config, fitted, judged, result)))
-    sealed.write_sealed_json(out.metrics(config.split), result)
-    show(table(result))
-    if "abstention" in result:
-        show(evaluation_page.abstention(result["abstention"]))
-    warn(result["warnings"])
-    if judged.skipped:
-        show(f"{len(judged.skipped)} photos could not be read and count nowhere; the report lists them")
-    console.print(f"Report: {page}", markup=False, soft_wrap=True)
-    return result
-
-
-def _page(config: EvaluateConfig, fitted: head.FittedHead, judged: Judged, result: dict[str, Any]) -> str:
-    photos, note = _thumbnails(judged.source, [one["id"] for one in result["worst"]])
-    return evaluation_page.render(
-        result,
-        judged.labels,
-        judged.probabilities[:, 0],
-        history=read_history(RunDirectory(config.run).history),
-        photos=photos,
-        photos_note=note,
-        configuration={
-            "Evaluation": dataclasses.asdict(config) | {"photos": judged.which or judged.source},
-            "Recipe of the head": fitted.recipe,
-            "Fingerprint of the features": fitted.fingerprint.to_json(),
-        },
+        photos = _photos(config)
+    result = evaluate_head(
+        fitted, photos, split=config.split, weights=config.weights, bootstrap=config.bootstrap, seed=config.seed
     )
+    if result.predicted.which:
+        console.print(result.predicted.which, markup=False, soft_wrap=True)
+    out = result.save(
+        config.out or config.run, history=run_files.read_history(run.history), settings=dataclasses.asdict(config)
+    )
+    show(table(result))
+    if result.abstention is not None:
+        show(page.abstention(result.abstention))
+    warn(result.warnings)
+    if skipped := len(result.predicted.skipped):
+        show(f"{skipped} photos could not be read and count nowhere; the report lists them")
+    console.print(f"Report: {out.report(config.split)}", markup=False, soft_wrap=True)
+    return result.to_json()
 
 
-def _thumbnails(source: str, ids: Sequence[str]) -> tuple[dict[str, bytes], str]:
-    """Thumbnails by id, and a sentence that says why some are missing."""
-    try:
-        records = {record.id: record for record in sources.load(source, ()).records if record.id in set(ids)}
-    except CatdogError as error:
-        return {}, f"The photos cannot be shown: {error}"
-    photos, unreadable = {}, [f"{one}: it is not in {source} any more" for one in ids if one not in records]
-    for record in records.values():
-        try:
-            photos[record.id] = evaluation_page.thumbnail(sources.read_patiently(record))
-        except CatdogError as error:  # the figures are true without a picture
-            unreadable.append(f"{record.id}: {error}")
-    return photos, f"Photos that cannot be shown: {'; '.join(unreadable)}." if unreadable else ""
+def _compare(config: EvaluateConfig) -> dict[str, Any]:
+    if config.data is None:
+        raise UsageError(
+            "--model: expected --data, and no --features: exported models are compared on photos. "
+            "Name some with --data."
+        )
+    result = compare(config.model, _photos(config), split=config.split, bootstrap=config.bootstrap, seed=config.seed)
+    console.print(result.photos, markup=False, soft_wrap=True)
+    out = result.save(config.out or config.run)
+    show(compared(result))
+    warn(result.warnings)
+    if result.skipped:
+        show(f"photos that could not be read and count nowhere: {len(result.skipped)}, listed in {out.name}")
+    console.print(f"Written to {out}", markup=False, soft_wrap=True)
+    return result.to_json()
+
+
+def _photos(config: EvaluateConfig) -> Dataset:
+    dataset = sources.load(sources.locate(config.data, config.data_dir), ())
+    sources.tell(dataset)
+    return dataset
+
+
+def table(result: Evaluation) -> Table:
+    """The metrics of a head with their intervals, to be printed."""
+    shown = Table("Metric", pad_edge=False, title=f"{result.n:,} {result.split} photos")
+    columns: dict[str, Mapping[str, Measured]] = {"Value": result.metrics}
+    if result.views_averaged:
+        columns = {"Original": result.metrics, "Averaged": result.views_averaged}
+    for name in columns:
+        shown.add_column(name, justify="right")
+        shown.add_column("95 % interval", justify="right", style="dim")
+    for name in result.metrics:
+        cells = [cell for column in columns.values() for cell in page.shown(name, column[name])]
+        shown.add_row(METRICS[name].title, *cells)
+    return shown
+
+
+def compared(result: Comparison) -> Table:
+    """The models as they are printed, a row each."""
+    shown = Table(title=f"{result.n:,} {result.split} photos", pad_edge=False)
+    for title in ("Model", "MB", "Photos/s", *(METRICS[name].title for name in _COMPARED), "Differs"):
+        shown.add_column(title, justify="left" if title == "Model" else "right", overflow="fold")
+    for model in result.models:
+        figures = ["\n".join(page.shown(name, model.metrics[name])) for name in _COMPARED]
+        size, rate = f"{model.size / 1e6:.1f}", f"{model.photos_per_second:.1f}"
+        shown.add_row(f"{model.precision}\n{model.name}", size, rate, *figures, str(model.decides_otherwise))
+    return shown

@@ -16,9 +16,9 @@ from catdog_jax.commands import export, extract, train
 from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
 from catdog_jax.console import console, show, warn
 from catdog_jax.errors import UsageError
-from catdog_jax.evaluation import page as evaluation_page
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, exclude_list, sources
+from catdog_jax.reporting.metrics import METRICS, Measured
 from catdog_jax.runtime import decision
 from catdog_jax.runtime.predictor import Predictor
 
@@ -99,11 +99,8 @@ def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float])
     model, page = run.model(), run.report()
     table = Table(title=f"{result['n']:,} test photos", show_header=False, title_justify="left", title_style="bold")
     for name in _HEADLINE:
-        metric = result["metrics"][name]
-        interval = evaluation_page.format_interval(name, metric)
-        table.add_row(
-            evaluation_page.METRICS[name].title, evaluation_page.format_value(name, metric["value"]), interval
-        )
+        metric, measured = METRICS[name], Measured.from_json(result["metrics"][name])
+        table.add_row(metric.title, metric.shown(measured.value), metric.shown_interval(measured))
     if result["skipped"]:
         table.add_row("left out", f"{len(result['skipped'])} photos", "unreadable; the report says why")
     table.add_section()

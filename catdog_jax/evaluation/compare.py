@@ -1,108 +1,158 @@
-"""Exported models side by side on photos that they have not seen: what `catdog evaluate --model` measures.
+"""Exported models side by side on photos that they have not seen.
 
-The files alone are judged, as a deployment runs them: decoded by `decoding.decode`, computed by ONNX
-Runtime.
+The files alone are measured, as a deployment runs them: decoded by `decoding.decode`, computed by
+ONNX Runtime.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from catdog_jax.config import THRESHOLD, EvaluateConfig
-from catdog_jax.console import console, show, warn
+from catdog_jax.config import THRESHOLD
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.evaluation import page as evaluation_page
+from catdog_jax.evaluation.unseen import unseen
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.run_directory import RunDirectory
-from catdog_jax.photos import sources
+from catdog_jax.photos.dataset import Dataset
 from catdog_jax.reporting import metrics
+from catdog_jax.reporting.metrics import METRICS, Measured
+from catdog_jax.reporting.predictions import Predictions
 from catdog_jax.runtime import side_by_side
 from catdog_jax.runtime.predictor import Predictor
 
 
-def judge_models(config: EvaluateConfig) -> dict[str, Any]:
-    """Judges exported models on photos of --data (see `sources.load_to_judge`), prints a table and writes models.json.
+@dataclass(frozen=True)
+class Compared:
+    """A model file on some photos.
 
-    Returns:
-      The contents of models.json: "split", "photos" (which these are), "n", and "models": for each
-        its file's name and bytes,
-      its precision, the metrics with their intervals, photos a second (inference alone), and on how
-      many photos it decides
-      otherwise than the first; "skipped": the photos that could not be read, {"id", "reason"};
-      "warnings": see
-      `metrics.warnings`.
+    Attributes:
+      name: the file's name.
+      size: its length in bytes.
+      sha256: of the file.
+      precision: "fp32", "fp16" or "int8".
+      metrics: see `reporting.metrics.measure`.
+      photos_per_second: of inference alone.
+      decides_otherwise: on how many photos it decides otherwise than the first model.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    precision: str
+    metrics: dict[str, Measured]
+    photos_per_second: float
+    decides_otherwise: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What models.json holds of a model."""
+        return {
+            "model": self.name,
+            "bytes": self.size,
+            "sha256": self.sha256,
+            "precision": self.precision,
+            "metrics": {name: measured.to_json() for name, measured in self.metrics.items()},
+            "photos_per_second": self.photos_per_second,
+            "decides_otherwise": self.decides_otherwise,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Model files side by side.
+
+    Attributes:
+      split: which photos these are.
+      photos: the same in words.
+      n: how many could be read.
+      warnings: what so few photos cannot tell, in sentences.
+      models: the files, in the order in which they were given.
+      skipped: the photos that could not be read: {"id", "reason"}.
+    """
+
+    split: str
+    photos: str
+    n: int
+    warnings: tuple[str, ...]
+    models: tuple[Compared, ...]
+    skipped: tuple[dict[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of models.json."""
+        return {
+            "split": self.split,
+            "photos": self.photos,
+            "n": self.n,
+            "warnings": list(self.warnings),
+            "models": [model.to_json() for model in self.models],
+            "skipped": list(self.skipped),
+        }
+
+    def save(self, folder: Path) -> Path:
+        """Writes models.json into a folder, and returns its path.
+
+        Raises:
+          CatdogError: the file cannot be written.
+        """
+        path = RunDirectory(Path(folder)).comparison
+        sealed.write_sealed_json(path, self.to_json())
+        return path
+
+    def __repr__(self) -> str:
+        lines = [f"Comparison of {len(self.models)} models on {self.n:,} {self.split} photos, with 95 % intervals"]
+        accuracy = METRICS["accuracy"]
+        for model in self.models:
+            share = model.metrics["accuracy"]
+            shown = f"accuracy {accuracy.shown(share.value)} ({accuracy.shown_interval(share)})"
+            lines.append(f"  {model.name}: {shown}, {model.photos_per_second:.1f} photos/s")
+        return "\n".join(lines)
+
+
+def compare(
+    models: Sequence[Path | str], photos: Dataset, *, split: str = "test", bootstrap: int = 2000, seed: int = 0
+) -> Comparison:
+    """Measures exported models on the same photos.
+
+    Args:
+      models: the files.
+      photos: of which `unseen` takes the photos.
+      split: see `unseen`.
+      bootstrap: resamples for what the calibration error would be by chance.
+      seed: decides the resamples.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be
         read.
-      UsageError: --data is missing, or does not go with the other options.
+      UsageError: no model is given, or an argument is out of its range.
     """
-    if config.data is None or config.features is not None:
-        raise UsageError(
-            "--model: expected --data, and no --features: exported models judge photos. Name some with --data."
-        )
-    predictors = [Predictor(path, batch_size=side_by_side.BATCH) for path in config.model]
-    trained_on = {predictor.fingerprint.inputs_sha256 for predictor in predictors}
-    dataset = sources.load_to_judge(sources.locate(config.data, config.data_dir), config.split, trained_on)
-    sources.tell(dataset)
-    for path, predictor in zip(config.model, predictors, strict=True):
-        if predictor.classes != dataset.classes:
-            raise CatdogError(
-                f"{path}: expected a model of {dataset.classes}, found {predictor.classes}. Check --data."
-            )
+    if not models:
+        raise UsageError("--model: expected model files, found none. Name some.")
+    paths = [Path(model) for model in models]
+    predictors = [Predictor(path, batch_size=side_by_side.BATCH) for path in paths]
+    chosen = unseen(photos, split, {predictor.fingerprint.inputs_sha256 for predictor in predictors})
+    for path, predictor in zip(paths, predictors, strict=True):
+        if predictor.classes != chosen.classes:
+            raise CatdogError(f"{path}: expected a model of {chosen.classes}, found {predictor.classes}. Check --data.")
     left_out: dict[str, str] = {}
-    records = dataset.split(config.split)
-    models_in_turns = [predictor.probabilities for predictor in predictors]
-    labels, rows, seconds = side_by_side.in_turns(
-        models_in_turns, side_by_side.readable(records, left_out), len(records), "evaluate"
-    )
-    skipped = [{"id": photo, "reason": reason} for photo, reason in left_out.items()]
+    records = chosen.split(split)
+    in_turns = [predictor.probabilities for predictor in predictors]
+    readable = side_by_side.readable(records, left_out)
+    labels, rows, seconds = side_by_side.in_turns(in_turns, readable, len(records), "evaluate")
     if not len(labels):
-        raise CatdogError(f"{config.data}: expected {config.split} photos that can be read, found none. Check --data.")
-    models = [
-        {
-            "model": path.name,
-            "bytes": path.stat().st_size,
-            "sha256": atomic.sha256_of_file(path),
-            "precision": predictor.metadata.get("precision", "fp32"),
-            "metrics": metrics.with_intervals(labels, row, config.bootstrap, config.seed),
-            "photos_per_second": len(labels) / took,
-            "decides_otherwise": int(((row >= THRESHOLD) != (rows[0] >= THRESHOLD)).sum()),
-        }
-        for path, predictor, row, took in zip(config.model, predictors, rows, seconds, strict=True)
-    ]
-    told = [
-        one for row in rows for one in metrics.warnings(metrics.confusion(labels, row), dataset.classes, config.split)
-    ]
-    judged = {
-        "split": config.split,
-        "photos": dataset.notes[-1],
-        "n": len(labels),
-        "warnings": list(dict.fromkeys(told)),
-    }
-    result: dict[str, Any] = {**judged, "models": models, "skipped": skipped}
-    out = RunDirectory(config.out or config.run).comparison
-    sealed.write_sealed_json(out, result)
-    show(table(result))
-    warn(result["warnings"])
-    if skipped:
-        show(f"photos that could not be read and count nowhere: {len(skipped)}, listed in {out.name}")
-    console.print(f"Written to {out}", markup=False, soft_wrap=True)
-    return result
-
-
-def table(result: dict[str, Any]) -> Table:
-    """The models as they are printed, a row each."""
-    names = ("accuracy", "f1", "log_loss", "ece")
-    shown = Table(title=f"{result['n']:,} {result['split']} photos", pad_edge=False)
-    for title in ("Model", "MB", "Photos/s", *(evaluation_page.METRICS[name].title for name in names), "Differs"):
-        shown.add_column(title, justify="left" if title == "Model" else "right", overflow="fold")
-    for one in result["models"]:
-        figures = [
-            f"{evaluation_page.format_value(name, one['metrics'][name]['value'])}\n"
-            f"{evaluation_page.format_interval(name, one['metrics'][name])}"
-            for name in names
-        ]
-        size, rate = f"{one['bytes'] / 1e6:.1f}", f"{one['photos_per_second']:.1f}"
-        shown.add_row(one["precision"] + "\n" + one["model"], size, rate, *figures, str(one["decides_otherwise"]))
-    return shown
+        raise CatdogError(f"{photos.source}: expected {split} photos that can be read, found none. Check --data.")
+    compared = tuple(
+        Compared(
+            name=path.name,
+            size=path.stat().st_size,
+            sha256=atomic.sha256_of_file(path),
+            precision=predictor.metadata.get("precision", "fp32"),
+            metrics=metrics.measure(labels, row, resamples=bootstrap, seed=seed),
+            photos_per_second=len(labels) / took,
+            decides_otherwise=int(((row >= THRESHOLD) != (rows[0] >= THRESHOLD)).sum()),
+        )
+        for path, predictor, row, took in zip(paths, predictors, rows, seconds, strict=True)
+    )
+    counts = [Predictions.checked(labels, row).confusion for row in rows]
+    skipped = tuple({"id": photo, "reason": reason} for photo, reason in left_out.items())
+    sentences = [sentence for table in counts for sentence in metrics.warnings(table, chosen.classes, split)]
+    return Comparison(split, chosen.notes[-1], len(labels), tuple(dict.fromkeys(sentences)), compared, skipped)

@@ -6,20 +6,19 @@ the inputs.
 """
 
 import contextlib
-import dataclasses
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from catdog_jax.console import console, printable
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, exclude_list, folders, listed, tfds
-from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect
+from catdog_jax.photos.dataset import SPLITS, Dataset, Record
 from catdog_jax.photos.demo import drawing
 from catdog_jax.photos.walk import told
 
-__all__ = ["SPLITS", "Dataset", "Record", "load", "load_photos", "load_to_judge", "locate", "read_patiently", "tell"]
+__all__ = ["SPLITS", "Dataset", "Record", "load", "load_photos", "locate", "read_patiently", "tell"]
 
 # What a source is called, as a pattern, and what loads it; the first that matches is taken
 _SOURCES: tuple[tuple[str, Callable[[str, Sequence[str]], Dataset]], ...] = (
@@ -119,38 +118,6 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     """
     loaders = (loader for pattern, loader in _SOURCES if re.fullmatch(pattern, source, re.DOTALL))
     return next(loaders)(source, needed)
-
-
-def load_to_judge(source: str, split: str, trained_on: Collection[str | None] = ()) -> Dataset:
-    """Loads photos to judge a model on, all in the split `split`: those of that split, or all of a folder without splits.
-
-    Where a folder without splits is what the model was trained on, its split by hash keeps the
-    training photos out.
-
-    Args:
-      source: as `load` takes it.
-      split: the split to judge.
-      trained_on: the `Dataset.inputs_sha256` of what the models were trained on.
-
-    Returns:
-      A data set whose last note says which photos these are.
-
-    Raises:
-      CatdogError: see `load`; the other splits may be missing.
-    """
-    dataset = load(source, ())
-    if dataset.by_hash and dataset.inputs_sha256 not in trained_on:
-        records = tuple(dataclasses.replace(record, split=split) for record in dataset.records)
-        which = f"all photos of {source}, which has no folders of splits; a model may have been trained on some of them"
-    else:
-        records = dataset.split(split)
-        how = ", by their hashes, because the model was trained on this folder" if dataset.by_hash else ""
-        which = f"the {split} split of {source}{how}"
-    found = "; ".join(filter(None, (", ".join(name for name in SPLITS if dataset.split(name)), told(dataset.left_out))))
-    advice = f"Found {found}. Choose with --split, or check the folder names."
-    judged = collect(source, source, dataset.classes, records, advice, (split,))
-    notes = (*dataset.notes, f"judged: {which}")
-    return dataclasses.replace(judged, by_hash=dataset.by_hash, notes=notes, left_out=dataset.left_out)
 
 
 def tell(dataset: Dataset) -> None:

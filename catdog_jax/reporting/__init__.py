@@ -1,5 +1,6 @@
 """Figures and how they are shown: no stage is known here, and no JAX.
 
-`metrics` computes them and `intervals` says how sure they are; `plots` draws and `html` writes
-pages. A new metric is a line in `metrics` and its title in `evaluation/page`.
+Read `predictions` (what every metric is computed from), `metrics` (one record a metric) with
+`intervals` (how sure a figure is) and `calibration_error`; `plots` draws, and `html` fills the
+templates in catdog_jax/page/report. A new metric is one entry of `metrics.METRICS`.
 """

@@ -53,7 +53,7 @@ def of_mean(mean: float, count: int) -> Ends:
 
 
 def of_f1(true_positives: int, mistakes: int) -> Ends:
-    """F1 = 2J / (1 + J) rises with J = TP / (TP + FP + FN), a share of the photos that are or are judged positive."""
+    """F1 = 2J / (1 + J) rises with J = TP / (TP + FP + FN), a share of the photos that are positive or predicted so."""
     low, high = of_share(true_positives, true_positives + mistakes)
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
@@ -105,5 +105,5 @@ def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(others))
 
 
-def _ends(found: tuple[np.ndarray, np.ndarray]) -> Ends:
-    return float(found[0]), float(found[1])
+def _ends(ends: tuple[np.ndarray, np.ndarray]) -> Ends:
+    return float(ends[0]), float(ends[1])

@@ -1,60 +1,208 @@
-"""Metrics of a binary classifier by scikit-learn, its calibration, their intervals, and in words what few photos cannot tell.
+"""The metrics of a binary classifier: one record a metric, and in words what few photos cannot tell.
 
-The positive class is class 1 throughout; a row is judged positive at a probability of `THRESHOLD`
-or more.
+The positive class is class 1 throughout. A new metric is one entry of `METRICS`: the file
+metrics.json, the tables on the terminal and the report follow.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sklearn.metrics
+from numpy.typing import ArrayLike
 
-from catdog_jax.config import THRESHOLD
-from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.reporting import intervals
+from catdog_jax.reporting.calibration_error import calibration_error_by_chance, expected_calibration_error
+from catdog_jax.reporting.intervals import Ends
+from catdog_jax.reporting.predictions import Predictions
 
-BINS = 15
 MIN_MISTAKES = 10  # below it the log loss has no interval: few photos decide it, and the next one may double it
 WIDE = 0.05  # an interval wider than this cannot tell a mistake in twenty from none, and is put into words
-_CHUNK = 2**21  # resamples times rows that are in memory at once: 16 MiB an array
+PERCENT = "\u202f%"  # after a narrow space that does not break
 
 
-def metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """The metrics of a binary classifier, by scikit-learn.
+@dataclass(frozen=True)
+class Measured:
+    """A metric of some photos, with its 95 % interval.
+
+    Attributes:
+      value: the metric.
+      low: the lower end of the interval; None where no interval holds.
+      high: the upper end, likewise.
+      method: one of `intervals.METHODS`; empty in a file that was written before methods were.
+      by_chance: what a perfectly calibrated model stays below 95 times in 100 on these photos; of
+        the calibration error alone.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    method: str = ""
+    by_chance: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What metrics.json holds of a metric."""
+        written = {"value": self.value, "low": self.low, "high": self.high, "method": self.method}
+        return written if self.by_chance is None else written | {"by_chance": self.by_chance}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> "Measured":
+        """What `to_json` wrote, in this version or an earlier one."""
+        value, low, high = written["value"], written["low"], written["high"]
+        return cls(value, low, high, written.get("method", ""), written.get("by_chance"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """All that there is to know of a metric.
+
+    Attributes:
+      name: in metrics.json.
+      title: for readers.
+      meaning: in a few words.
+      percent: whether it is shown in per cent.
+      compute: its value.
+      method: how its interval is made, one of `intervals.METHODS`.
+      interval: of the predictions and the value, both ends; None where no interval holds.
+      by_chance: of the probabilities, a number of resamples and a seed: what chance alone makes of
+        the metric.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    percent: bool = False
+    compute: Callable[[Predictions], float]
+    method: str
+    interval: Callable[[Predictions, float], Ends | None] = lambda *_: None
+    by_chance: Callable[[np.ndarray, int, int], float] | None = None
+
+    def measure(self, predictions: Predictions, resamples: int, seed: int) -> Measured:
+        """The metric of some predictions, with its interval."""
+        value = float(self.compute(predictions))
+        low, high = self.interval(predictions, value) or (None, None)
+        chance = None if self.by_chance is None else self.by_chance(predictions.probabilities, resamples, seed)
+        return Measured(value, low, high, self.method, chance)
+
+    def shown(self, value: float) -> str:
+        """A value as it is printed: shares in per cent, the rest with four decimals."""
+        return f"{100 * value:.2f}{PERCENT}" if self.percent else f"{value:.4f}"
+
+    def shown_interval(self, measured: Measured) -> str:
+        """An interval as it is printed, or what stands in its place."""
+        if measured.low is None or measured.high is None:
+            return "few mistakes" if measured.by_chance is None else f"chance ≤ {self.shown(measured.by_chance)}"
+        return f"{self.shown(measured.low).removesuffix(PERCENT)} – {self.shown(measured.high)}"
+
+
+def _precision(predictions: Predictions) -> Ends:
+    (_, false_positive), (_, true_positive) = predictions.confusion
+    return intervals.of_share(true_positive, true_positive + false_positive)
+
+
+def _log_loss(predictions: Predictions) -> Ends | None:
+    labels, probabilities = predictions
+    of_class = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
+    return intervals.of_log_loss(-np.log(of_class)) if predictions.mistakes >= MIN_MISTAKES else None
+
+
+_ALL = (
+    Metric(
+        name="accuracy",
+        title="Accuracy",
+        meaning="share of the photos that are predicted right",
+        percent=True,
+        compute=lambda rows: sklearn.metrics.accuracy_score(rows.labels, rows.positive),
+        method="wilson",
+        interval=lambda rows, _: intervals.of_share(len(rows.labels) - rows.mistakes, len(rows.labels)),
+    ),
+    Metric(
+        name="precision",
+        title="Precision",
+        meaning="of the photos predicted positive, the share that are",
+        percent=True,
+        compute=lambda rows: sklearn.metrics.precision_score(rows.labels, rows.positive, zero_division=0),
+        method="wilson",
+        interval=lambda rows, _: _precision(rows),
+    ),
+    Metric(
+        name="recall",
+        title="Recall",
+        meaning="of the positive photos, the share that are found",
+        percent=True,
+        compute=lambda rows: sklearn.metrics.recall_score(rows.labels, rows.positive),
+        method="wilson",
+        interval=lambda rows, _: intervals.of_share(rows.confusion[1][1], sum(rows.confusion[1])),
+    ),
+    Metric(
+        name="f1",
+        title="F1",
+        meaning="harmonic mean of precision and recall",
+        percent=True,
+        compute=lambda rows: sklearn.metrics.f1_score(rows.labels, rows.positive, zero_division=0),
+        method="wilson-jaccard",
+        interval=lambda rows, _: intervals.of_f1(rows.confusion[1][1], rows.mistakes),
+    ),
+    Metric(
+        name="roc_auc",
+        title="ROC AUC",
+        meaning="how often a positive photo ranks above a negative one",
+        compute=lambda rows: sklearn.metrics.roc_auc_score(rows.labels, rows.probabilities),
+        method="wilson-effective",
+        interval=lambda rows, _: intervals.of_roc_auc(rows.labels, rows.probabilities),
+    ),
+    Metric(
+        name="log_loss",
+        title="Log loss",
+        meaning="mean surprise at the right class, in nats; lower is better",
+        compute=lambda rows: sklearn.metrics.log_loss(rows.labels, rows.probabilities),
+        method="log-normal",
+        interval=lambda rows, _: _log_loss(rows),
+    ),
+    Metric(
+        name="brier",
+        title="Brier score",
+        meaning="mean squared error of the probability; lower is better",
+        compute=lambda rows: sklearn.metrics.brier_score_loss(rows.labels, rows.probabilities),
+        method="wilson-mean",
+        interval=lambda rows, value: intervals.of_mean(value, len(rows.labels)),
+    ),
+    Metric(
+        name="ece",
+        title="Calibration error",
+        meaning="mean gap between confidence and accuracy; lower is better",
+        compute=lambda rows: expected_calibration_error(rows.labels, rows.probabilities),
+        method="by-chance",
+        by_chance=calibration_error_by_chance,
+    ),
+)
+METRICS = {metric.name: metric for metric in _ALL}
+"""Every metric by its name, in the order in which they are shown.
+
+Precision, recall and F1 are of class 1; precision and F1 are 0 where nothing is predicted positive.
+The log loss is in nats, its probabilities clipped to 2.2e-16 from 0 and 1.
+"""
+
+
+def metrics(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+    """The value of each of `METRICS`.
 
     Args:
       labels: [N], 0 or 1.
       probabilities: [N], of class 1.
 
-    Returns:
-      accuracy, precision, recall, f1 (the last three of class 1, and 0 where nothing is judged
-      positive), roc_auc, log_loss
-      (natural logarithm; probabilities clipped to 2.2e-16 from 0 and 1), brier, ece
-      (`expected_calibration_error`).
-
     Raises:
-      CatdogError: the rows do not match, a probability is outside [0, 1], or there is only one
-        class.
+      CatdogError: see `Predictions.checked`.
     """
-    labels, probabilities = _checked(labels, probabilities)
-    judged = probabilities >= THRESHOLD
-    return {
-        "accuracy": float(sklearn.metrics.accuracy_score(labels, judged)),
-        "precision": float(sklearn.metrics.precision_score(labels, judged, zero_division=0)),
-        "recall": float(sklearn.metrics.recall_score(labels, judged)),
-        "f1": float(sklearn.metrics.f1_score(labels, judged, zero_division=0)),
-        "roc_auc": float(sklearn.metrics.roc_auc_score(labels, probabilities)),
-        "log_loss": float(sklearn.metrics.log_loss(labels, probabilities)),
-        "brier": float(sklearn.metrics.brier_score_loss(labels, probabilities)),
-        "ece": expected_calibration_error(labels, probabilities),
-    }
+    predictions = Predictions.checked(labels, probabilities)
+    return {name: float(metric.compute(predictions)) for name, metric in METRICS.items()}
 
 
-def with_intervals(
-    labels: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int
-) -> dict[str, dict[str, Any]]:
-    """`metrics` with 95 % intervals, each by the method that holds for it.
+def measure(
+    labels: ArrayLike, probabilities: ArrayLike, *, resamples: int = 2000, seed: int = 0
+) -> dict[str, Measured]:
+    """Each of `METRICS` with its 95 % interval.
 
     Args:
       labels: [N], 0 or 1.
@@ -62,63 +210,33 @@ def with_intervals(
       resamples: for `calibration_error_by_chance`.
       seed: for the same.
 
-    Returns:
-      {name: {"value", "low", "high", "method" (one of `intervals.METHODS`)}}. The ends are None
-      where no interval holds: of
-      the log loss below `MIN_MISTAKES` mistakes, and of the calibration error, which has
-      "by_chance" instead.
-
     Raises:
-      CatdogError: see `metrics`.
+      CatdogError: see `Predictions.checked`.
+      UsageError: `resamples` is below 1.
     """
-    values = metrics(labels, probabilities)
-    labels, probabilities = _checked(labels, probabilities)
-    (_, false_positive), (false_negative, positive) = confusion(labels, probabilities)
-    n, mistakes = len(labels), false_positive + false_negative
-    losses = -np.log(np.clip(np.where(labels == 1, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1))
-    found: dict[str, tuple[str, intervals.Ends | None]] = {
-        "accuracy": ("wilson", intervals.of_share(n - mistakes, n)),
-        "precision": ("wilson", intervals.of_share(positive, positive + false_positive)),
-        "recall": ("wilson", intervals.of_share(positive, positive + false_negative)),
-        "f1": ("wilson-jaccard", intervals.of_f1(positive, mistakes)),
-        "roc_auc": ("wilson-effective", intervals.of_roc_auc(labels, probabilities)),
-        "log_loss": ("log-normal", intervals.of_log_loss(losses) if mistakes >= MIN_MISTAKES else None),
-        "brier": ("wilson-mean", intervals.of_mean(values["brier"], n)),
-        "ece": ("by-chance", None),
-    }
-    result: dict[str, dict[str, Any]] = {}
-    for name, (method, ends) in found.items():
-        low, high = ends or (None, None)
-        result[name] = {"value": values[name], "low": low, "high": high, "method": method}
-    result["ece"]["by_chance"] = calibration_error_by_chance(probabilities, resamples, seed)
-    return result
+    predictions = Predictions.checked(labels, probabilities)
+    return {name: metric.measure(predictions, resamples, seed) for name, metric in METRICS.items()}
 
 
-def confusion(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
-    """How many photos of each class (rows) are judged to be of each class (columns)."""
-    found = sklearn.metrics.confusion_matrix(labels, probabilities >= THRESHOLD, labels=[0, 1]).tolist()
-    return cast(list[list[int]], found)
-
-
-def warnings(counts: list[list[int]], classes: Sequence[str], split: str) -> list[str]:
+def warnings(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str) -> list[str]:
     """What so few photos cannot tell, in sentences; none where they tell enough.
 
     A class is named where its interval is twice as wide as that of all photos: where it has much
     fewer than half of them.
 
     Args:
-      counts: of `confusion`.
+      counts: of `Predictions.confusion`.
       classes: their two names.
       split: which photos they are.
     """
     n, mistakes = sum(map(sum, counts)), counts[0][1] + counts[1][0]
     width = np.ptp(intervals.of_share(mistakes, n))
-    found = [_in_words(f"{split} photos", n, mistakes)] if width > WIDE else []
-    for one, name in enumerate(classes):
-        n, mistakes = sum(counts[one]), counts[one][1 - one]
+    sentences = [_in_words(f"{split} photos", n, mistakes)] if width > WIDE else []
+    for label, name in enumerate(classes):
+        n, mistakes = sum(counts[label]), counts[label][1 - label]
         if np.ptp(intervals.of_share(mistakes, n)) > 2 * max(width, WIDE):
-            found.append(_in_words(f"{split} photos of {name}", n, mistakes))
-    return found
+            sentences.append(_in_words(f"{split} photos of {name}", n, mistakes))
+    return sentences
 
 
 def _in_words(what: str, n: int, mistakes: int) -> str:
@@ -126,90 +244,3 @@ def _in_words(what: str, n: int, mistakes: int) -> str:
     among = f"{mistakes} mistake{'s' * (mistakes > 1)}" if mistakes else "no mistake"
     may = f"may be anything from {100 * low:.0f} to" if mistakes else "may still be up to"
     return f"{n} {what}: with {among} among them, the share of mistakes {may} {100 * high:.0f} %."
-
-
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
-    """The mean gap between confidence and accuracy, weighted by the photos of a bin.
-
-    Guo et al., "On Calibration of Modern Neural Networks", 2017: the confidence is the probability
-    of the predicted class, so with two classes it is at least 0.5; the bins ((m - 1) / bins, m /
-    bins] have equal widths over (0, 1], of which the lower half stays empty.
-    """
-    filled = [one for one in calibration_bins(labels, probabilities, bins) if one["count"]]
-    return sum(one["count"] * abs(one["accuracy"] - one["confidence"]) for one in filled) / len(labels)
-
-
-def calibration_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
-    """The bins of the calibration error that confidences can fall into: those that reach above 0.5.
-
-    Returns:
-      For each bin its limits (low, high), its count of photos, and their mean confidence and
-      accuracy, None in an empty bin.
-    """
-    labels, probabilities = _checked(labels, probabilities)
-    confidence, correct, bin_of = _binned(labels, probabilities, bins)
-    result = []
-    for index in range(bins // 2, bins):
-        inside = bin_of == index
-        count = int(inside.sum())
-        result.append(
-            {
-                "low": index / bins,
-                "high": (index + 1) / bins,
-                "count": count,
-                "confidence": float(confidence[inside].mean()) if count else None,
-                "accuracy": float(correct[inside].mean()) if count else None,
-            }
-        )
-    return result
-
-
-def calibration_error_by_chance(probabilities: np.ndarray, resamples: int = 2000, seed: int = 0) -> float:
-    """What the calibration error of a perfectly calibrated model stays below, 95 times in 100, on as many photos.
-
-    The calibration error is never below 0, so chance alone raises it, and resampled photos raise it
-    twice: a bootstrap interval may lie above the value. Drawing labels from the probabilities
-    themselves instead (consistency resampling, Bröcker & Smith, "Increasing the Reliability of
-    Reliability Diagrams", 2007) says what chance does.
-
-    Args:
-      probabilities: [N], of class 1.
-      resamples: how often labels are drawn.
-      seed: the same seed gives the same figure.
-
-    Raises:
-      UsageError: `resamples` is below 1.
-    """
-    if resamples < 1:
-        raise UsageError(f"--bootstrap: expected at least 1 resample, found {resamples}. Leave it out for 2000.")
-    n = len(probabilities)
-    generator, step = np.random.default_rng(seed), max(1, _CHUNK // n)
-    confidence, _, bin_of = _binned(np.zeros(n), probabilities, BINS)
-    members, errors = np.eye(BINS)[bin_of], []
-    for start in range(0, resamples, step):
-        right = generator.random((min(step, resamples - start), n)) < confidence
-        errors.append(np.abs((confidence - right) @ members).sum(axis=1) / n)
-    return float(np.quantile(np.concatenate(errors), 0.95))
-
-
-def _binned(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The confidence in the predicted class, whether it is right, and the bin of the confidence, each [N]."""
-    judged = probabilities >= THRESHOLD
-    confidence = np.where(judged, probabilities, 1 - probabilities)
-    return confidence, judged == (labels == 1), np.digitize(confidence, np.arange(1, bins) / bins, right=True)
-
-
-def _checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    labels, probabilities = np.asarray(labels).astype(np.int64), np.asarray(probabilities, np.float64)
-    if labels.ndim != 1 or labels.shape != probabilities.shape:
-        raise CatdogError(
-            f"probabilities: expected one for each of {labels.shape} labels, found {probabilities.shape}. Judge again."
-        )
-    if not ((probabilities >= 0) & (probabilities <= 1)).all():  # NaN fails too
-        raise CatdogError("probabilities: expected numbers from 0 to 1, found others or NaN. Train the head again.")
-    if set(np.unique(labels)) != {0, 1}:
-        found = ", ".join(map(str, np.unique(labels))) or "none"
-        raise CatdogError(
-            f"labels: expected both classes, 0 and 1, found {found} in {len(labels)} rows. Judge photos of both."
-        )
-    return labels, probabilities

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -26,11 +27,11 @@ History = Mapping[str, Sequence[float]]  # a column of history.csv -> one value 
 _INK, _MUTED, _LINE, _PAPER, _CARD, _ACCENT, _ERROR = (light for light, _ in PALETTE.values())
 
 
-def roc(labels: np.ndarray, probabilities: np.ndarray) -> str:
+def roc(labels: np.ndarray, probabilities: np.ndarray) -> Markup:
     """The ROC curve with the threshold in use marked; a good one is also shown enlarged, as it hugs the corner."""
     false_positive, true_positive, _ = roc_curve(labels, probabilities)
-    judged = probabilities >= THRESHOLD
-    here = judged[labels == 0].mean(), judged[labels == 1].mean()
+    positive = probabilities >= THRESHOLD
+    here = positive[labels == 0].mean(), positive[labels == 1].mean()
     figure, axes = _axes("False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, dashes=(4, 3))
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -48,11 +49,11 @@ def roc(labels: np.ndarray, probabilities: np.ndarray) -> str:
     return _svg(figure, "roc", "ROC curve: true positive rate against false positive rate")
 
 
-def reliability(bins: Sequence[Json]) -> str:
+def reliability(bins: Sequence[Json]) -> Markup:
     """Accuracy against confidence for each bin, with 95 % Wilson intervals, over a histogram of the confidences.
 
     Args:
-      bins: those of `metrics.calibration_bins`.
+      bins: of `calibration_error.calibration_bins`.
     """
     filled = [one for one in bins if one["count"]]
     count, x, y = (np.array([one[key] for one in filled], float) for key in ("count", "confidence", "accuracy"))
@@ -74,7 +75,7 @@ def reliability(bins: Sequence[Json]) -> str:
     return _svg(figure, "reliability", "Reliability diagram: accuracy against confidence, and how many photos have it")
 
 
-def curves(history: History, metric: str, title: str) -> str:
+def curves(history: History, metric: str, title: str) -> Markup:
     """A metric of training over the epochs, for training and validation where the history has both.
 
     Args:
@@ -223,7 +224,7 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _svg(figure: Figure, name: str, description: str) -> str:
+def _svg(figure: Figure, name: str, description: str) -> Markup:
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context(
@@ -237,4 +238,4 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r" font-family: [^;\"]*;?|<style.*?</style>", "", svg)
     for variable, (light, _) in PALETTE.items():
         svg = svg.replace(light, f"var(--{variable})")
-    return svg
+    return Markup(svg)

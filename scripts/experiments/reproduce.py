@@ -25,12 +25,13 @@ from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import export, extract, train
 from catdog_jax.config import EvaluateConfig, ExportConfig, ExtractConfig, TrainConfig
 from catdog_jax.console import console
-from catdog_jax.evaluation import evaluate
+from catdog_jax.evaluation import evaluate, run_files
 from catdog_jax.evaluation import page as evaluation_page
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.features.shards import Rows, write_manifest, write_shard
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import head
+from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
 from catdog_jax.reporting import html
 from scripts.experiments import ablate, robustness
@@ -129,14 +130,14 @@ def _studied(config: ReproduceConfig) -> Steps:
 
 def report_without_photos(run: Path) -> None:
     """The report of a run on the test split, without thumbnails and without the names of folders."""
-    config = EvaluateConfig(run=run)
     fitted = head.load(run / "head.safetensors")
-    judged = evaluate.judge_cache(config, fitted)
+    cache = FeatureCache.open(run_files.features_of(RunDirectory(run), fitted))
+    predicted = evaluate.of_cache(fitted, cache, "test")
     page = evaluation_page.render(
         sealed.read_sealed_json(run / "metrics.json", "metrics file of `catdog evaluate`", older=True),
-        judged.labels,
-        judged.probabilities[:, 0],
-        history=evaluate.read_history(run / "history.csv"),
+        predicted.labels,
+        predicted.probabilities[:, 0],
+        history=run_files.read_history(run / "history.csv"),
         photos_note="Their licence keeps the photos from being shown.",
         configuration={
             "Recipe of the head": fitted.recipe,

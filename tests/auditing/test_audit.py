@@ -14,16 +14,22 @@ from helpers.planted_faults import plant, recall
 from PIL import Image
 
 from catdog_jax import cli
-from catdog_jax.auditing import audit, findings
-from catdog_jax.auditing import page as audit_page
-from catdog_jax.auditing.duplicates import Group
-from catdog_jax.auditing.file_faults import Look
-from catdog_jax.auditing.findings import Copies, Faulty, Findings, Photo, Suspicion
+from catdog_jax.auditing import audit, drift, page
+from catdog_jax.auditing.drift import Drift, Drifts
+from catdog_jax.auditing.duplicates import Duplicates
+from catdog_jax.auditing.evidence import Copies, Evidence, Fault, Look, Photo
+from catdog_jax.auditing.file_faults import FileFaults
+from catdog_jax.auditing.findings import Check, Findings
+from catdog_jax.auditing.label_errors import LabelError, LabelErrors
+from catdog_jax.auditing.page import Section, Shown
 from catdog_jax.commands import audit as audit_command
+from catdog_jax.errors import UsageError
 from catdog_jax.features import shards
+from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
 from catdog_jax.photos import exclude_list, sources
 from catdog_jax.photos.demo import drawing
+from catdog_jax.photos.fingerprint import Fingerprint
 
 pytestmark = pytest.mark.lenient_types
 NUMBERS = {"swapped": 2, "across": 2, "encoded": 2, "truncated": 2, "text": 1}
@@ -40,13 +46,7 @@ def source(tmp_path_factory):
 def write_cache(source, out) -> None:
     """Features that tell the true classes apart, of the sound photos."""
     dataset, rng, names = sources.load(str(source)), np.random.default_rng(0), []
-    shared = {
-        "weights_sha256": "0",
-        "pool": "avg",
-        "views": ["original"],
-        "dtype": "float16",
-        "classes": ["cats", "dogs"],
-    }
+    shared = Fingerprint(weights_sha256="0", pool="avg", views=("original",), dtype="float16", classes=("cats", "dogs"))
     for split in sources.SPLITS:
         records = dataset.split(split)
         labels = [record.label for record in records]
@@ -69,7 +69,7 @@ def test_planted_faults_are_found_and_the_list_settles_them(source, tmp_path, ca
     assert len(found["faulty"]) == 3
     assert len(found["copies"]) == 4  # no drawn picture is taken for another
     assert [one["split"] for one in found["drift"]] == ["validation", "test"]
-    assert all(one["low"] < findings.DRIFTED for one in found["drift"])
+    assert all(one["low"] < drift.DRIFTED for one in found["drift"])
     shown, notes = capsys.readouterr()
     assert all(words in shown and words not in notes for words in ("Audit of", "across splits", "truncated"))
     assert "Page: " in notes
@@ -77,7 +77,7 @@ def test_planted_faults_are_found_and_the_list_settles_them(source, tmp_path, ca
     assert page.count("<img") >= 8
 
     names = exclude_list.read(listed)
-    assert names.isdisjoint(planted["swapped"])  # for eyes to judge
+    assert names.isdisjoint(planted["swapped"])  # for a person to decide
     assert {pair[0] for pair in planted["across"]} <= names  # the copy that is tested on stays
     assert {*planted["truncated"], *planted["text"]} <= names
     lines = listed.read_text().splitlines()
@@ -133,10 +133,10 @@ def test_a_cameras_jpeg_of_several_pictures_is_no_fault(source, tmp_path):
     with Image.open(path) as image:
         image.save(path.with_name("mpo.tmp"), "MPO", save_all=True, append_images=[image.rotate(180)])
     os.replace(path.with_name("mpo.tmp"), path)
-    assert not audit.inspect(sources.load(str(tmp_path / "photos"))).faulty
+    assert not audit.audit(sources.load(str(tmp_path / "photos")))["file faults"]
 
 
-def test_without_features_neither_jax_is_imported_nor_a_label_judged(source, tmp_path):
+def test_without_features_neither_jax_is_imported_nor_a_label_checked(source, tmp_path):
     code = "import sys\nfrom catdog_jax import cli\n"
     code += f"status = cli.main(['audit', '--data', {str(source)!r}, '--out', {str(tmp_path)!r}, '--strict'])\n"
     code += "print(status, sorted({'jax', 'flax', 'sklearn', 'matplotlib', 'scipy'} & sys.modules.keys()))"
@@ -178,37 +178,51 @@ class Tags(HTMLParser):
         self.text += text
 
 
-def test_the_page_escapes_every_name_and_holds_all_it_shows():
-    one, other = Photo(EVIL, "train", EVIL), Photo("b.jpg", "test", "dogs")
-    group = findings.copies(
-        [one, other], [Look("a", size=(9, 9)), Look("b", size=(9, 9))], [Group((0, 1), False, 1, 0.99, True)]
+def findings_of(*checks: Check, classes: tuple[str, str] = ("cats", "dogs"), **changes) -> Findings:
+    counts = {split: dict(zip(classes, (1, 2), strict=True)) for split in sources.SPLITS}
+    return Findings("x", classes, counts, checks, **changes)
+
+
+def copies(*photos: Photo, exact: bool = True) -> Copies:
+    return Copies(photos, tuple(range(len(photos))), exact, 1.0, 0.99, not exact)
+
+
+def test_the_page_escapes_every_name_and_holds_all_it_shows(monkeypatch):
+    evil, other = Photo(EVIL, "train", EVIL), Photo("b.jpg", "test", "dogs")
+    checks = (
+        FileFaults((Fault(evil, "unreadable", EVIL),), 3),
+        Duplicates((copies(evil, other, exact=False),)),
+        LabelErrors((LabelError(evil, EVIL, 0.99999, True),), 3, 0.9),
+        Drifts((Drift("test", 0.7, 0.6, 0.8),)),
     )
-    counts = {split: {EVIL: 1, "dogs": 2} for split in sources.SPLITS}
-    suspicion = Suspicion(one, EVIL, 0.99999, True)
-    found = Findings(
-        EVIL, (EVIL, "dogs"), counts, (Faulty(one, "unreadable", EVIL),), group, 3, 0.9, (suspicion,), (), (EVIL,)
+    monkeypatch.setattr(page, "thumbnails", lambda *_: {"b.jpg": (b"jpeg", (160, 90))})
+    dataset = sources.Dataset(EVIL, (EVIL, "dogs"), ())
+    findings = dataclasses.replace(
+        findings_of(*checks, classes=(EVIL, "dogs"), told=(EVIL,), dataset=dataset), source=EVIL
     )
-    page = Tags(audit_page.render(found, {"b.jpg": (b"jpeg", (160, 90))}))
-    assert not any(tag == "script" for tag, _ in page.found)
-    images = [attributes for tag, attributes in page.found if tag == "img"]
+    tree = Tags(findings.report())
+    assert not any(tag == "script" for tag, _ in tree.found)
+    images = [attributes for tag, attributes in tree.found if tag == "img"]
     assert images == [
         {"src": "data:image/jpeg;base64,anBlZw==", "width": "160", "height": "90", "alt": "Photo labelled dogs"}
     ]
-    assert page.text.count(EVIL) >= 6
-    assert "over 99.99" in page.text
-    assert not any(value.startswith("http") for _, attributes in page.found for value in attributes.values() if value)
+    assert tree.text.count(EVIL) == 11
+    assert "over 99.99" in tree.text
+    assert "0.600 – 0.800" in tree.text
+    assert not any(value.startswith("http") for _, attributes in tree.found for value in attributes.values() if value)
+    frame = Tags(findings._repr_html_())
+    assert [tag for tag, _ in frame.found] == ["iframe"]
+    assert frame.found[0][1]["srcdoc"] == findings.report()
 
 
 def test_what_is_too_much_to_list_is_counted(capsys):
-    photos = tuple(Photo(f"{i}.jpg", "train", "cats") for i in range(103))
-    group = Copies(photos, True, 1.0, None, False, True, False)
-    counts = {split: {"cats": 1, "dogs": 2} for split in sources.SPLITS}
-    faults = tuple(Faulty(photo, "truncated", "cut") for photo in photos[:12])
-    found = Findings(
-        "x", ("cats", "dogs"), counts, faults, (*[group] * 2, *[dataclasses.replace(group, across=False)] * 9)
-    )
-    assert "3 more are in audit.json." in Tags(audit_page.render(found, {})).text
-    audit_command._report(found)
+    photos = tuple(Photo(f"{i}.jpg", "train", "cats") for i in range(102))
+    across = copies(*photos, Photo("102.jpg", "test", "cats"))
+    within = copies(*photos, Photo("102.jpg", "train", "cats"))
+    faults = FileFaults(tuple(Fault(photo, "truncated", "cut") for photo in photos[:12]), 103)
+    findings = findings_of(faults, Duplicates((across, across, *[within] * 9)))
+    assert Tags(findings.report()).text.count("3 more are in audit.json.") == 11
+    audit_command._report(findings)
     shown = capsys.readouterr().out
     assert shown.count(": truncated: ") == 10
     assert "… 2 more are in audit.json" in shown
@@ -216,19 +230,70 @@ def test_what_is_too_much_to_list_is_counted(capsys):
     assert shown.count("more are") == 1
 
 
-def test_of_copies_the_one_that_is_tested_on_stays_and_of_these_the_largest():
-    photos = [
-        Photo("a", "train", "cats"),
-        Photo("b", "test", "cats"),
-        Photo("c", "test", "cats"),
-        Photo("d", "train", "dogs"),
-    ]
-    looks = [Look(name, size=(side, side), pixels=b"x") for name, side in zip("abcd", (90, 20, 30, 10), strict=True)]
-    same, opposite = (
-        findings.copies(photos, looks, [Group(rows, False, 1.0, None, False)])[0] for rows in ((0, 1, 2), (1, 3))
-    )
-    assert [one.id for one in same.photos] == ["c", "b", "a"]
-    assert (same.across, same.opposite, opposite.opposite) == (True, False, True)
-    found = Findings("x", ("cats", "dogs"), {}, (), (same, opposite))
-    kept = [line for line in findings.exclude_lines(found) if not line.startswith("#")]
-    assert kept == ["b", "a", "b", "d"]  # of contradicting labels none stays
+def test_of_copies_the_one_that_is_tested_on_stays_and_of_these_the_largest(source):
+    photos = [Photo("a", "train", "cats"), Photo("b", "test", "cats"), Photo("c", "test", "cats")]
+    looks = [Look(photo, "", size=(side, side), pixels=b"x") for photo, side in zip(photos, (90, 20, 30), strict=True)]
+    opposite = [Look(Photo(name, "train", label), "", pixels=b"y") for name, label in (("d", "cats"), ("e", "dogs"))]
+    groups = audit.duplicates.find([*looks, *opposite])
+    assert [photo.id for photo in groups[0].photos] == ["c", "b", "a"]
+    assert (groups[0].across, groups[0].opposite, groups[1].opposite) == (True, False, True)
+    found = Duplicates.find(Evidence(sources.load(str(source)), looks, groups, None, 0))
+    assert found.found == (groups[1], groups[0])  # opposite labels first
+    kept = [line for line in findings_of(found).exclude() if not line.startswith("#")]
+    assert kept == ["d", "e", "b", "a"]  # of contradicting labels none stays
+
+
+# ----------------------------------------------------------------------------------------------------
+# from Python
+
+
+def test_python_gets_what_the_command_writes(source, tmp_path):
+    planted = plant(source, tmp_path / "photos", NUMBERS)
+    write_cache(source, tmp_path / "features")
+    data, cache = str(tmp_path / "photos"), tmp_path / "features"
+    assert cli.main(["audit", "--data", data, "--features", str(cache), "--out", str(tmp_path / "audit")]) == 0
+    findings = audit.audit(sources.load(data), features=FeatureCache.open(cache))
+    findings.save(tmp_path / "saved")
+    for name in ("audit.json", "audit.html"):
+        assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "audit" / name).read_bytes()
+    assert {fault.photo.id for fault in findings["file faults"]} == {*planted["truncated"], *planted["text"]}
+    assert len(findings["copies"]) == 4
+    assert [drift.split for drift in findings["drift"]] == ["validation", "test"]
+    assert "truncated 2: ends before its picture does" in repr(findings)
+
+
+def test_wrong_arguments_are_named(source):
+    with pytest.raises(TypeError, match="photos: expected a Dataset, found str"):
+        audit.audit(str(source))
+    with pytest.raises(UsageError, match="--seed and --workers: expected 0 and 1 or more, found -1 and None"):
+        audit.audit(sources.load(str(source)), seed=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Long(Check):
+    """A further check, as its module would have it."""
+
+    name = "long names"
+    found: tuple[Photo, ...]
+
+    @classmethod
+    def find(cls, evidence):
+        return cls(tuple(look.photo for look in evidence.looks if len(look.photo.id) > 20))
+
+    def rows(self):
+        return [("long names", f"{len(self.found)}", "over 20 letters")]
+
+    def section(self):
+        return Section("Long names", photos=[Shown(photo.id, photo.label, ("long",)) for photo in self.found])
+
+    def to_json(self):
+        return {"long_names": [photo.id for photo in self.found]}
+
+
+def test_a_further_check_is_a_class_and_a_line(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(audit, "CHECKS", (*audit.CHECKS, Long))
+    assert cli.main(["audit", "--data", str(source), "--strict", "--out", str(tmp_path)]) == 3
+    names = [record.id for record in sources.load(str(source)).records if len(record.id) > 20]
+    assert json.loads((tmp_path / "audit.json").read_text())["long_names"] == names
+    assert f"│ {len(names)}" in capsys.readouterr().out
+    assert (tmp_path / "audit.html").read_text().count('<img src="data:image/jpeg') == len(names)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from catdog_jax.auditing import duplicates, file_faults
+from catdog_jax.auditing import duplicates, file_faults, hashes
+from catdog_jax.auditing.evidence import Look
 from catdog_jax.photos.demo.animals import KINDS
 from catdog_jax.photos.demo.drawing import draw
 from catdog_jax.photos.sources import Record
@@ -19,8 +20,8 @@ def encode(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def look(photo: bytes, name: str = "a.jpg") -> file_faults.Look:
-    return file_faults.look(Record(name, 0, "train", len(photo), lambda: photo))
+def look(photo: bytes, name: str = "a.jpg") -> Look:
+    return file_faults.look(Record(name, 0, "train", len(photo), lambda: photo), ("cats", "dogs"))
 
 
 @pytest.fixture(scope="module")
@@ -32,37 +33,35 @@ def test_the_hash_is_that_of_the_mirror_image_and_of_scipys_cosine_transform():
     from scipy.fft import dctn
 
     grey = np.random.default_rng(0).integers(0, 256, (5, file_faults.GREY, file_faults.GREY), np.uint8)
-    bits = duplicates.hashes(grey)
-    np.testing.assert_array_equal(bits, duplicates.hashes(grey[:, :, ::-1]))
+    bits = hashes.hashes(grey)
+    np.testing.assert_array_equal(bits, hashes.hashes(grey[:, :, ::-1]))
     spectrum = dctn(grey.astype(np.float64), axes=(1, 2))[:, :16, :16:2].reshape(5, -1)  # its even columns
-    order = sorted(range(128), key=lambda i: ((i // 8) ** 2 + (2 * (i % 8)) ** 2, i // 8, i % 8))[
-        1 : duplicates.BITS + 1
-    ]
+    order = sorted(range(128), key=lambda i: ((i // 8) ** 2 + (2 * (i % 8)) ** 2, i // 8, i % 8))[1 : hashes.BITS + 1]
     np.testing.assert_array_equal(bits, spectrum[:, order] > 0)
 
 
 def test_candidates_are_those_of_brute_force():
     """All pairs that differ in fewer bits than there are bands, and none beyond the limit."""
     rng = np.random.default_rng(0)
-    bits = rng.random((300, duplicates.BITS)) < 0.5
+    bits = rng.random((300, hashes.BITS)) < 0.5
     for i in range(100):  # near copies, of 0 to 29 other bits
-        bits[200 + i] = bits[i] ^ np.isin(np.arange(duplicates.BITS), rng.permutation(duplicates.BITS)[: i % 30])
+        bits[200 + i] = bits[i] ^ np.isin(np.arange(hashes.BITS), rng.permutation(hashes.BITS)[: i % 30])
     distance = (bits[:, None] ^ bits[None]).sum(axis=2)
-    width = duplicates.BITS // duplicates.BANDS
-    banded = bits.reshape(300, duplicates.BANDS, width)
+    width = hashes.BITS // hashes.BANDS
+    banded = bits.reshape(300, hashes.BANDS, width)
     shares = (banded[:, None] == banded[None]).all(axis=3).any(axis=2)
-    pairs = {(i, j) for i, j in np.argwhere(np.triu(shares & (distance <= duplicates.MAX_DISTANCE), 1)).tolist()}
+    pairs = {(i, j) for i, j in np.argwhere(np.triu(shares & (distance <= hashes.MAX_DISTANCE), 1)).tolist()}
     assert len(pairs) > 50
-    found = duplicates.candidates(bits)
+    found = hashes.candidates(bits)
     assert set(map(tuple, found.tolist())) == pairs
-    certain = {(i, j) for i, j in np.argwhere(np.triu(distance < duplicates.BANDS, 1)).tolist()}
+    certain = {(i, j) for i, j in np.argwhere(np.triu(distance < hashes.BANDS, 1)).tolist()}
     assert certain <= pairs
 
 
 def test_many_equal_hashes_cost_no_more_than_many_others():
-    bits = np.zeros((20_000, duplicates.BITS), bool)
+    bits = np.zeros((20_000, hashes.BITS), bool)
     start = time.perf_counter()
-    found = duplicates.candidates(bits)
+    found = hashes.candidates(bits)
     assert time.perf_counter() - start < 5
     assert len(found) == 19_999
     assert (found[:, 0] == 0).all()
@@ -120,3 +119,12 @@ def test_each_fault_has_its_kind_and_a_reason(name, photo, kind):
 def test_a_sound_photo_has_no_fault_even_without_a_suffix(drawn):
     assert look(encode(drawn[0]), "a.jpg").faults == ()
     assert look(encode(drawn[0], "PNG"), "0").faults == ()
+
+
+def test_a_further_check_of_files_is_one_entry(drawn, monkeypatch):
+    square = file_faults.FileCheck(
+        "square", "is square", useless=False, find=lambda photo: "it is" if photo.size[0] == photo.size[1] else None
+    )
+    monkeypatch.setattr(file_faults, "FILE_CHECKS", (*file_faults.FILE_CHECKS, square))
+    assert [fault.kind for fault in look(encode(drawn[0])).faults] == ["square"]
+    assert look(encode(drawn[0].resize((90, 110)))).faults == ()

@@ -5,7 +5,7 @@ import pytest
 import sklearn.linear_model
 import sklearn.metrics
 
-from catdog_jax.auditing import label_errors
+from catdog_jax.auditing import label_errors, out_of_fold
 
 pytestmark = pytest.mark.lenient_types
 
@@ -18,13 +18,13 @@ def rows(n: int = 300, columns: int = 20, seed: int = 0) -> tuple[np.ndarray, np
 
 def test_out_of_fold_probabilities_are_those_of_scikit_learn():
     x, labels = rows()
-    fold = label_errors.folds(len(x), [], 0)
-    judged = label_errors.out_of_fold(x, labels, fold)
+    fold = out_of_fold.folds(len(x), [], 0)
+    found = out_of_fold.out_of_fold(x, labels, fold)
     scaled = (x - x.mean(axis=0)) / x.std(axis=0)
     losses = {}
-    for l2 in label_errors._PENALTIES:
+    for l2 in out_of_fold._PENALTIES:
         expected = np.zeros(len(x))
-        for one in range(label_errors.FOLDS):
+        for one in range(out_of_fold.FOLDS):
             inside = fold != one
             c = 1 / (2 * l2 * inside.sum())  # scikit-learn sums the losses and halves the squares
             model = sklearn.linear_model.LogisticRegression(C=c, max_iter=1000, tol=1e-8).fit(
@@ -32,9 +32,9 @@ def test_out_of_fold_probabilities_are_those_of_scikit_learn():
             )
             expected[~inside] = model.predict_proba(scaled[~inside])[:, 1]
         losses[l2] = sklearn.metrics.log_loss(labels, expected)
-        if l2 == judged.l2:
-            np.testing.assert_allclose(judged.probabilities, expected, atol=2e-3)
-    assert judged.l2 == min(losses, key=losses.__getitem__)
+        if l2 == found.l2:
+            np.testing.assert_allclose(found.probabilities, expected, atol=2e-3)
+    assert found.l2 == min(losses, key=losses.__getitem__)
 
 
 def by_the_paper(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[float], list[bool]]:
@@ -67,6 +67,6 @@ def test_confident_learning_is_the_papers(sharpness):
 
 def test_folds_are_even_and_keep_copies_together():
     groups = [[0, 7, 50], [3, 4]]
-    fold = label_errors.folds(100, groups, 0)
+    fold = out_of_fold.folds(100, groups, 0)
     assert all(len(set(fold[group])) == 1 for group in groups)
-    assert np.bincount(label_errors.folds(100, [], 0)).tolist() == [20] * label_errors.FOLDS
+    assert np.bincount(out_of_fold.folds(100, [], 0)).tolist() == [20] * out_of_fold.FOLDS

@@ -7,9 +7,10 @@ from helpers.models import probability_of_dogs, save_grey, tiny_model
 from sklearn.metrics import f1_score, log_loss
 
 from catdog_jax import cli
+from catdog_jax.commands.evaluate import evaluate
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.evaluation.compare import judge_models
+from catdog_jax.evaluation.compare import compare
 from catdog_jax.files import atomic, sealed
 from catdog_jax.photos import decoding, sources
 
@@ -72,10 +73,10 @@ def test_a_failing_disk_is_no_undecodable_photo(photos, models, tmp_path, monkey
     monkeypatch.setattr(sources, "_BEFORE_RETRY", 0)
     monkeypatch.setattr(decoding, "read_photo", fail)
     with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
-        judge_models(EvaluateConfig(model=models, data=str(photos), out=tmp_path))
+        evaluate(EvaluateConfig(model=models, data=str(photos), out=tmp_path))
 
 
-def test_all_photos_of_a_folder_without_splits_are_judged(models, tmp_path, capsys):
+def test_all_photos_of_a_folder_without_splits_are_compared(models, tmp_path, capsys):
     for name, first in (("cats", 90), ("dogs", 130)):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(40):
@@ -97,7 +98,7 @@ def test_a_folder_of_the_test_split_alone_is_enough(photos, models, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "test").symlink_to(photos / "test")
     config = EvaluateConfig(model=models, data=str(tmp_path / "photos"), out=tmp_path)
-    assert judge_models(config)["n"] == 8
+    assert evaluate(config)["n"] == 8
 
 
 def test_what_a_model_was_trained_on_is_kept_apart_by_its_hash(tmp_path):
@@ -109,14 +110,14 @@ def test_what_a_model_was_trained_on_is_kept_apart_by_its_hash(tmp_path):
     metadata = {one.key: one.value for one in tiny_model().metadata_props}
     metadata["features"] = json.dumps({"inputs_sha256": trained_on.inputs_sha256})
     (tmp_path / "own.onnx").write_bytes(tiny_model(metadata=metadata).SerializeToString())
-    result = judge_models(EvaluateConfig(model=(tmp_path / "own.onnx",), data=str(tmp_path / "photos"), out=tmp_path))
+    result = evaluate(EvaluateConfig(model=(tmp_path / "own.onnx",), data=str(tmp_path / "photos"), out=tmp_path))
     assert result["n"] == len(trained_on.split("test")) < 50
     assert "by their hashes, because the model was trained on this folder" in result["photos"]
 
 
 def test_models_need_photos(models):
     with pytest.raises(UsageError, match="--model: expected --data"):
-        judge_models(EvaluateConfig(model=models))
+        evaluate(EvaluateConfig(model=models))
 
 
 def test_a_model_of_other_classes_is_refused(photos, tmp_path):
@@ -124,4 +125,13 @@ def test_a_model_of_other_classes_is_refused(photos, tmp_path):
     metadata = {**{one.key: one.value for one in tiny_model().metadata_props}, "classes": '["birds", "cats"]'}
     other.write_bytes(tiny_model(metadata=metadata).SerializeToString())
     with pytest.raises(CatdogError, match=r"birds\.onnx: expected a model of \('cats', 'dogs'\)"):
-        judge_models(EvaluateConfig(model=(other,), data=str(photos)))
+        evaluate(EvaluateConfig(model=(other,), data=str(photos)))
+
+
+def test_python_compares_files_on_a_data_set(photos, models):
+    found = compare([str(path) for path in models], sources.load(str(photos), ()), bootstrap=50)
+    assert (found.n, [model.name for model in found.models]) == (8, ["sure.onnx", "calm.onnx"])
+    assert found.models[0].metrics["accuracy"].value == 0.75
+    assert "sure.onnx: accuracy 75.00" in repr(found)
+    with pytest.raises(UsageError, match="--model: expected model files, found none"):
+        compare([], sources.load(str(photos), ()))

@@ -1,6 +1,7 @@
 """The evaluation stage on photos whose brightness is their class."""
 
 import dataclasses
+import html
 import io
 import json
 import shutil
@@ -19,21 +20,29 @@ from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import extract
 from catdog_jax.config import EvaluateConfig, ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.evaluation import evaluate
+from catdog_jax.evaluation import evaluate, page, result, run_files
+from catdog_jax.evaluation.result import Evaluation, Predicted
 from catdog_jax.features import extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import sealed
 from catdog_jax.heads import head
+from catdog_jax.photos import sources
+from catdog_jax.photos.fingerprint import Fingerprint
 
 
 def test_worst_mistakes_come_first_and_ties_are_in_the_order_of_ids():
     labels = np.array([0, 1, 1, 0, 1], np.int8)
     probabilities = np.array([0.9, 0.01, 0.9, 0.6, 0.1])
-    found = evaluate.worst(["e", "d", "c", "b", "a"], labels, probabilities, ("cats", "dogs"))
+    found = evaluation(["e", "d", "c", "b", "a"], labels, probabilities).worst
     assert [one["id"] for one in found] == ["d", "a", "e", "b"]
     assert found[0] == {"id": "d", "label": "dogs", "prediction": "cats", "probability": 0.01}
-    many = evaluate.worst([f"{i:02d}" for i in range(99)], np.zeros(99, int), np.linspace(0.5, 1, 99), ("cats", "dogs"))
-    assert [one["id"] for one in many] == [f"{i:02d}" for i in range(98, 98 - evaluate.WORST, -1)]
+    many = evaluation([f"{i:02d}" for i in range(99)], np.zeros(99, int), np.linspace(0.5, 1, 99)).worst
+    assert [one["id"] for one in many] == [f"{i:02d}" for i in range(98, 98 - result.WORST, -1)]
+
+
+def evaluation(ids: list[str], labels: np.ndarray, probabilities: np.ndarray) -> Evaluation:
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
+    return Evaluation(head=fitted, predicted=Predicted("", ids, labels, probabilities[:, None], []), bootstrap=20)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -93,7 +102,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that do not look at the page: drawing it takes a second."""
-    monkeypatch.setattr(evaluate.evaluation_page, "render", lambda *_, **__: "")
+    monkeypatch.setattr(page, "render", lambda *_, **__: "")
 
 
 def settings(run: Path, **changes) -> EvaluateConfig:
@@ -171,7 +180,7 @@ def test_another_split_has_files_of_its_own(run: Path):
     evaluate_command.evaluate(settings(run, split="validation"))
     assert (run / "metrics.json").read_text() == "of the test split"
     assert json.loads((run / "metrics-validation.json").read_text())["n"] == 2
-    assert "Judge the test split too" in (run / "report-validation.html").read_text()
+    assert "Evaluate the test split too" in (run / "report-validation.html").read_text()
 
 
 @pytest.mark.usefixtures("no_page")
@@ -184,13 +193,13 @@ def test_rows_other_than_the_manifests_are_an_error(run: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("name", ["ids", "labels", "probabilities"])
 def test_every_count_of_rows_is_checked(name: str):
-    judged = evaluate.Judged("photos", ["a", "b"], np.array([0, 1]), np.array([[0.1], [0.9]]), [])
-    evaluate.check_rows(judged, 2, "rows")
-    short = dataclasses.replace(judged, **{name: getattr(judged, name)[:1]})
+    predicted = Predicted("photos", ["a", "b"], np.array([0, 1]), np.array([[0.1], [0.9]]), [])
+    evaluate.check_rows(predicted, 2, "rows")
+    short = dataclasses.replace(predicted, **{name: getattr(predicted, name)[:1]})
     with pytest.raises(CatdogError, match=f"expected {name} for the 2 rows, found 1"):
         evaluate.check_rows(short, 2, "rows")
     with pytest.raises(CatdogError, match="expected ids for the 2 rows, found 1"):
-        evaluate.check_rows(dataclasses.replace(judged, ids=["a", "a"]), 2, "rows")
+        evaluate.check_rows(dataclasses.replace(predicted, ids=["a", "a"]), 2, "rows")
 
 
 def test_features_of_other_weights_are_an_error(run: Path, monkeypatch: pytest.MonkeyPatch):
@@ -245,9 +254,9 @@ def test_a_name_that_is_not_utf8_does_not_stop_the_report(run: Path, monkeypatch
 
 def test_history_is_read_or_refused(tmp_path: Path):
     path = tmp_path / "history.csv"
-    assert evaluate.read_history(path) is None
+    assert run_files.read_history(path) is None
     path.write_text("epoch,train_loss,validation_loss,validation_accuracy\n1,0.5,0.6,0.75\n2,0.4,0.5,1\n")
-    assert evaluate.read_history(path) == {
+    assert run_files.read_history(path) == {
         "epoch": [1, 2],
         "train_loss": [0.5, 0.4],
         "validation_loss": [0.6, 0.5],
@@ -260,7 +269,7 @@ def test_history_is_read_or_refused(tmp_path: Path):
     ):
         path.write_text(content)
         with pytest.raises(CatdogError, match=r"history.csv: expected columns of numbers"):
-            evaluate.read_history(path)
+            run_files.read_history(path)
 
 
 def test_few_photos_are_said_to_be_few_everywhere(run: Path, capsys: pytest.CaptureFixture):
@@ -280,11 +289,88 @@ def test_few_photos_are_said_to_be_few_everywhere(run: Path, capsys: pytest.Capt
 
 @pytest.mark.usefixtures("no_page")
 def test_table_shows_values_and_intervals(run: Path):
-    result = evaluate_command.evaluate(settings(run))
-    accuracy, screen = result["metrics"]["accuracy"], io.StringIO()
-    Console(file=screen, width=80).print(evaluate.table(result))
+    found = evaluate.evaluate(head.load(run / "head.safetensors"), FeatureCache.open(run.parent / "features"))
+    accuracy, screen = found.metrics["accuracy"], io.StringIO()
+    Console(file=screen, width=80).print(evaluate_command.table(found))
     shown = screen.getvalue()
-    assert f"{100 * accuracy['value']:.2f}" in shown
-    assert f"{100 * accuracy['low']:.2f} – {100 * accuracy['high']:.2f}" in shown
+    assert f"{100 * accuracy.value:.2f}" in shown
+    assert f"{100 * accuracy.low:.2f} – {100 * accuracy.high:.2f}" in shown
     assert "Averaged" in shown
     assert shown.count("\n") == 1 + 4 + 8  # title, head, foot and a line a metric: nothing wraps at 80 columns
+
+
+# ----------------------------------------------------------------------------------------------------
+# from Python
+
+
+@pytest.mark.usefixtures("no_page")
+def test_python_gets_what_the_command_writes(run: Path, tmp_path: Path):
+    written = evaluate_command.evaluate(settings(run))
+    fitted = head.load(run / "head.safetensors")
+    cache, photos = FeatureCache.open(run.parent / "features"), sources.load(str(run.parent / "photos"))
+    found = evaluate.evaluate(fitted, cache, bootstrap=50)
+    assert found.to_json() == written
+    assert found.own_features
+    found.save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
+    end_to_end = evaluate.evaluate(fitted, photos, bootstrap=50)
+    assert end_to_end.to_json() == evaluate_command.evaluate(settings(run, data=str(run.parent / "photos")))
+    assert not end_to_end.own_features
+
+
+def test_an_evaluation_shows_itself(run: Path):
+    found = evaluate.evaluate(head.load(run / "head.safetensors"), FeatureCache.open(run.parent / "features"))
+    assert repr(found).splitlines()[0] == "Evaluation of cats or dogs on 24 test photos, with 95 % intervals"
+    assert "Accuracy            83.33\u202f%  (64.15 – 93.32\u202f%)" in repr(found)
+    frame = found._repr_html_()
+    assert frame.count("<") == 2  # the frame alone: the page is its attribute
+    assert html.unescape(frame).count("data:image/jpeg;base64,") == 4
+
+
+def test_features_in_memory_are_evaluated():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    x = rng.normal(size=(60, 512)).astype(np.float32)
+    x[:, 0] = 0.2 * (2 * labels - 1) * np.where(np.arange(60) < 6, -1, 1)  # the first six are mistakes
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
+    found = evaluate.evaluate(fitted, (x, labels), bootstrap=50)
+    probabilities = 1 / (1 + np.exp(-10 * x[:, 0].astype(np.float64)))
+    assert found.confusion == sklearn.metrics.confusion_matrix(labels, probabilities >= 0.5).tolist()
+    assert found.metrics["accuracy"].value == 0.9
+    assert found.metrics["log_loss"].value == pytest.approx(sklearn.metrics.log_loss(labels, probabilities), rel=1e-5)
+    assert {mistake["id"] for mistake in found.worst} == {f"row {i}" for i in range(6)}
+    assert "The rows were given as features, without photos to show." in found.report()
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "message"),
+    [
+        (
+            np.zeros((4, 7)),
+            [0, 1, 0, 1],
+            r"features: expected numbers of shape \[N, 512\], .* found float64 of shape \[4, 7\]",
+        ),
+        (np.full((4, 512), "a"), [0, 1, 0, 1], r"features: expected numbers of shape"),
+        (np.zeros((4, 512)), [0, 1, 0], r"labels: expected 0 or 1 for each of 4 rows"),
+        (np.zeros((4, 512)), [0, 1, 0, 2], r"labels: expected 0 or 1 .* with other values"),
+        (np.full((4, 512), np.nan), [0, 1, 0, 1], "features: expected finite numbers"),
+        (np.zeros((4, 512)), [1, 1, 1, 1], "labels: expected both classes"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_an_error(x, labels, message):
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
+    with pytest.raises(CatdogError, match=message):
+        evaluate.evaluate(fitted, (x, labels))
+
+
+def test_wrong_arguments_are_named():
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
+    rows = (np.zeros((2, 512)), [0, 1])
+    with pytest.raises(TypeError, match=r"photos: expected a FeatureCache, a Dataset or a pair .* found str"):
+        evaluate.evaluate(fitted, "photos")
+    with pytest.raises(TypeError, match="head: expected a FittedHead, found str"):
+        evaluate.evaluate("run", rows)
+    with pytest.raises(UsageError, match="--split: expected one of train, validation, test, found 'dev'"):
+        evaluate.evaluate(fitted, rows, split="dev")
+    with pytest.raises(UsageError, match="--seed and --bootstrap: expected 0 and 1 or more, found 0 and 0"):
+        evaluate.evaluate(fitted, rows, bootstrap=0)

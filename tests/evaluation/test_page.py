@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catdog_jax.config import EvaluateConfig
-from catdog_jax.evaluation import evaluate
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.evaluation import page as evaluation_page
+from catdog_jax.evaluation import result
+from catdog_jax.evaluation.result import Evaluation, Predicted
 from catdog_jax.heads.calibration import abstention
+from catdog_jax.heads.head import FittedHead
 from catdog_jax.photos.decoding import ImageError
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.reporting import plots
-from catdog_jax.reporting.metrics import calibration_bins, metrics
+from catdog_jax.reporting.calibration_error import calibration_bins
+from catdog_jax.reporting.metrics import METRICS, metrics
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(1)>&$\\frac'
 VOID = {"meta", "img", "br", "wbr"}
@@ -30,19 +34,24 @@ HISTORY = {
 }
 
 
-def judged(mistakes: int = 3, n: int = 60, views: int = 1, names: str = "photo") -> evaluate.Judged:
+def predicted(mistakes: int = 3, n: int = 60, views: int = 1, names: str = "photo") -> Predicted:
     """Rows of both classes with that many mistakes, the first of them the worst."""
     labels = np.arange(n) % 2
     sure = np.linspace(0.99, 0.6, n)
     right = np.arange(n) >= mistakes
     probabilities = np.where(right == (labels == 1), sure, 1 - sure)
     ids = [f"{names}/{index}.jpg" for index in range(n)]
-    return evaluate.Judged("photos", ids, labels, np.stack([probabilities] * views, axis=1), [])
+    return Predicted("photos", ids, labels, np.stack([probabilities] * views, axis=1), [])
 
 
-def render(rows: evaluate.Judged, classes: tuple[str, str] = ("cats", "dogs"), split: str = "test", **changes) -> str:
-    summary = evaluate.summarise(rows, classes, EvaluateConfig(bootstrap=20, split=split))
+def render(rows: Predicted, classes: tuple[str, str] = ("cats", "dogs"), split: str = "test", **changes) -> str:
+    summary = Evaluation(head=fitted(classes), predicted=rows, split=split, bootstrap=20).to_json()
     return evaluation_page.render(summary, rows.labels, rows.probabilities[:, 0], **changes)
+
+
+def fitted(classes: tuple[str, str]) -> FittedHead:
+    layer = {"kernel": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)}
+    return FittedHead(Pool.AVG, {"output": layer}, classes, Fingerprint(), {})
 
 
 def jpeg() -> bytes:
@@ -93,7 +102,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def full() -> str:
     """A page with everything on it."""
-    rows = judged(views=2)
+    rows = predicted(views=2)
     return render(
         rows, history=HISTORY, photos={rows.ids[0]: jpeg(), rows.ids[1]: jpeg()}, configuration={"Recipe": {"l2": 0.5}}
     )
@@ -130,13 +139,13 @@ def test_every_part_is_there(full: str):
     assert "3 mistakes in 60 test photos." in page.words("p")
     assert "95.00\u202f%" in page.words("dd")  # 57 of 60
     assert "Mean of 2 views" in page.words("th")
-    assert {metric.title for metric in evaluation_page.METRICS.values()} <= set(page.words("th"))
+    assert {metric.title for metric in METRICS.values()} <= set(page.words("th"))
     # Mistakes 0 and 2 are cats, 1 a dog
     assert [text for text in page.words("td") if text.isdigit()] == ["28", "2", "1", "29"]
 
 
 def test_metrics_of_the_page_are_those_of_evaluate():
-    assert list(evaluation_page.METRICS) == list(metrics(np.array([0, 1]), np.array([0.1, 0.9])))
+    assert list(METRICS) == list(metrics(np.array([0, 1]), np.array([0.1, 0.9])))
 
 
 def test_gallery_shows_each_mistake_with_its_photo(full: str):
@@ -150,19 +159,19 @@ def test_gallery_shows_each_mistake_with_its_photo(full: str):
 
 @pytest.mark.usefixtures("no_plots")
 def test_gallery_is_limited_and_may_be_empty():
-    rows = judged(mistakes=40)
+    rows = predicted(mistakes=40)
     page = Page(render(rows, photos=dict.fromkeys(rows.ids, jpeg()), photos_note="Why <b>not</b>."))
-    assert len(page.all("img")) == evaluate.WORST
+    assert len(page.all("img")) == result.WORST
     assert "Why <b>not</b>." in page.words("p")
     many = "24 of 40, the most confident mistakes first, as the model sees them, with the probability of the class it chose."
-    assert many in Page(render(judged(mistakes=40))).words("p")
-    assert "There is none: every photo is judged right." in Page(render(judged(mistakes=0))).words("p")
+    assert many in Page(render(predicted(mistakes=40))).words("p")
+    assert "There is none: every photo is predicted right." in Page(render(predicted(mistakes=0))).words("p")
 
 
 def test_names_from_strangers_are_text():
-    rows = judged(names=EVIL)
+    rows = predicted(names=EVIL)
     skipped = [{"id": EVIL, "reason": EVIL}]
-    rows = evaluate.Judged(EVIL, rows.ids, rows.labels, rows.probabilities, skipped)
+    rows = Predicted(EVIL, rows.ids, rows.labels, rows.probabilities, skipped)
     configuration = {EVIL: {EVIL: EVIL, "nested": {EVIL: [EVIL]}}}
     page = render(
         rows,
@@ -184,8 +193,8 @@ def test_names_from_strangers_are_text():
 
 @pytest.mark.usefixtures("no_plots")
 def test_skipped_photos_are_listed_with_their_reasons():
-    rows = judged()
-    rows = evaluate.Judged("photos", rows.ids, rows.labels, rows.probabilities, [{"id": "a.jpg", "reason": "damaged"}])
+    rows = predicted()
+    rows = Predicted("photos", rows.ids, rows.labels, rows.probabilities, [{"id": "a.jpg", "reason": "damaged"}])
     page = Page(render(rows))
     assert "a.jpg" in page.words("code")
     assert "damaged" in page.words("td")
@@ -194,18 +203,18 @@ def test_skipped_photos_are_listed_with_their_reasons():
 
 @pytest.mark.usefixtures("no_plots")
 def test_missing_history_is_said():
-    assert "The run directory holds no history.csv." in Page(render(judged())).words("p")
+    assert "The run directory holds no history.csv." in Page(render(predicted())).words("p")
 
 
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(("split", "notes"), [("test", 0), ("validation", 1), ("train", 1)])
 def test_only_the_test_split_goes_without_a_warning(split: str, notes: int):
-    assert render(judged(n=1000), split=split).count('class="note"') == notes
+    assert render(predicted(n=1000), split=split).count('class="note"') == notes
 
 
 @pytest.mark.usefixtures("no_plots")
 def test_few_photos_are_said_to_be_few_at_the_top():
-    page = Page(render(judged(mistakes=0, n=14)))
+    page = Page(render(predicted(mistakes=0, n=14)))
     assert "14 test photos: with no mistake among them, the share of mistakes may still be up to 22 %." in page.words(
         "p"
     )
@@ -216,7 +225,7 @@ def test_few_photos_are_said_to_be_few_at_the_top():
 def test_the_footnote_says_how_each_interval_is_made(full: str):
     caption = "".join(Page(full).words("caption"))
     assert "Accuracy, Precision, Recall: Wilson’s interval of a share." in caption
-    for metric in evaluation_page.METRICS.values():
+    for metric in METRICS.values():
         assert metric.title in caption
     assert "few mistakes" in Page(full).words("small")  # the log loss's, of three
 
@@ -231,7 +240,7 @@ def test_metrics_that_were_written_before_are_shown_with_their_own_intervals():
     old["metrics"]["ece"] |= {"low": 0.0041, "high": 0.0113}
     old["metrics"]["log_loss"] |= {"low": 0.0263, "high": 0.0448}
     old["abstention"] = {"abstain_below": 0.583, "coverage": 0.991, "accuracy": 0.9884}
-    rows = judged()
+    rows = predicted()
     page = Page(evaluation_page.render(old, rows.labels, rows.probabilities[:, 0]))
     assert "Intervals: percentiles over 2,000 resamples of the photos." in "".join(page.words("caption"))
     assert "0.0041 – 0.0113" in page.words("small")
@@ -239,13 +248,13 @@ def test_metrics_that_were_written_before_are_shown_with_their_own_intervals():
 
 
 def test_a_single_epoch_and_confidences_in_one_bin_can_be_drawn():
-    rows = evaluate.Judged("photos", ["a", "b"], np.array([0, 1]), np.array([[0.01], [0.99]]), [])
+    rows = Predicted("photos", ["a", "b"], np.array([0, 1]), np.array([[0.01], [0.99]]), [])
     page = render(rows, history={name: column[:1] for name, column in HISTORY.items()})
     assert page.count("<svg") == 4  # the ROC curve, the calibration and the two training curves
 
 
 def test_same_input_gives_the_same_bytes(full: str):
-    rows = judged(views=2)
+    rows = predicted(views=2)
     photos = {rows.ids[0]: jpeg(), rows.ids[1]: jpeg()}
     assert render(rows, history=HISTORY, photos=photos, configuration={"Recipe": {"l2": 0.5}}) == full
 
@@ -301,7 +310,7 @@ def test_reliability_draws_an_interval_for_each_filled_bin():
 def test_pyplot_and_its_global_state_stay_out():
     program = """
 import sys, matplotlib
-from catdog_jax import plots
+from catdog_jax.reporting import plots
 before = dict(matplotlib.rcParams)
 import numpy as np
 plots.roc(np.array([0, 1]), np.array([0.1, 0.9]))
@@ -329,17 +338,7 @@ def test_thumbnail_is_a_small_jpeg():
     [(0.5, "50.00\u202f%"), (0.99989, "99.99\u202f%"), (0.99999, "over 99.99\u202f%"), (1.0, "over 99.99\u202f%")],
 )
 def test_a_mistake_is_never_fully_sure(share: float, text: str):
-    assert evaluation_page._percent(share) == text
-
-
-def test_values_are_printed_as_shares_or_numbers():
-    metric = {"value": 0.5, "low": 0.25, "high": 0.751}
-    assert evaluation_page.format_value("accuracy", 0.98765) == "98.77\u202f%"
-    assert evaluation_page.format_value("brier", 0.98765) == "0.9877"
-    assert evaluation_page.format_interval("f1", metric) == "25.00 – 75.10\u202f%"
-    assert evaluation_page.format_interval("roc_auc", metric) == "0.2500 – 0.7510"
-    assert evaluation_page.format_interval("log_loss", {"low": None}) == "few mistakes"
-    assert evaluation_page.format_interval("ece", {"low": None, "by_chance": 0.0123}) == "chance ≤ 0.0123"
+    assert evaluation_page.confidence(share) == text
 
 
 def test_the_line_on_abstention_has_intervals():

@@ -61,7 +61,7 @@ def digest(run: RunDirectory) -> str:
 
 def page() -> str:
     """With what a photo could be called."""
-    return html.page("t", "h", [html.section("x", html.code(f"{sealed.UNSEALED}/catdog-seal:.jpg"))])
+    return html.render("base.html.j2", title=f"{sealed.UNSEALED}/catdog-seal:.jpg")
 
 
 def model(head_sha256: str) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from helpers.caches import config, make_cache
 from PIL import Image
 
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import train
 from catdog_jax.config import PRESETS, Recipe
 from catdog_jax.errors import CatdogError, UsageError
@@ -62,7 +63,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
 
 def test_streaming_shards_learns_what_residence_learns(tmp_path):
     found = make_cache(tmp_path / "features", rows=330)
-    resident, streamed = (rows.of_cache(found, gib).load("train", "avg") for gib in (1.0, 1e-9))
+    resident, streamed = (rows.of_cache(found, gib).load("train", Pool.AVG) for gib in (1.0, 1e-9))
     assert (len(resident), len(streamed)) == (1, 4)
     np.testing.assert_array_equal(np.concatenate([load().x for load in streamed]), resident[0]().x)
     np.testing.assert_allclose(rows.measure(streamed).mean, rows.measure(resident).mean, rtol=1e-6)
@@ -76,7 +77,7 @@ def test_streaming_shards_learns_what_residence_learns(tmp_path):
 
 def test_views_are_rows_for_training_and_the_first_is_judged(tmp_path):
     found = make_cache(tmp_path / "features", views=2)
-    trained, judged = (rows.of_cache(found, 1.0).load(split, "avg")[0]() for split in ("train", "validation"))
+    trained, judged = (rows.of_cache(found, 1.0).load(split, Pool.AVG)[0]() for split in ("train", "validation"))
     stored = found.load("train", "avg")
     assert trained.x.shape == (600, 512)
     np.testing.assert_array_equal(trained.x[1::2], stored[:, 1])
@@ -86,7 +87,7 @@ def test_views_are_rows_for_training_and_the_first_is_judged(tmp_path):
 
 def test_scaling_is_that_of_numpy(tmp_path):
     found = make_cache(tmp_path / "features")
-    scaling = rows.measure(rows.of_cache(found, 1.0).load("train", "avg"))
+    scaling = rows.measure(rows.of_cache(found, 1.0).load("train", Pool.AVG))
     x = found.load("train", "avg")[:, 0].astype(np.float64)
     np.testing.assert_allclose(scaling.mean[0], x.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(scaling.deviation[0], x.std(axis=0), rtol=1e-5)

@@ -305,29 +305,6 @@ def test_folders_without_pictures_are_no_classes(tmp_path):
         sources.load(str(tmp_path))
 
 
-def test_photos_that_are_given_to_be_judged_are_all_judged(tmp_path):
-    fill(tmp_path / "new", [f"{kind}/{i}.jpg" for kind in CLASSES for i in range(40)])
-    by_hash = sources.load(str(tmp_path / "new"), ())
-    assert 0 < len(by_hash.split("test")) < 20
-    judged = sources.load_to_judge(str(tmp_path / "new"), "test")
-    assert {record.id for record in judged.split("test")} == {record.id for record in by_hash.records}
-    assert "all photos of" in judged.notes[-1]
-    fill(tmp_path / "only", [f"test/{kind}/{i}.jpg" for kind in CLASSES for i in range(3)])
-    assert len(sources.load_to_judge(str(tmp_path / "only"), "test").split("test")) == 6
-    with pytest.raises(CatdogError, match=r"in the validation split, found none\. Found test\. Choose with --split"):
-        sources.load_to_judge(str(tmp_path / "only"), "validation")
-    whole = sources.load_to_judge(str(split_folder(tmp_path / "whole")), "validation")
-    assert {record.id.split("/")[0] for record in whole.records} == {"validation"}
-
-
-def test_photos_that_a_model_was_trained_on_are_not_judged(tmp_path):
-    fill(tmp_path, [f"{kind}/{i}.jpg" for kind in CLASSES for i in range(100)])
-    trained_on = sources.load(str(tmp_path))
-    judged = sources.load_to_judge(str(tmp_path), "test", (None, trained_on.inputs_sha256))
-    assert [record.id for record in judged.records] == [record.id for record in trained_on.split("test")]
-    assert "because the model was trained on this folder" in judged.notes[-1]
-
-
 def test_a_data_set_must_be_named():
     with pytest.raises(
         UsageError, match=r"--data: expected photos, found none named\. Give --data FOLDER, or --data demo"

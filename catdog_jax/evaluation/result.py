@@ -1,0 +1,238 @@
+"""What an evaluation finds out: metrics with intervals, calibration, the worst mistakes; as JSON and as a page."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from catdog_jax.config import THRESHOLD
+from catdog_jax.errors import CatdogError
+from catdog_jax.evaluation import page
+from catdog_jax.files import atomic, sealed
+from catdog_jax.heads import calibration, head
+from catdog_jax.heads.run_directory import RunDirectory
+from catdog_jax.photos import sources
+from catdog_jax.photos.dataset import Dataset
+from catdog_jax.reporting import html, metrics
+from catdog_jax.reporting.calibration_error import calibration_bins
+from catdog_jax.reporting.metrics import METRICS, Measured
+from catdog_jax.reporting.plots import History
+from catdog_jax.reporting.predictions import Predictions
+
+FORMAT = 1
+WORST = 24
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a head predicts for the photos of a split.
+
+    Attributes:
+      source: the data set, as `sources.load` takes it; empty where rows came as arrays.
+      ids: the photos that have a row, N of them.
+      labels: [N], 0 or 1.
+      probabilities: float64 [N, V], of class 1; view 0 is the photo itself.
+      skipped: the photos that have none: {"id", "reason"}.
+      which: which photos of the data set these are, where their bytes were read.
+      dataset: the data set itself, where it is at hand.
+    """
+
+    source: str
+    ids: list[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    skipped: list[dict[str, str]]
+    which: str = ""
+    dataset: Dataset | None = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evaluation:
+    """How good a head is on the photos of a split.
+
+    Attributes:
+      head: the head.
+      predicted: what it predicts, of `evaluate`.
+      split: which photos these are.
+      bootstrap: resamples for what the calibration error would be by chance.
+      seed: decides the resamples.
+      own_features: whether the features are those that the head was trained on, so that the photos
+        of the test split are those that were kept for testing it.
+    """
+
+    head: head.FittedHead
+    predicted: Predicted
+    split: str = "test"
+    bootstrap: int = 2000
+    seed: int = 0
+    own_features: bool = False
+
+    @property
+    def n(self) -> int:
+        """The number of photos."""
+        return len(self.predicted.labels)
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        """The two classes; the second is the positive one."""
+        return self.head.classes
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float64 [N], of class 1, of the photos themselves."""
+        return self.predicted.probabilities[:, 0]
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Measured]:
+        """Each metric of `reporting.metrics.METRICS` with its 95 % interval."""
+        return self._measured(self.probabilities)
+
+    @functools.cached_property
+    def views_averaged(self) -> dict[str, Measured]:
+        """The same of the mean probability of all views; empty where there is one view."""
+        views = self.predicted.probabilities
+        return self._measured(views.mean(axis=1)) if views.shape[1] > 1 else {}
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """How many photos of each class (rows) are predicted to be of each class (columns)."""
+        return Predictions.checked(self.predicted.labels, self.probabilities).confusion
+
+    @property
+    def warnings(self) -> list[str]:
+        """What so few photos cannot tell, in sentences."""
+        few = metrics.warnings(self.confusion, self.classes, self.split)
+        return few + calibration.warnings(self.head.recipe)
+
+    @property
+    def abstention(self) -> dict[str, float | str] | None:
+        """How good the head is where it does not abstain; None of a head that never does."""
+        confidence = self.head.recipe.get("abstain_below")
+        if confidence is None:
+            return None
+        return calibration.abstention(self.predicted.labels, self.probabilities, confidence)
+
+    @property
+    def worst(self) -> list[dict[str, Any]]:
+        """The `WORST` most confident mistakes: each its id, label, prediction, and probability of class 1."""
+        ids, labels, probabilities = self.predicted.ids, self.predicted.labels, self.probabilities
+        positive = (probabilities >= THRESHOLD).astype(int)
+        mistakes = np.flatnonzero(positive != labels).tolist()
+        mistakes.sort(key=lambda row: (-abs(probabilities[row] - THRESHOLD), ids[row]))
+        return [
+            {
+                "id": ids[row],
+                "label": self.classes[labels[row]],
+                "prediction": self.classes[positive[row]],
+                "probability": float(probabilities[row]),
+            }
+            for row in mistakes[:WORST]
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of metrics.json."""
+        result: dict[str, Any] = {
+            "format": FORMAT,
+            "split": self.split,
+            "n": self.n,
+            "classes": list(self.classes),
+            "metrics": _as_json(self.metrics),
+            "confusion": self.confusion,
+            "warnings": self.warnings,
+            "threshold": THRESHOLD,
+            "bootstrap": {"resamples": self.bootstrap, "seed": self.seed},
+            "calibration": calibration_bins(self.predicted.labels, self.probabilities),
+            "worst": self.worst,
+            "skipped": self.predicted.skipped,
+        }
+        if self.predicted.which:
+            result["photos"] = self.predicted.which
+        if self.views_averaged:
+            views = self.predicted.probabilities.shape[1]
+            result["views_averaged"] = {"views": views, "metrics": _as_json(self.views_averaged)}
+        # By these an export knows whether the figures are those of its head, on the photos kept for
+        # testing it.
+        result |= {"head_sha256": head.digest(self.head.params), "own_features": self.own_features}
+        if self.abstention is not None:
+            result["abstention"] = self.abstention
+        return result
+
+    def report(self, *, history: History | None = None, settings: Mapping[str, Any] | None = None) -> str:
+        """The page as one HTML document, with the photos of the worst mistakes where they can be read.
+
+        Args:
+          history: the columns of history.csv, where there is one.
+          settings: what else the page lists of this evaluation.
+        """
+        photos, note = self._thumbnails()
+        own = {"split": self.split, "bootstrap": self.bootstrap, "seed": self.seed, **(settings or {})}
+        return page.render(
+            self.to_json(),
+            self.predicted.labels,
+            self.probabilities,
+            history=history,
+            photos=photos,
+            photos_note=note,
+            configuration={
+                "Evaluation": own | {"photos": self.predicted.which or self.predicted.source},
+                "Recipe of the head": self.head.recipe,
+                "Fingerprint of the features": self.head.fingerprint.to_json(),
+            },
+        )
+
+    def save(
+        self, folder: Path, *, history: History | None = None, settings: Mapping[str, Any] | None = None
+    ) -> RunDirectory:
+        """Writes metrics.json and report.html into a folder; for a split other than test, metrics-SPLIT.json and so on.
+
+        Args:
+          folder: is made where it is missing.
+          history: see `report`.
+          settings: see `report`.
+
+        Raises:
+          CatdogError: a file cannot be written.
+        """
+        run = RunDirectory(Path(folder))
+        report = self.report(history=history, settings=settings)
+        atomic.write_bytes(run.report(self.split), html.with_seal(report))
+        sealed.write_sealed_json(run.metrics(self.split), self.to_json())
+        return run
+
+    def __repr__(self) -> str:
+        lines = [f"Evaluation of {' or '.join(self.classes)} on {self.n:,} {self.split} photos, with 95 % intervals"]
+        for name, measured in self.metrics.items():
+            metric = METRICS[name]
+            lines.append(f"  {metric.title:<18}{metric.shown(measured.value):>9}  ({metric.shown_interval(measured)})")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return html.framed(self.report())
+
+    def _measured(self, probabilities: np.ndarray) -> dict[str, Measured]:
+        return metrics.measure(self.predicted.labels, probabilities, resamples=self.bootstrap, seed=self.seed)
+
+    def _thumbnails(self) -> tuple[dict[str, bytes], str]:
+        """Thumbnails of the worst mistakes by id, and a sentence that says why some are missing."""
+        ids, source = [mistake["id"] for mistake in self.worst], self.predicted.source
+        if not source:
+            return {}, "The rows were given as features, without photos to show."
+        try:
+            dataset = self.predicted.dataset or sources.load(source, ())
+        except CatdogError as error:
+            return {}, f"The photos cannot be shown: {error}"
+        records = {record.id: record for record in dataset.records if record.id in set(ids)}
+        photos, unreadable = {}, [f"{name}: it is not in {source} any more" for name in ids if name not in records]
+        for record in records.values():
+            try:
+                photos[record.id] = page.thumbnail(sources.read_patiently(record))
+            except CatdogError as error:  # the figures are true without a picture
+                unreadable.append(f"{record.id}: {error}")
+        return photos, f"Photos that cannot be shown: {'; '.join(unreadable)}." if unreadable else ""
+
+
+def _as_json(measured: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
+    return {name: metric.to_json() for name, metric in measured.items()}

@@ -1,0 +1,49 @@
+"""Which photos of a data set a model is evaluated on: none that it was trained on."""
+
+import dataclasses
+from collections.abc import Collection
+
+from catdog_jax.errors import UsageError
+from catdog_jax.photos.dataset import SPLITS, Dataset, collect
+from catdog_jax.photos.walk import told
+
+
+def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()) -> Dataset:
+    """The photos of a data set to evaluate a model on, all in the split `split`.
+
+    They are those of that split, or all of a folder without splits. Where a folder without splits
+    is what the model was trained on, its split by hash keeps the training photos out.
+
+    Args:
+      dataset: may lack the other splits.
+      split: the split to evaluate.
+      trained_on: the `Dataset.inputs_sha256` of what the models were trained on.
+
+    Returns:
+      A data set whose last note says which photos these are.
+
+    Raises:
+      CatdogError: a class has no photos there.
+      UsageError: there is no such split.
+    """
+    check_split(split)
+    source = dataset.source
+    if dataset.by_hash and dataset.inputs_sha256 not in trained_on:
+        records = tuple(dataclasses.replace(record, split=split) for record in dataset.records)
+        which = f"all photos of {source}, which has no folders of splits; a model may have been trained on some of them"
+    else:
+        records = dataset.split(split)
+        how = ", by their hashes, because the model was trained on this folder" if dataset.by_hash else ""
+        which = f"the {split} split of {source}{how}"
+    filled = ", ".join(name for name in SPLITS if dataset.split(name))
+    known = "; ".join(filter(None, (filled, told(dataset.left_out))))
+    advice = f"Found {known}. Choose with --split, or check the folder names."
+    chosen = collect(source, source, dataset.classes, records, advice, (split,))
+    notes = (*dataset.notes, f"judged: {which}")
+    return dataclasses.replace(chosen, by_hash=dataset.by_hash, notes=notes, left_out=dataset.left_out)
+
+
+def check_split(split: str) -> None:
+    """Raises UsageError where there is no such split."""
+    if split not in SPLITS:
+        raise UsageError(f"--split: expected one of {', '.join(SPLITS)}, found {split!r}. Leave it out for test.")
