@@ -1,4 +1,4 @@
-"""The table of what was tried in docs/reliability.md is that of artifacts/faults.json: `python tests/faults/test_figures.py` prints it."""
+"""The table in docs/reliability.md is that of artifacts/faults.json: `python tests/faults/test_figures.py` prints it."""
 
 import json
 from collections.abc import Iterator
