@@ -39,6 +39,7 @@ def folder(tmp_path_factory) -> Path:
     (root / "folder").mkdir()
     for name, kind in (("some.jpg", "dog"), ("cat.jpg", "cat"), ("folder/other.jpg", "cat")):
         drawing.draw(kind, np.random.default_rng(11)).save(root / name)
+    shutil.make_archive(root / "photos", "zip", root / "photos")
     for name in ("model.onnx", "model-int8.onnx"):
         shutil.copyfile(MODEL, root / name)
     return root
@@ -105,6 +106,15 @@ def test_a_server_answers_the_examples_in_python(here):
     name, probability = by_photo.split()
     assert name == "dogs"
     assert float(by_tensor.strip("[]\n").split(",")[1]) == pytest.approx(float(probability), abs=1e-6)
+
+
+def test_what_the_architecture_page_adds_works(real_weights, here):
+    codes = [e.code for e in examples(DOCS / "architecture.md") if e.language == "python"]
+    metric, source, check, convolution = [run_python(code, here) for code in codes]
+    assert "value=0.666" in metric
+    assert "train" in source
+    assert check.startswith("[")
+    assert float(convolution) < 1e-3
 
 
 @pytest.mark.skipif(not hasattr(catdog_jax, "Predictor"), reason="needs the names of the Python API in the package")
