@@ -29,6 +29,12 @@ def test_readme_is_short_and_leads_to_every_page():
     assert {(ROOT / link.partition("#")[0]).resolve() for link in links(readme)} >= {*(ROOT / "docs").glob("*.md")}
 
 
+def test_the_tests_of_the_promises_exist():
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "reliability.md").read_text())
+    assert len({*named}) > 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 def test_lines_of_prose_are_short():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         code = False
