@@ -97,7 +97,7 @@ class BenchmarkConfig:
     """Turns of every contestant; the median counts."""
     seconds: float = 10.0
     """How long a turn of the forward pass lasts."""
-    data: str = "demo"
+    sources: str = "demo"
     """Photos for `extract` and `start-up`, as `catdog extract --data` takes them."""
     photos: int = 256
     """How many of them an extraction takes."""

@@ -37,7 +37,7 @@ class AblateConfig:
 
     extraction: Path = ROOT / "runs" / "reproduce" / "features"
     """A cache of `catdog extract --pool none --views original,mirror`."""
-    data: Path | None = None
+    sources: Path | None = None
     """The folder of photos, for the rows whose pixels differ; without it they are left out."""
     keras_weights: str | None = None
     """Keras' weights as `catdog port` takes them (keras, or the path of a file), for the rows that need them."""

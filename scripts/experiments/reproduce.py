@@ -47,7 +47,7 @@ Steps = dict[str, tuple[Path, Callable[[], object]]]
 class ReproduceConfig:
     """Compute everything in artifacts/ from the photos."""
 
-    data: Path
+    sources: Path
     """The folder of the 19,000 photos."""
     originals: Path | None = None
     """Some of them at their original size, in a folder laid out alike, for the robustness."""

@@ -42,7 +42,7 @@ _BATCH = 16
 class RobustnessConfig:
     """Judge an exported model on spoiled photos and on pictures of neither class."""
 
-    data: str = "demo"
+    sources: str = "demo"
     """The photos, as for `catdog extract`; the test split is judged."""
     model: Path | None = None
     """An exported model (an int8 one is four times as fast); by default the one that `catdog predict` finds."""
