@@ -89,10 +89,28 @@ def test_nothing_published_is_a_photo_and_all_of_it_is_small():
     assert pictures <= {"demo.jpg", "page.jpg"}  # both drawn by the program
 
 
+def test_readme_shows_the_same_table_of_results_and_of_speed():
+    """Its rows are rows of the pages; a row may have fewer columns there."""
+    readme = (ARTIFACTS.parent / "README.md").read_text().splitlines()
+    for page, titles in (
+        ("results", ("accuracy", "F1", "calibration error")),
+        ("speed", ("convolutions,", "from JPEG files", "fit of the default head")),
+    ):
+        rows = (ARTIFACTS.parent / "docs" / f"{page}.md").read_text().splitlines()
+        for title in titles:
+            (short,) = [cells(row) for row in readme if row.startswith(f"| {title}")]
+            (full,) = [cells(row) for row in rows if row.startswith(f"| {title}")][:1]
+            assert [cell for cell in full if cell in short] == short
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|") if cell.strip()]
+
+
 def test_the_model_card_says_what_was_measured():
     metrics = json.loads((ARTIFACTS / "default" / "metrics.json").read_text())
     card = (ARTIFACTS / "MODEL_CARD.md").read_text()
-    readme = (ARTIFACTS.parent / "README.md").read_text()
+    results = (ARTIFACTS.parent / "docs" / "results.md").read_text()
     for name, title in {
         "accuracy": "accuracy",
         "f1": "F1",
@@ -107,7 +125,7 @@ def test_the_model_card_says_what_was_measured():
         ]
         row = f"| {title} | {shown[0]} ({shown[1]} – {shown[2]}) |"
         assert row in card
-        assert row in readme
+        assert row in results
     sure = metrics["abstention"]
     covered = f"{sure['accuracy']:.2%} of {sure['coverage']:.1%}".replace("%", " %")
     assert f"confidence is {sure['abstain_below']:.3f} or more | {covered} of the photos |" in card
