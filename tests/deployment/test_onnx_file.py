@@ -201,7 +201,7 @@ def test_heat_map_is_the_gradient_times_the_cells(params: vgg16.Params, pool: st
 @pytest.fixture(scope="module")
 def weights_file(params: vgg16.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
-    weights.save(path, weights.Weights(params, "torch", weights.fingerprint(params), "random"))
+    weights.save(path, weights.Weights(params, "torch", weights.digest(params), "random"))
     return path
 
 
@@ -219,7 +219,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_run(directory: Path, params: vgg16.Params) -> Path:
     """A run directory whose head was trained on features of overridden preprocessing."""
     fingerprint = Fingerprint(
-        weights_sha256=weights.fingerprint(params),
+        weights_sha256=weights.digest(params),
         preprocessing="caffe",
         preprocessing_version=vgg16.PREPROCESSING_VERSION,
         image=decoding.RECIPE,
