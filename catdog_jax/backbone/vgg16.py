@@ -1,8 +1,8 @@
 """VGG16's thirteen convolutions: the layer table, the Flax module, and the preprocessing that its weights expect.
 
 Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014
-(configuration D). The table drives everything else that must agree with it: weights.py, winograd.py
-and graph.py.
+(configuration D). The table drives everything else that must agree with it: `weights`, `winograd`
+and `graph`.
 """
 
 import functools

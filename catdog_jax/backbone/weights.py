@@ -1,8 +1,8 @@
-"""Pretrained VGG16 weights -> params: every source and layout, each shape asserted.
+"""Turns pretrained VGG16 weights of any source and layout into parameters, and checks each shape.
 
 A file is hashed before it is parsed, from the same bytes. Its tensors must be those of VGG16's
-convolutions, finite, and of the right shapes. What they want of pixels is told by their values and
-travels with them; it is never guessed. Nothing is downloaded unless a source that needs it is
+convolutions, finite, and of the right shapes. Their values tell which pixels they expect;
+this travels with them and is never guessed. Nothing is downloaded unless a source that needs it is
 named.
 """
 

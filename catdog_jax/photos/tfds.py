@@ -5,9 +5,9 @@ as TFDS writes them, for example train[:80%]/train[80%:90%]/train[90%:]. By defa
 splits train, validation and test where there are such; without a validation split it is the last
 tenth of train, and without both the last two tenths of train are validation and test.
 
-The data set's own decoder is skipped: the undecoded bytes go through `images.decode`, like
+The data set's own decoder is skipped: the undecoded bytes go through `decoding.decode`, like
 everybody's. It must be prepared as array_record or parquet files; `cats_vs_dogs` is prepared where
-it is missing. tensorflow_datasets is imported only here and in `tfds_prepare`, and only when such a
+it is missing. tensorflow_datasets is imported only here and in `cats_vs_dogs`, and only when such a
 source is named.
 """
 
@@ -84,7 +84,7 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
         except NotImplementedError:
             raise CatdogError(
                 f"{where}: expected array_record or parquet files in {builder.data_path}, found "
-                f"{builder.info.file_format.value}. Name another --data-dir, or prepare it anew as array_record."
+                f"{builder.info.file_format.value}. Name another --data-dir, or prepare it again as array_record."
             ) from None
         records = _records(stored, keys, names, classes, parts, where)
     return collect(
@@ -191,11 +191,11 @@ def _parts(tfds: Any, splits: Any, where: str, written: str | None) -> list[_Par
                 "Write it like train, train[:80%] or train[1000:2000]."
             ) from None
     placed = sorted(parts, key=lambda part: (part.stored, part.start))
-    for one, other in itertools.pairwise(placed):
-        if one.stored == other.stored and other.start < one.stop:
+    for first, second in itertools.pairwise(placed):
+        if first.stored == second.stored and second.start < first.stop:
             raise CatdogError(
-                f"{where}: expected splits without a photo in common, found that {one.split} and {other.split} share "
-                f"{one.stored}[{other.start}:{min(one.stop, other.stop)}]. Name others."
+                f"{where}: expected splits without a photo in common, found that {first.split} and {second.split} share "
+                f"{first.stored}[{second.start}:{min(first.stop, second.stop)}]. Name others."
             )
     return parts
 

@@ -479,7 +479,7 @@ def test_a_failing_disk_stops_the_checks(
     if precision == "int8":
         monkeypatch.setattr(onnx_file, "_expected", lambda *_: np.zeros(2))
         monkeypatch.setattr(onnx_file, "_check_parity", lambda *_: 0.0)
-    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
+    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Repair the disk"):
         export.export(replace(settings(run, weights_file, folder), precision=precision))
     assert [one.name for one in run.iterdir()] == ["head.safetensors"]
 
