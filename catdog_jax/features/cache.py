@@ -1,4 +1,4 @@
-"""A finished feature cache on disk, as it is read; `shards` writes it.
+"""Reads a finished feature cache; `shards` writes it.
 
 A feature cache is a directory that NumPy alone can read. For each shard there are
 SPLIT-00003-of-00015.features.npy, .labels.npy and, written after them, a .json sidecar with the id

@@ -1,4 +1,4 @@
-"""Photos -> jitted batches through the frozen convolutions -> a feature cache (see `cache` for the files).
+"""Photos go in jitted batches through the frozen convolutions into a feature cache (see `cache` for the files).
 
 Decoding threads run ahead of the device, batches of one static shape are in flight on it, and
 finished shards are written behind it, so that none of the three waits for another for long.
@@ -40,7 +40,7 @@ _IN_FLIGHT = 2  # batches dispatched before the first is waited for, so that the
 
 @dataclass(frozen=True)
 class Shard:
-    """A fixed part of a split: its file name's stem and the photos that belong into it."""
+    """A fixed part of a split: its file name's stem and the photos in it."""
 
     name: str
     records: tuple[Record, ...]

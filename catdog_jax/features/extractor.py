@@ -182,7 +182,7 @@ def _check_known(option: str, values: Sequence[str], known: Iterable[str]) -> No
 
 def _fastest(platform: str, precision: str) -> str:
     """The algorithm that "auto" stands for."""
-    fit = (name for name, one in ALGORITHMS.items() if platform in one.fastest_on and precision in one.precisions)
+    fit = (name for name, way in ALGORITHMS.items() if platform in way.fastest_on and precision in way.precisions)
     return next(fit, "direct")
 
 

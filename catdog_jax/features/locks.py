@@ -1,4 +1,4 @@
-"""Many processes on one cache: which share is whose, and locks that the system drops when their process dies."""
+"""Many processes on one cache: each takes a share, and holds a lock that the system drops when the process dies."""
 
 import contextlib
 import json
@@ -45,10 +45,10 @@ def share(shard_index: int, num_shards: int, distributed: str | None = None) -> 
 
 
 def _joined(where: str, named: Share) -> Share:
-    """This process's place among those of jax.distributed, which are left at once.
+    """The share that jax.distributed gives this process, which leaves it at once.
 
-    The shares need nothing of each other. Staying would bring the others down with the first that
-    dies, as JAX's health check is made to do.
+    The shares do not need each other. If the processes stayed, the first that dies would end the
+    others: JAX's health check does that.
     """
     import jax  # not at the top: the lock of a directory needs none
 
@@ -75,10 +75,10 @@ def _joined(where: str, named: Share) -> Share:
 def claim(directory: Location, index: int = 0, count: int = 1) -> Iterator[None]:
     """Holds a directory, or share `index` of `count` of it, against every other process until the block ends.
 
-    Shares exclude their like and the whole, not each other. A process that finds itself alone
-    removes the temporary files of the dead. Where the file system knows no locks a line says so and
-    the work goes on. A bucket has none, and needs none: two processes on one share put the same
-    bytes twice.
+    A share excludes the same share and the whole, not other shares. A process that finds itself
+    alone removes the temporary files of dead ones. Where the file system has no locks, a line says
+    so and the work goes on. A bucket has none, and needs none: two processes on one share put the
+    same bytes twice.
 
     Raises:
       CatdogError: another process holds it; the message names its process id and host. Or the

@@ -1,4 +1,4 @@
-"""The files of a feature cache, as they are written."""
+"""Writes the files of a feature cache; `cache` says what they are and reads them."""
 
 import functools
 import importlib.metadata
@@ -85,7 +85,7 @@ def array_path(directory: Location, shard: str, kind: str) -> Location:
 
 
 def finished(out: Location, names: Sequence[str], fingerprint: Fingerprint) -> set[str]:
-    """Those of the shards that an earlier run left whole. A damaged one counts as absent, to be computed again.
+    """The shards that an earlier run left whole. A damaged one counts as absent, so that it is computed again.
 
     Raises:
       FingerprintError: the directory holds shards of another fingerprint; the message names the

@@ -85,7 +85,7 @@ class Bucket:
             found = self._call("read", "ls", detail=False)
         except FileNotFoundError:
             return []
-        names = {str(one).rstrip("/").rpartition("/")[2] for one in found}
+        names = {str(path).rstrip("/").rpartition("/")[2] for path in found}
         return [self / name for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)]
 
     def read_bytes(self) -> bytes:

@@ -1,7 +1,7 @@
-"""Prepares TFDS' `cats_vs_dogs` 4.0.1 from Microsoft's zip, in the place and format of TFDS, without TensorFlow.
+"""Prepares TFDS' `cats_vs_dogs` 4.0.1 from Microsoft's zip, where and as TFDS keeps it, without TensorFlow.
 
-The official builder needs TensorFlow to encode each JPEG anew, and drops a file whose first bytes
-do not spell JFIF. Here each file is judged by decoding it. A JPEG in RGB keeps its bytes; another
+The official builder needs TensorFlow to encode each JPEG again, and drops a file whose first bytes
+do not spell JFIF. Here each file that decodes is kept. A JPEG in RGB keeps its bytes; another
 picture (grey, CMYK, GIF, PNG) becomes a JPEG in RGB; what does not decode is left out and listed in
 metadata.json. Keys, and so the order of the photos, are the official ones.
 """
@@ -39,7 +39,7 @@ ARCHIVE = downloads.Download(
 _MEMBER = re.compile(r"PetImages/(Cat|Dog)/\d+\.jpg")
 _SHARD_BYTES = 2**27
 _CHUNK = 128  # photos that are in memory at once
-_QUALITY = 95  # of a picture that is encoded anew
+_QUALITY = 95  # of a picture that is encoded again
 _DESCRIPTION = (
     "A large set of images of cats and dogs. Prepared by catdog_jax without TensorFlow: every file that decodes is here, a "
     "JPEG in RGB with its original bytes; metadata.json lists what was encoded anew and what was left out."
@@ -47,7 +47,7 @@ _DESCRIPTION = (
 
 
 def prepare(tfds: Any, builder: Any) -> None:
-    """Downloads and prepares the data set where `builder` looks for it; nothing has its name before it is whole.
+    """Downloads and prepares the data set where `builder` looks for it. The folder takes its name once it is whole.
 
     Args:
       tfds: the module tensorflow_datasets.
@@ -113,18 +113,18 @@ def _write(tfds: Any, builder: Any, archive: Path, folder: Path) -> None:
         count = max(1, min(len(members), sum(member.file_size for member in members) // _SHARD_BYTES))
         bounds = [round(len(members) * index / count) for index in range(count + 1)]
         task = progress.add_task(f"prepare {NAME}", total=len(members))
-        lengths, size, left_out, anew = [], 0, {}, []
+        lengths, size, left_out, encoded = [], 0, {}, []
         for index, (start, stop) in enumerate(itertools.pairwise(bounds)):
             length = 0
             path = folder / f"{NAME}-train.array_record-{index:05d}-of-{count:05d}"
             writer = ArrayRecordWriter(os.fspath(path), "group_size:1")  # one photo is read without others
             try:
-                for name, data, note in _judged(photos, members[start:stop]):
+                for name, data, note in _kept(photos, members[start:stop]):
                     progress.advance(task)
                     if data is None:
                         left_out[name] = note
                         continue
-                    anew += [name] if note else []
+                    encoded += [name] if note else []
                     example = {"image": io.BytesIO(data), "image/filename": name, "label": name.split("/")[1].lower()}
                     record = features.serialize_example(features.encode_example(example))
                     writer.write(record)
@@ -136,10 +136,10 @@ def _write(tfds: Any, builder: Any, archive: Path, folder: Path) -> None:
         raise CatdogError(
             f"{archive}: expected photos PetImages/{{Cat,Dog}}/NUMBER.jpg, found none that decodes. Delete it."
         )
-    notes = {"left_out": left_out, "encoded_anew": anew}
+    notes = {"left_out": left_out, "encoded_anew": encoded}
     _describe(tfds, builder, folder, lengths, size, notes)
     console.print(
-        f"prepared {sum(lengths):,} photos; {len(anew)} encoded anew as RGB; {len(left_out)} left out: metadata.json"
+        f"prepared {sum(lengths):,} photos; {len(encoded)} encoded again as RGB; {len(left_out)} left out: metadata.json"
     )
 
 
@@ -159,16 +159,16 @@ def _ordered(photos: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return sorted(members, key=lambda member: hasher.hash_key(member.filename))
 
 
-def _judged(photos: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> Iterator[tuple[str, bytes | None, str]]:
+def _kept(photos: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> Iterator[tuple[str, bytes | None, str]]:
     """Name, bytes and remark of each photo; no bytes where it does not decode, a remark where they are not the original's."""
     with ThreadPoolExecutor(config.cores()) as pool:
         for start in range(0, len(members), _CHUNK):
             names = [member.filename for member in members[start : start + _CHUNK]]
-            for name, (data, note) in zip(names, pool.map(judge, [photos.read(name) for name in names]), strict=True):
+            for name, (data, note) in zip(names, pool.map(kept, [photos.read(name) for name in names]), strict=True):
                 yield name, data, note
 
 
-def judge(data: bytes) -> tuple[bytes | None, str]:
+def kept(data: bytes) -> tuple[bytes | None, str]:
     """The bytes to keep of a file and a remark: the same where it is a JPEG in RGB, those of one made of it, or none."""
     try:
         image, kind = decoding.load(data)
@@ -179,7 +179,7 @@ def judge(data: bytes) -> tuple[bytes | None, str]:
             return data, ""
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=_QUALITY, subsampling=0)
-    return encoded.getvalue(), "encoded anew"
+    return encoded.getvalue(), "encoded again"
 
 
 def _describe(tfds: Any, builder: Any, folder: Path, lengths: list[int], size: int, notes: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""The one decode gate: the bytes of a photo -> uint8 [224, 224, 3] RGB.
+"""The only way from the bytes of a photo to pixels, uint8 [224, 224, 3] RGB.
 
-NumPy and Pillow only, because training, the exported model's client and the server all share this
-file: a photo means the same pixels everywhere. Photos come from strangers, so formats are on an
+Training, the exported model's client and the server share this file, so that a photo means the same
+pixels everywhere; it needs NumPy and Pillow alone. Photos come from strangers. So formats are on an
 allow-list, sizes are limited before anything is decoded, and whatever goes wrong becomes an
 `ImageError` that says what was found.
 """
@@ -121,7 +121,7 @@ class Photo(NamedTuple):
 
 
 def check_photos(photos: np.ndarray) -> None:
-    """Checks that an array is what `decode` gives, stacked: other pixels get an answer too, and a wrong one.
+    """Checks that an array is a stack of what `decode` gives: the network has an answer to any pixels, a wrong one.
 
     Raises:
       CatdogError: it is not uint8 [N, 224, 224, 3].
@@ -131,7 +131,7 @@ def check_photos(photos: np.ndarray) -> None:
         raise TypeError(f"photos: expected an array, found {type(photos).__name__}. Give np.stack of decoded photos.")
     if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (SIZE, SIZE, 3):
         expected = f"uint8 [N, {SIZE}, {SIZE}, 3]"
-        raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use images.decode.")
+        raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use decoding.decode.")
 
 
 def decode(data: bytes, size: int = SIZE) -> np.ndarray:
@@ -236,7 +236,7 @@ def _check_scans(data: bytes) -> None:
 
 
 def _hush() -> None:
-    """Keeps Pillow's remarks on damage off stderr, and from being errors: what matters here raises.
+    """Keeps Pillow's warnings of damage off stderr, and from being errors: real damage raises by itself.
 
     The filter stays, because `warnings.catch_warnings` is not safe among threads.
     """

@@ -1,11 +1,11 @@
-"""The exclude file: which photos of a data set to leave out, a line each, for people to read and to edit.
+"""The exclude file: the photos of a data set to leave out, one a line, for people to read and to edit.
 
     # copy: the same picture as 'test/cats/cat.9.jpg'
     train/cats/cat.1.jpg
 
-Empty lines and lines that begin with # say nothing. An id that such a line could not hold is in
-double quotes, as JSON. UTF-8; what editors and shells of Windows make of it (a byte-order mark,
-UTF-16, CRLF) is read too.
+Empty lines and lines that begin with # are comments. An id that such a line could not hold is in
+double quotes, as JSON. The file is UTF-8; what editors and shells of Windows make of it (a
+byte-order mark, UTF-16, CRLF) is read too.
 """
 
 import codecs
@@ -60,7 +60,7 @@ def read(path: Path) -> set[str]:
                 name = str(json.loads(name))
             except ValueError:
                 raise CatdogError(
-                    f"{path}, line {number}: expected an id in JSON's quotes, found {name!r}. Mend it."
+                    f"{path}, line {number}: expected an id in JSON's quotes, found {name!r}. Correct it."
                 ) from None
         elif name.startswith("#"):
             continue
@@ -84,7 +84,7 @@ def without(dataset: Dataset, path: Path | None) -> Dataset:
     if unknown:
         raise CatdogError(
             f"{path}: expected photos of {dataset.source}, found {len(unknown):,} that are not in it, for example "
-            f"{unknown[0]!r}. Write the list anew with `catdog audit --write-exclude`."
+            f"{unknown[0]!r}. Write the list again with `catdog audit --write-exclude`."
         )
     kept = tuple(record for record in dataset.records if record.id not in names)
     for split, label in {(record.split, record.label): None for record in dataset.records}:

@@ -86,7 +86,7 @@ def split_by_content(photo: Path) -> str:
     try:
         digest = hashlib.sha256(decoding.read_photo(photo)).digest()
     except decoding.UnreadableError as error:  # another time it would lie in another split
-        raise CatdogError(f"{photo}: {error}. Mend the disk or the permissions, or remove it.") from None
+        raise CatdogError(f"{photo}: {error}. Repair the disk or correct the permissions, or remove it.") from None
     except decoding.ImageError:  # listed with its reason when it is decoded; until then any split will do
         return "train"
     share = int.from_bytes(digest[:8]) / 2**64

@@ -11,7 +11,7 @@ from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class
 
 
 def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS) -> Dataset:
-    """The data set of the files, whose splits follow from their content, as those of a folder without splits do.
+    """The files as a data set. Their splits follow from their content, as in a folder without splits.
 
     Args:
       pairs: (path, name of the class) of each photo.

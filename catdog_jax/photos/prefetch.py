@@ -1,4 +1,4 @@
-"""A function of many inputs in threads, a bounded number of them in advance; and the one that turns records into pixels."""
+"""Computes a function of many inputs in threads, some inputs ahead of its caller; decodes many photos so."""
 
 import collections
 import itertools
@@ -21,7 +21,7 @@ Output = TypeVar("Output")
 def map_ahead(
     function: Callable[[Input], Output], inputs: Iterable[Input], workers: int | None, ahead: int
 ) -> Iterator[Output]:
-    """Yields the function of each input, in order, computed in threads (Pillow decodes and resizes without the GIL).
+    """Yields what a function makes of each input, in order. Threads compute it: Pillow decodes and resizes without the GIL.
 
     Args:
       function: what is computed.
@@ -66,8 +66,8 @@ class Decoded:
 def decoded(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[Decoded]:
     """Yields every record's pixels, or why it has none, in order.
 
-    What is no photo is yielded with its reason: whoever leaves it out says so. What the system
-    fails to read is an error instead, because it may be a good photo.
+    A file that is no photo is yielded with the reason. A file that the system fails to read is an
+    error instead, because it may be a good photo.
 
     Args:
       records: read as they are needed.

@@ -68,7 +68,7 @@ def load_photos(
 
 
 def read_patiently(record: Record) -> bytes:
-    """The undecoded photo, asked for twice where the disk fails: what may come back must not count as undecodable.
+    """Reads the undecoded photo, twice where the disk fails: a photo that may come back must not count as undecodable.
 
     Raises:
       ImageError: there is no photo to be had.
@@ -81,12 +81,12 @@ def read_patiently(record: Record) -> bytes:
         return record.read()
     except decoding.UnreadableError as error:
         raise CatdogError(
-            f"{record.id!r}: {error}, twice. Mend the disk or the permissions, or remove the photo; then go on."
+            f"{record.id!r}: {error}, twice. Repair the disk or correct the permissions, or remove the photo; then go on."
         ) from None
 
 
 def locate(source: str | None, data_dir: Path | None) -> str:
-    """The name of a data set together with where TFDS keeps it, as `load` takes it.
+    """Joins the name of a data set and the folder where TFDS keeps it, as `load` takes them.
 
     Raises:
       UsageError: no data set is named, or `data_dir` is given and `source` is no TFDS data set.

@@ -84,7 +84,7 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
         except NotImplementedError:
             raise CatdogError(
                 f"{where}: expected array_record or parquet files in {builder.data_path}, found "
-                f"{builder.info.file_format.value}. Name another --data-dir, or prepare it anew as array_record."
+                f"{builder.info.file_format.value}. Name another --data-dir, or prepare it again as array_record."
             ) from None
         records = _records(stored, keys, names, classes, parts, where)
     return collect(
@@ -191,11 +191,11 @@ def _parts(tfds: Any, splits: Any, where: str, written: str | None) -> list[_Par
                 "Write it like train, train[:80%] or train[1000:2000]."
             ) from None
     placed = sorted(parts, key=lambda part: (part.stored, part.start))
-    for one, other in itertools.pairwise(placed):
-        if one.stored == other.stored and other.start < one.stop:
+    for first, second in itertools.pairwise(placed):
+        if first.stored == second.stored and second.start < first.stop:
             raise CatdogError(
-                f"{where}: expected splits without a photo in common, found that {one.split} and {other.split} share "
-                f"{one.stored}[{other.start}:{min(one.stop, other.stop)}]. Name others."
+                f"{where}: expected splits without a photo in common, found that {first.split} and {second.split} share "
+                f"{first.stored}[{second.start}:{min(first.stop, second.stop)}]. Name others."
             )
     return parts
 

@@ -16,7 +16,7 @@ _TOLD = 8  # kinds of what is left out that are told on one line
 
 
 class Walk:
-    """Walks folders for their photos, and counts what is not taken.
+    """Finds the photos below folders, and counts what is not taken.
 
     Attributes:
       left_out: so far, by kind.

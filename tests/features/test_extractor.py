@@ -63,7 +63,7 @@ def extractor() -> extractors.Extractor:
 )
 def test_other_pixels_are_refused(extractor, photos):
     expected = re.escape(
-        f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use images.decode."
+        f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use decoding.decode."
     )
     for take in (extractor, extractor.dispatch):
         with pytest.raises(CatdogError, match=expected):

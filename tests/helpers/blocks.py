@@ -17,7 +17,7 @@ class Blocks:
         self.pool, self.views = pool, views
 
     def dispatch(self, photos: np.ndarray) -> np.ndarray:
-        assert photos.shape == (4, 224, 224, 3)
+        assert photos.shape == (self.batch_size, 224, 224, 3)
         assert photos.dtype == np.uint8
         flipped = {"original": photos, "mirror": photos[:, :, ::-1]}
         return np.stack([blocks(flipped[view], self.pool) for view in self.views], axis=1)

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
-from catdog_jax.photos.demo import animals, drawing, scenes
+from catdog_jax.photos.demo import animals, camera, drawing, scenes
 
 FEW = {"train": 2, "validation": 1, "test": 1}
 ONE = {"train": 1, "validation": 0, "test": 1}
@@ -66,14 +66,14 @@ def test_every_breed_can_be_drawn_in_every_pose(monkeypatch):
     for breed in animals.BREEDS:
         monkeypatch.setattr(scenes, "BREEDS", (breed,))
         for pose in set(animals.POSES):
-            monkeypatch.setattr(scenes, "POSES", (pose,))
+            monkeypatch.setattr(camera, "POSES", (pose,))
             assert pixels(breed.kind, 0, 48).std() > 5, (breed.name, pose)
 
 
 def test_the_nearer_of_two_balls_hides_the_other():
     centres = np.array([(10, 10, 0), (13, 10, 20)], np.float32)
     axes = np.array([np.diag((6, 6, 6)), np.diag((3, 3, 3))], np.float32)
-    depth, part = scenes._cast(centres, axes, (24, 20))
+    depth, part = camera.cast(centres, axes, (24, 20))
     y, x = np.mgrid[:20, :24]
     large, small = (x - 10) ** 2 + (y - 10) ** 2 < 36, (x - 13) ** 2 + (y - 10) ** 2 < 9
     np.testing.assert_array_equal(part, np.where(small, 1, np.where(large, 0, -1)))
