@@ -15,6 +15,7 @@ from scipy import optimize
 
 from catdog_jax.auditing import label_errors as suspects
 from catdog_jax.backbone import vgg16, weights, winograd
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.heads import head, steps
@@ -98,8 +99,8 @@ def _winograd() -> Pair:
 
 def _pooling() -> Pair:
     cells = _normal((101, 7, 7, 512))
-    found = jax.jit(lambda x: vgg16.pool_cells(x, "avg+max"))(cells)
-    return np.asarray(found), vgg16.pool_cells(cells.astype(np.float64), "avg+max")
+    found = jax.jit(lambda x: Pool.AVG_MAX.apply(x))(cells)
+    return np.asarray(found), Pool.AVG_MAX.apply(cells.astype(np.float64))
 
 
 def _sums_of_products() -> Pair:

@@ -78,7 +78,7 @@ def test_features_and_head_are_of_the_same_weights():
     fitted = head.load(ARTIFACTS / "default" / "head.safetensors")
     cache = FeatureCache.open(ARTIFACTS / "features")
     for key in ("weights_sha256", "preprocessing", "image", "classes"):
-        assert fitted.fingerprint[key] == cache.fingerprint[key]
+        assert getattr(fitted.fingerprint, key) == getattr(cache.fingerprint, key)
     assert np.isfinite(cache.load("validation", "avg")).all()
 
 

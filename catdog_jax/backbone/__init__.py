@@ -1,9 +1,9 @@
 """The frozen network: VGG16's 13 convolutions, and how weights from anywhere become its parameters.
 
 Read `vgg16` (the table of layers, and the Flax module made from it) and `winograd` (the same
-convolutions with fewer products, for CPUs); then `weights` (where weights come from),
+convolutions with fewer products, for CPUs) and `pooling` (cells to features); then `weights` (where weights come from),
 `checkpoint_files` (the formats), `safe_pickle` (PyTorch's files without running them), `layouts`
 (whose names are these?) and `pixels` (which pixels do they expect?). A new convolution is a
-function like `winograd`'s and a line where features are extracted; a new file format is a reader in
+file like `winograd` and a line in `features.extractor.ALGORITHMS`; a new file format is a reader in
 `checkpoint_files`.
 """

@@ -10,12 +10,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import lax
 
 from catdog_jax import jax_environment
-from catdog_jax.config import Pool
 
 jax_environment.keep_sums_right()  # here, because every module that uses JAX imports this one
 
@@ -120,28 +118,3 @@ class VGG16(nn.Module):
 def forward(params: Params, x: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Applies the convolutions: normalised photos [N, H, W, 3] -> features [N, H // 32, W // 32, 512] of `dtype`."""
     return cast(jax.Array, VGG16(dtype).apply({"params": params}, x))
-
-
-def pool_cells(cells: Any, pool: Pool) -> Any:
-    """Reduces the 7x7 cells of NumPy or JAX features to what a head sees.
-
-    Args:
-      cells: [..., 7, 7, 512].
-      pool: "avg" or "max" over the cells (512 columns), "avg+max" side by side (1024), "none":
-        flattened in the order y, x, channel (25088).
-
-    Returns:
-      [..., columns].
-    """
-    if pool == "none":
-        return cells.reshape(*cells.shape[:-3], -1)
-    parts = {"avg": lambda: cells.mean(axis=(-3, -2)), "max": lambda: cells.max(axis=(-3, -2))}
-    pooled = [parts[name]() for name in pool.split("+")]
-    return (
-        pooled[0] if len(pooled) == 1 else (np if isinstance(cells, np.ndarray) else jnp).concatenate(pooled, axis=-1)
-    )
-
-
-def columns(pool: Pool) -> int:
-    """How many features a photo has after pooling."""
-    return {"avg": 512, "max": 512, "avg+max": 1024, "none": GRID**2 * CHANNELS}[pool]

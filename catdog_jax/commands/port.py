@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from catdog_jax.backbone.weights import _cached, load, save
+from catdog_jax.backbone.weights import cached, load, save
 from catdog_jax.config import PortConfig
 from catdog_jax.console import console
 
@@ -15,7 +15,7 @@ def port(config: PortConfig) -> Path:
     Raises:
       CatdogError: see `load`; or the file cannot be written.
     """
-    out = config.out or _cached()
+    out = config.out or cached()
     ported = load(config.source, config.preprocessing)
     save(out, ported)
     console.print(

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from catdog_jax import __version__
 from catdog_jax.backbone import vgg16
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.heads import head
 from catdog_jax.photos import decoding
 
@@ -132,7 +133,7 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
         columns = graph.node("Gemm", [f"{name}_kernel", slopes], f"{name}_slopes_of_columns", transB=1)
         slopes = graph.node("Transpose", [columns], f"{name}_slopes", perm=[1, 0])
     grid = graph.constant("grid", np.array([-1, vgg16.GRID, vgg16.GRID]))
-    if fitted.own_pool == "none":
+    if not fitted.own_pool.parts:
         at_cells = graph.node("Mul", [slopes, "features"], "contributions")
         shape = graph.constant("cells_shape", np.array([-1, vgg16.GRID, vgg16.GRID, vgg16.CHANNELS]))
         by_channel = graph.node("Reshape", [at_cells, shape], "contributions_of_channels")
@@ -140,9 +141,8 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
             "ReduceSum", [by_channel, graph.constant("channels_last", np.array([3]))], "shares", keepdims=0
         )
         return graph.node("Mul", [total, graph.constant("count", np.array(vgg16.GRID**2, np.float32))], end)
-    parts = {"avg": [cells], "max": [_at_maximum(graph, cells)]}
-    parts["avg+max"] = [*parts["avg"], *parts["max"]] if fitted.own_pool == "avg+max" else []
-    given = graph.node("Concat", parts[fitted.own_pool], "given", axis=1)
+    parts = {"avg": cells, "max": _at_maximum(graph, cells)}
+    given = graph.node("Concat", [parts[part] for part in fitted.own_pool.parts], "given", axis=1)
     # -1 would not be told of a batch of none
     flat = graph.constant("columns_by_cells", np.array([0, 0, vgg16.GRID**2]))
     given = graph.node("Reshape", [given, flat], "given_by_cells")
@@ -181,11 +181,11 @@ def _backbone(graph: _Graph, params: vgg16.Params, x: str) -> str:
     return x
 
 
-def _pool(graph: _Graph, pool: str, cells: str) -> str:
-    if pool == "none":
+def _pool(graph: _Graph, pool: Pool, cells: str) -> str:
+    if not pool.parts:
         rows = graph.node("Transpose", [cells], "cells_last", perm=[0, 2, 3, 1])
         return graph.node("Flatten", [rows], "features")
-    operators = {"avg": ["ReduceMean"], "max": ["ReduceMax"], "avg+max": ["ReduceMean", "ReduceMax"]}[pool]
+    operators = [{"avg": "ReduceMean", "max": "ReduceMax"}[part] for part in pool.parts]
     parts = [graph.node(operator, [cells], f"{operator}_cells", axes=[2, 3], keepdims=0) for operator in operators]
     return graph.node("Concat", parts, "features", axis=1)
 

@@ -1,5 +1,6 @@
 """A head, the convolutions and the preprocessing as one ONNX file: `export`."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,11 @@ from catdog_jax.deployment.gate import Gate
 from catdog_jax.deployment.parity import Parity
 from catdog_jax.deployment.precisions import PRECISIONS
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features.cache import check_compatible
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.head import FittedHead, digest
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.dataset import Dataset
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.runtime import decision, side_by_side
 
 LICENCES = {
@@ -202,20 +203,22 @@ def smaller(
 
 
 def _matching_weights(source: str, head: FittedHead) -> weight_files.Weights:
-    if head.pool is None or not head.fingerprint:
+    if head.pool is None or head.fingerprint == Fingerprint():
         raise CatdogError(
             f"head: expected one that was trained on features of this package, found one of {head.columns:,} columns of "
             "unknown origin. Train on a feature cache, or name the pool and the fingerprint of the features in the training."
         )
-    loaded = weight_files.load(source, head.fingerprint["preprocessing"])
-    expected = head.fingerprint["weights_sha256"]
+    loaded = weight_files.load(source, head.fingerprint.preprocessing)
+    expected = head.fingerprint.weights_sha256
     if loaded.sha256 != expected:
         raise CatdogError(
             f"{source}: expected the weights that the features were made with, sha256 {expected}, "
             f"found {loaded.sha256} ({loaded.source}). Name those with --weights, or extract and train again."
         )
-    current = {"preprocessing_version": vgg16.PREPROCESSING_VERSION, "image": decoding.RECIPE}
-    check_compatible(head.fingerprint, head.fingerprint | current)
+    current = dataclasses.replace(
+        head.fingerprint, preprocessing_version=vgg16.PREPROCESSING_VERSION, image=decoding.RECIPE
+    )
+    head.fingerprint.check_compatible(current)
     return loaded
 
 
@@ -254,11 +257,12 @@ def metadata(
     Raises:
       CatdogError: the recipe of the head has no valid level to abstain at.
     """
+    fingerprint = head.fingerprint.to_json()
     values = {
         "classes": head.classes,
         "views": list(views),
         "recipe": decoding.RECIPE,
-        "features": head.fingerprint,
+        "features": fingerprint,
         "head": head.recipe,
         "decision": decision.read(head.classes, {"head": json.dumps(head.recipe)}).settings(),
         "licences": LICENCES,
@@ -269,6 +273,6 @@ def metadata(
         "preprocessing": loaded.mode,
         "weights_sha256": loaded.sha256,
         "head_sha256": digest(head.params),
-        "features_fingerprint": sealed.sha256_of_json(head.fingerprint),
+        "features_fingerprint": sealed.sha256_of_json(fingerprint),
     }
-    return {**strings, **{name: json.dumps(value) for name, value in values.items()}}
+    return {**strings, **{name: json.dumps(value, sort_keys=name == "features") for name, value in values.items()}}

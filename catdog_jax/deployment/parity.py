@@ -85,7 +85,7 @@ def photos_of(dataset: sources.Dataset, count: int, left_out: dict[str, str]) ->
 
 def expected(loaded: weights.Weights, fitted: FittedHead, photos: np.ndarray, mirror: bool) -> np.ndarray:
     """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
-    extract = extractor.Extractor(loaded, fitted.own_pool, precision="float32", batch_size=_BATCH)
+    extract = extractor.Extractor(loaded, pool=fitted.own_pool, precision="float32", batch_size=_BATCH)
     views = [photos, photos[:, :, ::-1]] if mirror else [photos]
     return np.mean([fitted(extract(view)) for view in views], axis=0)
 

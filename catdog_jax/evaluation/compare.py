@@ -42,7 +42,7 @@ def judge_models(config: EvaluateConfig) -> dict[str, Any]:
             "--model: expected --data, and no --features: exported models judge photos. Name some with --data."
         )
     predictors = [Predictor(path, batch_size=side_by_side.BATCH) for path in config.model]
-    trained_on = {predictor.fingerprint.get("inputs_sha256") for predictor in predictors}
+    trained_on = {predictor.fingerprint.inputs_sha256 for predictor in predictors}
     dataset = sources.load_to_judge(sources.locate(config.data, config.data_dir), config.split, trained_on)
     sources.tell(dataset)
     for path, predictor in zip(config.model, predictors, strict=True):

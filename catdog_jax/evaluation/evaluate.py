@@ -21,12 +21,13 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.evaluation import page as evaluation_page
 from catdog_jax.features import extraction
 from catdog_jax.features import extractor as features_extractor
-from catdog_jax.features.cache import FeatureCache, check_compatible
+from catdog_jax.features.cache import FeatureCache
 from catdog_jax.features.shards import split_of
 from catdog_jax.files.buckets import Location, found_from
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.reporting import metrics
 
 FORMAT = 1
@@ -64,7 +65,7 @@ def judge_cache(config: EvaluateConfig, fitted: head.FittedHead) -> Judged:
         not match the manifest.
     """
     cache = FeatureCache.open(config.features or _trained_on(RunDirectory(config.run), fitted))
-    check_compatible(fitted.fingerprint, cache.fingerprint)
+    fitted.fingerprint.check_compatible(cache.fingerprint)
     # One in memory at a time
     shards = (cache.load_shard(name, fitted.own_pool) for name in cache.shard_names(config.split))
     judged = Judged(
@@ -90,7 +91,7 @@ def judge_photos(source: str, config: EvaluateConfig, fitted: head.FittedHead) -
       CatdogError: the weights are not the head's, the classes differ, or a photo has neither a row
         nor a reason.
     """
-    dataset = sources.load_to_judge(source, config.split, (fitted.fingerprint.get("inputs_sha256"),))
+    dataset = sources.load_to_judge(source, config.split, (fitted.fingerprint.inputs_sha256,))
     sources.tell(dataset)
     extractor = _extractor(config, fitted, dataset)
     shards = [shard for shard in extraction.plan(dataset, _SHARD) if split_of(shard.name) == config.split]
@@ -231,13 +232,13 @@ def _extractor(
     config: EvaluateConfig, fitted: head.FittedHead, dataset: sources.Dataset
 ) -> features_extractor.Extractor:
     """The convolutions as the head knows them, once it is certain that photos come to it as its training photos did."""
-    pretrained = weights.load(config.weights, fitted.fingerprint["preprocessing"])
-    now = {
-        "weights_sha256": pretrained.sha256,
-        "preprocessing": pretrained.mode,
-        "preprocessing_version": vgg16.PREPROCESSING_VERSION,
-        "image": decoding.RECIPE,
-        "classes": list(dataset.classes),
-    }
-    check_compatible(fitted.fingerprint, now)
-    return features_extractor.Extractor(pretrained, fitted.own_pool)
+    pretrained = weights.load(config.weights, fitted.fingerprint.preprocessing)
+    now = Fingerprint(
+        weights_sha256=pretrained.sha256,
+        preprocessing=pretrained.mode,
+        preprocessing_version=vgg16.PREPROCESSING_VERSION,
+        image=decoding.RECIPE,
+        classes=dataset.classes,
+    )
+    fitted.fingerprint.check_compatible(now)
+    return features_extractor.Extractor(pretrained, pool=fitted.own_pool)

@@ -1,4 +1,4 @@
-"""The feature cache on disk: .npy shards, their sidecars and the manifest; writing one shard, and reading all back.
+"""A finished feature cache on disk, as it is read; `shards` writes it.
 
 A feature cache is a directory that NumPy alone can read. For each shard there are
 SPLIT-00003-of-00015.features.npy, .labels.npy and, written after them, a .json sidecar with the id
@@ -8,21 +8,21 @@ Everything that decides the bytes is in the fingerprint; a directory is only res
 one.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from catdog_jax.backbone.vgg16 import columns, pool_cells
-from catdog_jax.config import Pool
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.errors import CatdogError
-from catdog_jax.features.shards import FORMAT, KINDS, array_path, examined
+from catdog_jax.features.shards import FORMAT, KINDS, array_path, examined, read_sidecar
 from catdog_jax.files import sealed
-from catdog_jax.files.buckets import Location, found_from
+from catdog_jax.files.buckets import Location, found_from, location
 from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.photos.fingerprint import Fingerprint
 
-_MEND = "Run `catdog extract` again with the same options: it computes only what is damaged."
-_COMPATIBLE = ("weights_sha256", "preprocessing", "preprocessing_version", "image", "classes")
+_REMEDY = "Run `catdog extract` again with the same options: it computes only what is damaged."
 
 
 @dataclass(frozen=True)
@@ -38,45 +38,64 @@ class FeatureCache:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Location) -> "FeatureCache":
-        """Opens the cache in a directory.
+    def open(cls, path: str | Location) -> "FeatureCache":
+        """Opens the cache in a directory or at a bucket's URL.
 
         Raises:
           CatdogError: there is no manifest (the extraction has not finished), it is altered or of
             another format, or the name of a class is no text.
         """
-        file = path / "manifest.json"
+        folder = location(path) if isinstance(path, str) else path
+        file = folder / "manifest.json"
         manifest = sealed.read_sealed_json(file, "feature manifest (of a finished `catdog extract`)")
         if manifest.get("format") != FORMAT:
             raise CatdogError(f"{file}: expected format {FORMAT}, found {manifest.get('format')!r}. Extract again.")
-        if odd := [name for name in manifest.get("fingerprint", {}).get("classes", ()) if not is_class_name(name)]:
+        cache = cls(folder, manifest)
+        if odd := [name for name in cache.fingerprint.classes or () if not is_class_name(name)]:
             raise CatdogError(
                 f"{file}: expected classes named in UTF-8 without control characters, found {odd[0]!r}. Rename the folder and "
                 f"extract again."
             )
-        return cls(path, manifest)
+        return cache
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{split} {self.rows(split):,}" for split in self.manifest["splits"])
+        kinds = f"{self.pool} of {' and '.join(self.views)}, {self.fingerprint.dtype}"
+        return f"FeatureCache {self.path}: {' and '.join(self.classes)}\n  photos: {counts}\n  features: {kinds}"
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Everything that decided the bytes.
+
+        Raises:
+          CatdogError: a field of it is of a wrong type.
+        """
+        try:
+            return Fingerprint.from_json(self.manifest.get("fingerprint", {}))
+        except CatdogError as error:
+            raise CatdogError(f"{self.path / 'manifest.json'}: {error} Extract again.") from None
 
     @property
-    def fingerprint(self) -> dict[str, Any]:
-        """Everything that decided the bytes."""
-        return self.manifest["fingerprint"]
+    def pool(self) -> Pool:
+        """How the stored features were pooled."""
+        return Pool(str(self.fingerprint.pool))
 
     @property
     def source(self) -> str:
-        """The data set, as `data.load` takes it."""
+        """The data set, as `sources.load` takes it."""
         source = found_from(self.path, self.manifest["source"])
         return str(source) if source.exists() else self.manifest["source"]
 
     @property
     def classes(self) -> tuple[str, str]:
         """The two classes; the second is the positive one."""
-        first, second = self.fingerprint["classes"]
+        first, second = self.fingerprint.classes or ()
         return first, second
 
     @property
     def views(self) -> tuple[str, ...]:
         """The views that are kept of each photo, in their order in the arrays."""
-        return tuple(self.fingerprint["views"])
+        return self.fingerprint.views or ()
 
     def rows(self, split: str) -> int:
         """The number of photos that a split has features of."""
@@ -102,12 +121,11 @@ class FeatureCache:
         """The stems of a split's files, in order, without shards that have no readable photo."""
         return [shard["name"] for shard in self.manifest["splits"][split]["shards"] if shard["rows"]]
 
-    def gives(self, pool: Pool) -> bool:
+    def gives(self, pool: str) -> bool:
         """Whether features of this pooling can be had from what is stored."""
-        stored = self.fingerprint["pool"]
-        return stored in (pool, "none") or (stored == "avg+max" and pool in ("avg", "max"))
+        return self.pool.gives(Pool(pool))
 
-    def load_shard(self, name: str, pool: Pool) -> np.ndarray:
+    def load_shard(self, name: str, pool: str) -> np.ndarray:
         """The features of one shard, pooled as a head wants them.
 
         Returns:
@@ -118,29 +136,24 @@ class FeatureCache:
           CatdogError: the shard is missing, cut short or altered, or the cache cannot give this
             pooling.
         """
-        stored = self.fingerprint["pool"]
-        array = self._array(name, "features")
-        if stored == pool:
-            return array.reshape(*array.shape[:2], columns(pool))
-        if stored == "none":
-            return pool_cells(np.asarray(array, np.float32), pool)
-        if self.gives(pool):  # stored is avg+max, and one half of it is wanted
-            return array[..., :512] if pool == "avg" else array[..., 512:]
-        raise CatdogError(
-            f"{self.path}: expected features that give pool {pool!r}, found {stored!r}. "
-            f"Extract again with --pool {pool} (or none, which gives all), or train with --pool {stored}."
-        )
+        wanted = Pool(pool)
+        if not self.pool.gives(wanted):
+            raise CatdogError(
+                f"{self.path}: expected features that give pool {wanted.value!r}, found {self.pool.value!r}. "
+                f"Extract again with --pool {pool} (or none, which gives all), or train with --pool {self.pool}."
+            )
+        return self.pool.convert(self._array(name, "features"), wanted)
 
-    def load(self, split: str, pool: Pool) -> np.ndarray:
+    def load(self, split: str, pool: str) -> np.ndarray:
         """The features of a whole split, [N, views, columns]; see `load_shard`."""
         return np.concatenate([self.load_shard(name, pool) for name in self.shard_names(split)])
 
     def sidecar(self, name: str) -> dict[str, Any]:
         """What a shard says of itself: its ids, the hashes of its photos and arrays, what was skipped."""
         try:
-            return sealed.read_sealed_json(self.path / f"{name}.json", "shard sidecar")
+            return read_sidecar(self.path, name)
         except CatdogError as error:
-            raise CatdogError(f"{error} {_MEND}") from None
+            raise CatdogError(f"{error} {_REMEDY}") from None
 
     def check_shard(self, name: str) -> int:
         """Reads all of a shard, and returns the length of its arrays in bytes.
@@ -150,9 +163,9 @@ class FeatureCache:
             cache.
         """
         sidecar = self.sidecar(name)
-        if sidecar["fingerprint"] != self.fingerprint:
+        if Fingerprint.from_json(sidecar["fingerprint"]) != self.fingerprint:
             raise CatdogError(
-                f"{self.path / name}.json: expected the fingerprint of manifest.json, found another. {_MEND}"
+                f"{self.path / name}.json: expected the fingerprint of manifest.json, found another. {_REMEDY}"
             )
         return sum(self._array(name, kind, sidecar).nbytes for kind in KINDS)
 
@@ -162,28 +175,10 @@ class FeatureCache:
         try:
             size, digest, load = examined(path)
         except OSError as error:
-            raise CatdogError(f"{path}: expected a shard's {kind}, found: {error.strerror}. {_MEND}") from None
+            raise CatdogError(f"{path}: expected a shard's {kind}, found: {error.strerror}. {_REMEDY}") from None
         if (size, digest) != (expected["bytes"], expected["sha256"]):
             found = "other bytes" if size == expected["bytes"] else f"{size:,} bytes"
             raise CatdogError(
-                f"{path}: expected {expected['bytes']:,} bytes with sha256 {expected['sha256'][:12]}…, found {found}. {_MEND}"
+                f"{path}: expected {expected['bytes']:,} bytes with sha256 {expected['sha256'][:12]}…, found {found}. {_REMEDY}"
             )
         return load()
-
-
-def check_compatible(expected: dict[str, Any], found: dict[str, Any]) -> None:
-    """Checks that features may be judged by a head that was trained on others.
-
-    Args:
-      expected: the fingerprint that the head was trained on.
-      found: the fingerprint of the features.
-
-    Raises:
-      CatdogError: naming the first field that differs.
-    """
-    for key in _COMPATIBLE:
-        if expected.get(key) != found.get(key):
-            raise CatdogError(
-                f"features: expected {key} = {expected.get(key)!r}, as the head was trained with, found {found.get(key)!r}. "
-                f"Use the head's own feature cache, or train again."
-            )

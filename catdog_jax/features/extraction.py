@@ -9,23 +9,28 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import jax
 import numpy as np
-from rich.text import Text
 
-from catdog_jax.backbone import vgg16, weights
-from catdog_jax.config import ExtractConfig
-from catdog_jax.console import console, progress_bar
-from catdog_jax.errors import CatdogError
-from catdog_jax.features import shards as features_shards
+from catdog_jax import jax_environment
+from catdog_jax.backbone import vgg16
+from catdog_jax.backbone import weights as backbone_weights
+from catdog_jax.config import Preprocessing
+from catdog_jax.console import progress_bar
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.features import extractor as extractors
+from catdog_jax.features import locks
+from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.features.extractor import Extractor, padded
+from catdog_jax.features.extractor import Extractor
 from catdog_jax.features.shards import Rows
-from catdog_jax.photos import decoding, sources
+from catdog_jax.files.buckets import Location, location
+from catdog_jax.photos import decoding
+from catdog_jax.photos.dataset import SPLITS, Dataset, Record
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.photos.prefetch import Decoded, decoded
-from catdog_jax.photos.sources import Dataset, Record
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
 FORGIVEN = 3  # unreadable photos of a split, however small it is
@@ -44,7 +49,7 @@ class Shard:
 def plan(dataset: Dataset, shard_size: int) -> list[Shard]:
     """Cuts every split into shards. The plan depends on the inputs alone, so that any process can take any shard."""
     shards = []
-    for split in sources.SPLITS:
+    for split in SPLITS:
         records = dataset.split(split)
         count = -(-len(records) // shard_size)
         shards += [
@@ -54,61 +59,138 @@ def plan(dataset: Dataset, shard_size: int) -> list[Shard]:
     return shards
 
 
-def fingerprint(config: ExtractConfig, dataset: Dataset, pretrained: weights.Weights, precision: str) -> dict[str, Any]:
-    """Everything that decides the bytes of a cache. The convolution algorithm does not: it rounds far below float16."""
-    return {
-        "weights_sha256": pretrained.sha256,
-        "preprocessing": pretrained.mode,
-        "preprocessing_version": vgg16.PREPROCESSING_VERSION,
-        "image": decoding.RECIPE,
-        "pool": config.pool,
-        "views": config.views.split(","),
-        "dtype": config.dtype,
-        "precision": precision,
-        "shard_size": config.shard_size,
-        "classes": list(dataset.classes),
-        "inputs": len(dataset.records),
-        "inputs_sha256": dataset.inputs_sha256,
-    }
+def extract(
+    photos: Dataset,
+    out: str | Location,
+    *,
+    weights: str | Path | backbone_weights.Weights = "auto",
+    preprocessing: Preprocessing | None = None,
+    pool: str = "avg",
+    views: Sequence[str] = ("original",),
+    dtype: str = "float16",
+    precision: str = "auto",
+    conv: str = "auto",
+    batch_size: int | None = None,
+    shard_size: int = 512,
+    workers: int | None = None,
+    shard_index: int = 0,
+    num_shards: int = 1,
+    distributed: str | None = None,
+) -> FeatureCache | None:
+    """Extracts the features of every photo, or of those that an interrupted run left.
+
+    Example:
+      >>> features = extract(load_photos("demo"), "run/features")
+      >>> features.load("test", "avg").shape
+      (60, 1, 512)
+
+    Args:
+      photos: of `load_photos`.
+      out: the feature cache to write or to resume: a folder, or a place in a bucket (a URL).
+      weights: where VGG16's weights come from, see `backbone.weights.load`; or loaded ones.
+      preprocessing: overrides the preprocessing that the weights were trained with.
+      pool: how the 7x7 cells become one vector: "avg", "max", "avg+max", or "none", which keeps
+        them all.
+      views: what is kept of each photo: some of "original" and "mirror".
+      dtype: the type of the stored features, "float16" or "float32".
+      precision: the type that the convolutions compute in, see `Extractor`.
+      conv: the algorithm of the convolutions, see `Extractor`.
+      batch_size: photos that a device computes together.
+      shard_size: photos a shard; an interrupted run loses at most the shard in progress.
+      workers: decoding threads; by default one a core.
+      shard_index: which of `num_shards` shares this process takes, from 0.
+      num_shards: how many processes extract into `out`, each a share.
+      distributed: takes the share of this process in jax.distributed: "auto", or HOST:PORT.
+
+    Returns:
+      The finished cache; None where this process has finished its share and others have not, see
+      `missing`.
+
+    Raises:
+      CatdogError: no usable weights; `out` holds features of another fingerprint (the field is
+        named); too many photos cannot be decoded, see `check_readable`; a file cannot be written.
+      TypeError: `photos` is no data set.
+      UsageError: a setting is out of its range, or JAX has no device.
+    """
+    if not isinstance(photos, Dataset):
+        raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Make one with load_photos.")
+    if any(value is not None and value < 1 for value in (shard_size, batch_size, workers)):
+        raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
+    if dtype not in shard_files.DTYPES:
+        raise UsageError(f"--dtype: expected {' or '.join(shard_files.DTYPES)}, found {dtype}. Choose one of them.")
+    share = locks.share(shard_index, num_shards, distributed)
+    jax_environment.require_devices()
+    folder = location(out) if isinstance(out, str) else out
+    folder.exists()  # a bucket out of reach is told before the work begins
+    loaded = backbone_weights.load(weights, preprocessing)
+    shards = plan(photos, shard_size)
+    extractor = extractors.Extractor(
+        loaded,
+        pool=pool,
+        views=views,
+        precision=precision,
+        conv=conv,
+        batch_size=batch_size,
+        at_once=max((len(shard.records) for shard in shards), default=0),
+    )
+    fingerprint = Fingerprint(
+        weights_sha256=loaded.sha256,
+        preprocessing=loaded.mode,
+        preprocessing_version=vgg16.PREPROCESSING_VERSION,
+        image=decoding.RECIPE,
+        pool=pool,
+        views=tuple(views),
+        dtype=dtype,
+        precision=extractor.precision,
+        shard_size=shard_size,
+        classes=photos.classes,
+        inputs=len(photos.records),
+        inputs_sha256=photos.inputs_sha256,
+    )
+    with locks.claim(folder, share.index, share.count):
+        _extract_share(photos, folder, extractor, fingerprint, shards[share.index :: share.count], workers)
+        if missing(photos, folder, shard_size):
+            return None
+        names = [shard.name for shard in shards]
+        check_readable(photos, {name: shard_files.skipped(folder, name) for name in names})
+        shard_files.write_manifest(folder, photos.source, names, fingerprint, photos.left_out)
+    return FeatureCache.open(folder)
+
+
+def missing(photos: Dataset, out: Location, shard_size: int) -> list[str]:
+    """The names of the shards that no process has finished yet."""
+    there = shard_files.with_sidecar(out)
+    return [shard.name for shard in plan(photos, shard_size) if shard.name not in there]
 
 
 def _extract_share(
-    config: ExtractConfig, dataset: Dataset, extractor: Extractor, prints: dict[str, Any], shards: Sequence[Shard]
+    photos: Dataset,
+    out: Location,
+    extractor: Extractor,
+    fingerprint: Fingerprint,
+    shards: Sequence[Shard],
+    workers: int | None,
 ) -> None:
     """Computes and writes those of `shards` that are missing or damaged."""
     total = sum(len(shard.records) for shard in shards)
-    finished = features_shards.finished(config.out, [shard.name for shard in shards], prints)
+    finished = shard_files.finished(out, [shard.name for shard in shards], fingerprint)
     pending = [shard for shard in shards if shard.name not in finished]
     remaining = sum(len(shard.records) for shard in pending)
-    skipped = {name: features_shards.skipped(config.out, name) for name in finished}
+    skipped = {name: shard_files.skipped(out, name) for name in finished}
     if remaining <= _DECODED_FIRST:
-        check_readable(dataset, skipped | _unreadable(pending, config.workers))
+        check_readable(photos, skipped | _unreadable(pending, workers))
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
         task = progress.add_task("extract", total=total, completed=total - remaining)
         commits = collections.deque[Future[None]]()
-        for shard, rows in compute_shards(
-            pending, extractor, config.workers, lambda photos: progress.advance(task, photos)
-        ):
+        for shard, rows in compute_shards(pending, extractor, workers, lambda done: progress.advance(task, done)):
             skipped[shard.name] = rows.skipped
-            commits.append(writer.submit(features_shards.write_shard, config.out, shard.name, rows, prints))
+            commits.append(writer.submit(shard_files.write_shard, out, shard.name, rows, fingerprint))
             while len(commits) > 1:  # at most one shard waits to be written, so that memory stays bounded
                 commits.popleft().result()
-            check_readable(dataset, skipped)
+            check_readable(photos, skipped)
         for commit in commits:
             commit.result()
-    check_readable(dataset, skipped)
-
-
-def _report(finished: FeatureCache) -> None:
-    for split in sources.SPLITS:
-        skipped = finished.skipped(split)
-        console.print(f"{split}: {finished.rows(split):,} photos" + (f", {len(skipped)} skipped" if skipped else ""))
-        for item in skipped[:10]:
-            console.print(Text(f"  {item['id']!r}: {item['reason']}", "yellow"), soft_wrap=True)
-        if len(skipped) > 10:
-            console.print(
-                f"  … the others are listed in {finished.path / 'manifest.json'}", soft_wrap=True, markup=False
-            )
+    check_readable(photos, skipped)
 
 
 def _unreadable(shards: Sequence[Shard], workers: int | None) -> dict[str, list[dict[str, str]]]:
@@ -191,7 +273,7 @@ def _dispatch(shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Ext
                     rows.labels.append(photo.record.label)
                     rows.hashes.append(photo.sha256)
             remaining -= taken
-            features = extractor.dispatch(padded(np.stack(pixels), extractor.batch_size)) if pixels else None
+            features = extractor.dispatch(extractors.padded(np.stack(pixels), extractor.batch_size)) if pixels else None
             yield _Batch(shard, rows, taken, len(pixels), features, not remaining)
 
 
@@ -205,9 +287,9 @@ def check_readable(dataset: Dataset, skipped: Mapping[str, Sequence[dict[str, st
     Raises:
       CatdogError: naming the split, the class and its first unreadable photos, and a way out.
     """
-    lost: dict[str, dict[str, str]] = {split: {} for split in sources.SPLITS}
+    lost: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     for shard, items in skipped.items():
-        lost[features_shards.split_of(shard)] |= {item["id"]: item["reason"] for item in items}
+        lost[shard_files.split_of(shard)] |= {item["id"]: item["reason"] for item in items}
     for split, reasons in lost.items():
         if reasons:
             _check_split(dataset, split, reasons)

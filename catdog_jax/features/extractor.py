@@ -2,15 +2,18 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from catdog_jax.backbone import vgg16, weights, winograd
-from catdog_jax.config import Pool
+from catdog_jax.backbone import vgg16, winograd
+from catdog_jax.backbone import weights as backbone_weights
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.errors import UsageError
 from catdog_jax.photos import decoding
 
@@ -18,70 +21,115 @@ from catdog_jax.photos import decoding
 _BYTES_A_PHOTO = 40e6
 
 
-_VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {"original": lambda x: x, "mirror": lambda x: x[:, :, ::-1]}
+class Algorithm(NamedTuple):
+    """A way to compute the convolutions.
+
+    Attributes:
+      transform: what it makes of the kernels, once.
+      forward: (transformed params, normalised photos [N, 224, 224, 3], type) -> cells [N, 7, 7, 512].
+      precisions: the types that it can compute in.
+      fastest_on: the platforms of JAX where "auto" takes it for those types.
+    """
+
+    transform: Callable[[vgg16.Params], vgg16.Params]
+    forward: Callable[[vgg16.Params, jax.Array, Any], jax.Array]
+    precisions: tuple[str, ...]
+    fastest_on: tuple[str, ...] = ()
+
+
+ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest on the platform, else "direct"
+    "winograd": Algorithm(
+        winograd.transform_kernels, lambda params, x, _: winograd.forward(params, x), ("float32",), ("cpu",)
+    ),
+    "direct": Algorithm(lambda params: params, vgg16.forward, ("float32", "bfloat16")),
+}
+VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {"original": lambda x: x, "mirror": lambda x: x[:, :, ::-1]}
+_PRECISIONS = ("float32", "bfloat16")
 
 
 class Extractor:
     """The frozen convolutions as a jitted function of uint8 photos, on all local devices.
 
+    Example:
+      >>> extractor = Extractor("auto", pool="avg")
+      >>> extractor(np.zeros((3, 224, 224, 3), np.uint8)).shape
+      (3, 512)
+
     Attributes:
       batch_size: photos a dispatch takes, over all devices.
       precision: the type that is computed in, "float32" or "bfloat16".
-      conv: the algorithm, "direct" or "winograd".
+      conv: the algorithm, one of `ALGORITHMS`.
+      pool: how the cells become features.
     """
 
     def __init__(
         self,
-        pretrained: weights.Weights,
-        pool: Pool = "avg",
+        weights: str | Path | backbone_weights.Weights = "auto",
+        *,
+        pool: str = "avg",
         views: Sequence[str] = ("original",),
         precision: str = "auto",
         conv: str = "auto",
         batch_size: int | None = None,
         at_once: int | None = None,
     ):
-        """Puts the weights on the devices. See `ExtractConfig` for the options; `batch_size` counts one device's photos.
+        """Puts the weights on the devices.
 
-        No batch is larger than `at_once` fills, the most photos that will ever come together. Where
-        the command line has made each CPU core a device, each computes its photos alone on one
-        thread: without the barriers between threads of one computation, two cores extract about one
-        and a half times as fast.
+        Where each CPU core is a device (see `jax_environment.prepare`), each computes its photos
+        alone on one thread: without the barriers between threads of one computation, two cores
+        extract about one and a half times as fast.
+
+        Args:
+          weights: a source of weights, see `backbone.weights.load`, or weights that are loaded.
+          pool: "avg", "max", "avg+max" or "none", see `Pool`.
+          views: what is computed of each photo: some of "original" and "mirror".
+          precision: "float32", "bfloat16" or "auto": bfloat16 on accelerators, float32 on CPUs.
+          conv: one of `ALGORITHMS`, or "auto": the fastest one for the platform.
+          batch_size: photos a device computes together; by default 8 on a CPU core, 256 elsewhere.
+          at_once: the most photos that will ever come together; no batch is larger than these fill.
 
         Raises:
-          UsageError: Winograd was asked for in bfloat16, or a batch that takes more memory than
-            there is.
+          CatdogError: the weights cannot be used.
+          UsageError: a setting is none of the above, the algorithm cannot compute in the precision,
+            or a batch takes more memory than there is.
         """
+        _check_known("--pool", [pool], Pool)
+        _check_known("--views", views, VIEWS)
+        _check_known("--precision", [precision], ("auto", *_PRECISIONS))
+        _check_known("--conv", [conv], ("auto", *ALGORITHMS))
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"--batch-size: expected 1 or more, found {batch_size}. Leave it out.")
+        pretrained = backbone_weights.load(weights)
         devices = jax.local_devices()
-        on_cpu = devices[0].platform == "cpu"
-        self.precision = ("float32" if on_cpu else "bfloat16") if precision == "auto" else precision
-        if conv == "auto":
-            conv = "winograd" if on_cpu and self.precision == "float32" else "direct"
-        if conv == "winograd" and self.precision != "float32":
+        platform = devices[0].platform
+        self.precision = ("float32" if platform == "cpu" else "bfloat16") if precision == "auto" else precision
+        self.conv = _fastest(platform, self.precision) if conv == "auto" else conv
+        algorithm = ALGORITHMS[self.conv]
+        if self.precision not in algorithm.precisions:
             raise UsageError(
-                f"--conv winograd: expected --precision float32, found {self.precision}. Choose one of the two."
+                f"--conv {self.conv}: expected --precision {' or '.join(algorithm.precisions)}, found {self.precision}. "
+                "Choose one of the two."
             )
-        self.conv = conv
         self.batch_size = _on_each(devices, batch_size, at_once) * len(devices)
-        self._columns = vgg16.columns(pool)
+        self.pool = Pool(pool)
         mesh = Mesh(np.array(devices), ("batch",))
         self._by_photo = NamedSharding(mesh, PartitionSpec("batch"))
-        params = winograd.transform_kernels(pretrained.params) if conv == "winograd" else pretrained.params
-        self._params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        self._params = jax.device_put(algorithm.transform(pretrained.params), NamedSharding(mesh, PartitionSpec()))
         dtype = jnp.dtype(self.precision)
 
         def compute(params: vgg16.Params, photos: jax.Array) -> jax.Array:
             def features(view: str) -> jax.Array:
-                x = vgg16.normalise(_VIEWS[view](photos), pretrained.mode, dtype)
-                cells = winograd.forward(params, x) if conv == "winograd" else vgg16.forward(params, x, dtype)
-                cells = cells.astype(jnp.float32)
-                return cells if pool == "none" else vgg16.pool_cells(cells, pool)
+                x = vgg16.normalise(VIEWS[view](photos), pretrained.mode, dtype)
+                cells = algorithm.forward(params, x, dtype).astype(jnp.float32)
+                return self.pool.apply(cells).reshape(-1, *self.pool.shape)
 
             return jnp.stack([features(view) for view in views], axis=1)
 
         by_photo, alike = PartitionSpec("batch"), PartitionSpec()
         on_each_device = jax.shard_map(compute, mesh=mesh, in_specs=(alike, by_photo), out_specs=by_photo)
-        options = {"xla_cpu_multi_thread_eigen": False} if on_cpu and len(devices) > 1 else None
+        options = {"xla_cpu_multi_thread_eigen": False} if platform == "cpu" and len(devices) > 1 else None
         self._compute = jax.jit(on_each_device, compiler_options=options)
+        self._views = len(views)
 
     def dispatch(self, photos: np.ndarray) -> jax.Array:
         """Starts computing one padded batch and returns at once.
@@ -94,24 +142,48 @@ class Extractor:
           "none".
 
         Raises:
-          CatdogError: `photos` has another type or shape.
+          CatdogError: `photos` has another dtype or shape.
+          TypeError: `photos` is no array.
         """
         decoding.check_photos(photos)
         return self._compute(self._params, jax.device_put(photos, self._by_photo))
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
-        """Features of any number of photos: uint8 [N, 224, 224, 3] -> float32 [N, columns], of the first view.
+        """Features of any number of photos.
+
+        Args:
+          photos: uint8 [N, 224, 224, 3], RGB, as `decoding.decode` gives them.
+
+        Returns:
+          float32 [N, columns]; [N, views, columns] where there are several views.
 
         Raises:
-          CatdogError: `photos` has another type or shape.
+          CatdogError: `photos` has another dtype or shape.
+          TypeError: `photos` is no array.
         """
         decoding.check_photos(photos)
-        parts = [np.empty((0, self._columns), np.float32)]
+        parts = [np.empty((0, self._views, self.pool.columns), np.float32)]
         for start in range(0, len(photos), self.batch_size):
             part = photos[start : start + self.batch_size]
-            result = np.asarray(self.dispatch(padded(part, self.batch_size))[: len(part), 0])
-            parts.append(result.reshape(len(part), -1))
-        return np.concatenate(parts)
+            result = np.asarray(self.dispatch(padded(part, self.batch_size)))[: len(part)]
+            parts.append(result.reshape(len(part), self._views, self.pool.columns))
+        rows = np.concatenate(parts)
+        return rows[:, 0] if self._views == 1 else rows
+
+
+def _check_known(option: str, values: Sequence[str], known: Iterable[str]) -> None:
+    if isinstance(values, str) or not values or not {*values} <= {*known}:
+        names = [str(name) for name in known]
+        found = values if isinstance(values, str) else ", ".join(map(str, values)) or "none"
+        raise UsageError(
+            f"{option}: expected {', '.join(names[:-1])} or {names[-1]}, found {found}. Choose from these."
+        )
+
+
+def _fastest(platform: str, precision: str) -> str:
+    """The algorithm that "auto" stands for."""
+    fit = (name for name, one in ALGORITHMS.items() if platform in one.fastest_on and precision in one.precisions)
+    return next(fit, "direct")
 
 
 def _on_each(devices: Sequence[jax.Device], batch_size: int | None, at_once: int | None) -> int:

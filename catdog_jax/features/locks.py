@@ -5,11 +5,11 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from catdog_jax import jax_environment
-from catdog_jax.config import ExtractConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files.buckets import Bucket, Location
@@ -23,23 +23,28 @@ _LOCK = ".extract.lock"
 _PATIENCE = 5.0  # seconds in which a process that only looks whether it is alone has looked
 
 
-def share(config: ExtractConfig) -> tuple[int, int]:
-    """Which share of the shards this process takes, and of how many.
+@dataclass(frozen=True)
+class Share:
+    """Which share of the shards a process takes, from 0, and of how many."""
+
+    index: int
+    count: int
+
+
+def share(shard_index: int, num_shards: int, distributed: str | None = None) -> Share:
+    """The share of this process: the one that is named, or its place in jax.distributed.
 
     Raises:
       CatdogError: the other processes of --distributed cannot be found.
       UsageError: an option is out of its range.
     """
-    if not 0 <= config.shard_index < config.num_shards:
-        raise UsageError(
-            f"--shard-index: expected 0 to --num-shards - 1, found {config.shard_index} of {config.num_shards}."
-        )
-    if config.distributed is None:
-        return config.shard_index, config.num_shards
-    return _joined(config.distributed, config.shard_index, config.num_shards)
+    if not 0 <= shard_index < num_shards:
+        raise UsageError(f"--shard-index: expected 0 to --num-shards - 1, found {shard_index} of {num_shards}.")
+    named = Share(shard_index, num_shards)
+    return named if distributed is None else _joined(distributed, named)
 
 
-def _joined(where: str, index: int, count: int) -> tuple[int, int]:
+def _joined(where: str, named: Share) -> Share:
     """This process's place among those of jax.distributed, which are left at once.
 
     The shares need nothing of each other. Staying would bring the others down with the first that
@@ -49,11 +54,13 @@ def _joined(where: str, index: int, count: int) -> tuple[int, int]:
 
     jax_environment.keep_sums_right()
 
-    if where != "auto" and count < 2:
-        raise UsageError(f"--distributed {where}: expected --shard-index and --num-shards of 2 or more, found {count}.")
+    if where != "auto" and named.count < 2:
+        raise UsageError(
+            f"--distributed {where}: expected --shard-index and --num-shards of 2 or more, found {named.count}."
+        )
     try:
-        jax.distributed.initialize(*(() if where == "auto" else (where, count, index)))
-        place = jax.process_index(), jax.process_count()
+        jax.distributed.initialize(*(() if where == "auto" else (where, named.count, named.index)))
+        place = Share(jax.process_index(), jax.process_count())
         jax.distributed.shutdown()
     except (RuntimeError, ValueError, TypeError, KeyError, ImportError, OSError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -61,7 +68,6 @@ def _joined(where: str, index: int, count: int) -> tuple[int, int]:
             f"--distributed {where}: expected the other processes, found: {reason}. Check the launcher, or name the share "
             "yourself by --shard-index and --num-shards."
         ) from None
-    console.print(f"process {place[0]} of {place[1]}", style="dim", markup=False)
     return place
 
 
@@ -123,7 +129,6 @@ def _acquire(path: Path, shared: bool) -> int:
             elif time.monotonic() >= deadline:
                 raise CatdogError(
                     f"{path.parent}: expected a directory that no other process extracts into, found "
-                    # Fmt: skip
                     f"{_signature(descriptor)} at work. Wait for it, or choose another --out."
                 )
         except BaseException:
@@ -162,14 +167,3 @@ def _signature(descriptor: int) -> str:
         return f"process {holder['pid']} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
-
-
-def report_missing(missing: Sequence[str], total: int) -> None:
-    """Says which shards other processes have yet to finish."""
-    names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-    console.print(
-        f"this share is finished; {len(missing)} of {total} shards are missing: {names}. The process that finishes last makes "
-        "them a cache; if one died, run the command again, with any --num-shards.",
-        markup=False,
-        soft_wrap=True,
-    )

@@ -10,21 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax.backbone.vgg16 import CHANNELS, GRID, columns
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.files.buckets import Location, UnreachableError, seen_from
-from catdog_jax.photos import sources
-from catdog_jax.photos.dataset import LeftOut
+from catdog_jax.photos.dataset import SPLITS, LeftOut
+from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
 
 FORMAT = 1
-
-
 KINDS = ("features", "labels")
-
-
-class FingerprintError(CatdogError):
-    """A directory holds features that were made otherwise; the message names the first field that differs."""
+DTYPES = ("float16", "float32")  # of the stored features
 
 
 @dataclass(frozen=True)
@@ -46,15 +41,14 @@ class Rows:
     features: list[np.ndarray] = field(default_factory=list)
 
 
-def write_shard(out: Location, name: str, rows: Rows, fingerprint: dict[str, Any]) -> None:
+def write_shard(out: Location, name: str, rows: Rows, fingerprint: Fingerprint) -> None:
     """Writes a shard's arrays, then the sidecar that makes them count.
 
     Raises:
       CatdogError: the features do not fit the stored type, or a file cannot be written.
     """
-    dtype = fingerprint["dtype"]
-    cells = (GRID, GRID, CHANNELS) if fingerprint["pool"] == "none" else (columns(fingerprint["pool"]),)
-    nothing = np.zeros((0, len(fingerprint["views"]), *cells), np.float32)
+    dtype = fingerprint.dtype
+    nothing = np.zeros((0, len(fingerprint.views or ()), *Pool(str(fingerprint.pool)).shape), np.float32)
     with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
         stored = np.concatenate([nothing, *rows.features]).astype(dtype)
     if not np.isfinite(stored).all():
@@ -76,7 +70,7 @@ def write_shard(out: Location, name: str, rows: Rows, fingerprint: dict[str, Any
     sidecar = {
         "format": FORMAT,
         "shard": name,
-        "fingerprint": fingerprint,
+        "fingerprint": fingerprint.to_json(),
         "arrays": described,
         "ids": rows.ids,
         "source_sha256": rows.hashes,
@@ -90,7 +84,7 @@ def array_path(directory: Location, shard: str, kind: str) -> Location:
     return directory / f"{shard}.{kind}.npy"
 
 
-def finished(out: Location, names: Sequence[str], fingerprint: dict[str, Any]) -> set[str]:
+def finished(out: Location, names: Sequence[str], fingerprint: Fingerprint) -> set[str]:
     """Those of the shards that an earlier run left whole. A damaged one counts as absent, to be computed again.
 
     Raises:
@@ -100,7 +94,7 @@ def finished(out: Location, names: Sequence[str], fingerprint: dict[str, Any]) -
     there = with_sidecar(out)
     for name in sorted(there):  # of another fingerprint they may have other names
         try:
-            _check_same(out, sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")["fingerprint"], fingerprint)
+            _same_sidecar(out, name, fingerprint)
         except (FingerprintError, UnreachableError):
             raise
         except CatdogError:  # damaged
@@ -109,15 +103,29 @@ def finished(out: Location, names: Sequence[str], fingerprint: dict[str, Any]) -
     return {name for name in names if name in there and _is_whole(out, name, fingerprint)}
 
 
-def _is_whole(out: Location, name: str, fingerprint: dict[str, Any]) -> bool:
+def _same_sidecar(out: Location, name: str, fingerprint: Fingerprint) -> dict[str, Any]:
+    sidecar = read_sidecar(out, name)
+    fingerprint.check_same(Fingerprint.from_json(sidecar["fingerprint"]), out)
+    return sidecar
+
+
+def _is_whole(out: Location, name: str, fingerprint: Fingerprint) -> bool:
     try:
-        sidecar = sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")
-        _check_same(out, sidecar["fingerprint"], fingerprint)
-        return all(examined(array_path(out, name, kind))[1] == sidecar["arrays"][kind]["sha256"] for kind in KINDS)
+        arrays = _same_sidecar(out, name, fingerprint)["arrays"]
+        return all(examined(array_path(out, name, kind))[1] == arrays[kind]["sha256"] for kind in KINDS)
     except (FingerprintError, UnreachableError):
         raise
     except (CatdogError, KeyError, TypeError, OSError):
         return False
+
+
+def read_sidecar(out: Location, name: str) -> dict[str, Any]:
+    """What a shard says of itself: its fingerprint, its ids, the hashes of its photos and arrays, what was skipped.
+
+    Raises:
+      CatdogError: it is missing or altered.
+    """
+    return sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")
 
 
 def with_sidecar(out: Location) -> set[str]:
@@ -127,25 +135,16 @@ def with_sidecar(out: Location) -> set[str]:
 
 def skipped(out: Location, name: str) -> list[dict[str, str]]:
     """The unreadable photos of a finished shard: [{"id": …, "reason": …}]."""
-    return sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")["skipped"]
-
-
-def _check_same(out: Location, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    for key in expected:
-        if found.get(key) != expected[key]:
-            raise FingerprintError(
-                f"{out}: holds features of another fingerprint: {key} is {found.get(key)!r}, expected {expected[key]!r}. "
-                f"Choose another --out, or remove the directory to extract again."
-            )
+    return read_sidecar(out, name)["skipped"]
 
 
 def write_manifest(
-    out: Location, source: str, names: Sequence[str], fingerprint: dict[str, Any], left_out: Sequence[LeftOut] = ()
+    out: Location, source: str, names: Sequence[str], fingerprint: Fingerprint, left_out: Sequence[LeftOut] = ()
 ) -> None:
     """Writes the manifest over finished shards, which makes the directory a feature cache."""
-    splits: dict[str, Any] = {split: {"rows": 0, "skipped": [], "shards": []} for split in sources.SPLITS}
+    splits: dict[str, Any] = {split: {"rows": 0, "skipped": [], "shards": []} for split in SPLITS}
     for name in names:
-        sidecar = sealed.read_sealed_json(out / f"{name}.json", "shard sidecar")
+        sidecar = read_sidecar(out, name)
         entry = splits[split_of(name)]
         entry["rows"] += len(sidecar["ids"])
         entry["skipped"] += sidecar["skipped"]
@@ -153,9 +152,15 @@ def write_manifest(
     versions = {package: importlib.metadata.version(package) for package in ("jax", "numpy", "pillow")}
     if Path(source).exists():  # as seen from the cache, so that both can be found from anywhere
         source = seen_from(out, Path(source))
-    manifest = {"format": FORMAT, "source": source, "fingerprint": fingerprint, "splits": splits, "made_with": versions}
+    manifest = {
+        "format": FORMAT,
+        "source": source,
+        "fingerprint": fingerprint.to_json(),
+        "splits": splits,
+        "made_with": versions,
+    }
     if left_out:
-        manifest["left_out"] = [asdict(one) for one in left_out]
+        manifest["left_out"] = [asdict(kind) for kind in left_out]
     sealed.write_sealed_json(out / "manifest.json", manifest)
 
 

@@ -15,11 +15,13 @@ import safetensors.numpy
 from flax import linen as nn
 from jax import lax
 
-from catdog_jax.backbone.vgg16 import Params, columns
-from catdog_jax.config import Pool, Recipe
+from catdog_jax.backbone.pooling import Pool
+from catdog_jax.backbone.vgg16 import Params
+from catdog_jax.config import Recipe
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.photos.fingerprint import Fingerprint
 
 FORMAT = 1
 OUTPUT = "output"
@@ -105,7 +107,7 @@ class FittedHead:
     pool: Pool | None
     params: Params
     classes: tuple[str, str]
-    fingerprint: dict[str, Any]
+    fingerprint: Fingerprint
     recipe: dict[str, Any]
     history: tuple[Epoch, ...] = field(default=(), compare=False)
     sweep: tuple[Trial, ...] = field(default=(), compare=False)
@@ -239,7 +241,7 @@ def save(path: Path, fitted: FittedHead) -> None:
         "layers": list(fitted.params),
         "pool": fitted.pool,
         "classes": list(fitted.classes),
-        "fingerprint": fitted.fingerprint,
+        "fingerprint": fitted.fingerprint.to_json(),
         "recipe": fitted.recipe,
         "sha256": digest(fitted.params),
         "seal": sealed.UNSEALED,
@@ -277,10 +279,21 @@ def load(path: Path | str) -> FittedHead:
         classes = (str(described["classes"][0]), str(described["classes"][1]))
         if not all(map(is_class_name, classes)):
             raise ValueError(f"classes {classes}, expected names in UTF-8 without control characters")
-        return FittedHead(described["pool"], params, classes, described["fingerprint"], described["recipe"])
+        fingerprint = Fingerprint.from_json(described["fingerprint"])
+        pool = None if described["pool"] is None else Pool(described["pool"])
+        return FittedHead(pool, params, classes, fingerprint, described["recipe"])
     except FileNotFoundError:
         raise CatdogError(f"{path}: expected a trained head, found no file. Run `catdog train` first.") from None
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (
+        safetensors.SafetensorError,
+        CatdogError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ) as error:
         raise CatdogError(f"{path}: expected a head of `catdog train`, found: {error}. Train again.") from None
 
 
@@ -288,7 +301,7 @@ def _check(params: Params, described: dict[str, Any], rest: dict[str, np.ndarray
     if rest:
         raise ValueError(f"extra tensors {', '.join(rest)}")
     own = described["pool"] is not None
-    width = columns(described["pool"]) if own else next(iter(params.values()))["kernel"].shape[0]
+    width = Pool(described["pool"]).columns if own else next(iter(params.values()))["kernel"].shape[0]
     for name, layer in params.items():
         kernel, bias = layer["kernel"], layer["bias"]
         if kernel.ndim != 2 or kernel.shape[0] != width or bias.shape != kernel.shape[1:]:

@@ -1,7 +1,7 @@
 """Labelled features as a training takes them: in chunks, from a feature cache or from arrays in memory."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from catdog_jax.backbone import vgg16
-from catdog_jax.config import Pool
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.photos.fingerprint import Fingerprint
 
 _HELD_OUT = 0.1  # of the rows of each class, where no validation rows are given
 _PART = 4096  # rows of a chunk of arrays that are too large to be resident
@@ -52,11 +52,11 @@ class Rows:
       name: what they are called in messages.
     """
 
-    load: Callable[[str, Pool], Loaders]
-    gives: Callable[[Pool], bool]
+    load: Callable[[str, str], Loaders]
+    gives: Callable[[str], bool]
     stored: Pool | None
     classes: tuple[str, str]
-    fingerprint: dict[str, Any]
+    fingerprint: Fingerprint
     name: str
 
 
@@ -72,14 +72,14 @@ def of_cache(cache: FeatureCache, resident_gib: float) -> Rows:
     return Rows(
         functools.partial(_load, cache, resident_gib),
         cache.gives,
-        cache.fingerprint["pool"],
+        cache.pool,
         cache.classes,
         cache.fingerprint,
         str(cache.path),
     )
 
 
-def _load(cache: FeatureCache, resident_gib: float, split: str, pool: Pool) -> Loaders:
+def _load(cache: FeatureCache, resident_gib: float, split: str, pool: str) -> Loaders:
     views = len(cache.views) if split == "train" else 1
     names = cache.shard_names(split)
 
@@ -88,8 +88,8 @@ def _load(cache: FeatureCache, resident_gib: float, split: str, pool: Pool) -> L
         return Chunk(x.reshape(-1, x.shape[-1]), np.repeat(cache.shard_labels(name), views).astype(np.float32))
 
     # Pooling computes it
-    stored_type = cache.fingerprint["dtype"] if cache.fingerprint["pool"] == pool else np.float32
-    size = cache.rows(split) * views * vgg16.columns(pool) * np.dtype(stored_type).itemsize
+    stored_type = cache.fingerprint.dtype if cache.pool == pool else np.float32
+    size = cache.rows(split) * views * Pool(pool).columns * np.dtype(stored_type).itemsize
     if size > resident_gib * 2**30:
         return [functools.partial(load, name) for name in names]
     whole = Chunk(*(jnp.asarray(np.concatenate(parts)) for parts in zip(*map(load, names), strict=True)))
@@ -110,7 +110,7 @@ class Described(NamedTuple):
 
     pool: Pool | None = None
     classes: Sequence[str] | None = None
-    fingerprint: Mapping[str, Any] | None = None
+    fingerprint: Fingerprint | None = None
 
 
 def of_arrays(features: Pair, validation: Pair | None, described: Described, seed: int, resident_gib: float) -> Rows:
@@ -136,13 +136,14 @@ def of_arrays(features: Pair, validation: Pair | None, described: Described, see
     columns = x.shape[1]
     if parts["validation"].x.shape[1] != columns:
         raise UsageError(f"validation: expected x [N, {columns}], found {list(parts['validation'].x.shape)}.")
-    if pool is not None and vgg16.columns(pool) != columns:
-        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {vgg16.columns(pool):,}.")
-    names = tuple(classes if classes is not None else (fingerprint or {}).get("classes", ("0", "1")))
+    if pool is not None and Pool(pool).columns != columns:
+        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {Pool(pool).columns:,}.")
+    fingerprint = fingerprint or Fingerprint()
+    names = tuple(classes or fingerprint.classes or ("0", "1"))
     if len(names) != 2 or names[0] == names[1] or not all(map(is_class_name, names)):
         raise UsageError(f"--classes: expected the names of two classes, found {names}.")
 
-    def load(split: str, _: Pool) -> Loaders:
+    def load(split: str, _: str) -> Loaders:
         part = parts[split]
         if part.x.nbytes <= resident_gib * 2**30:
             whole = Chunk(*map(jnp.asarray, part))
@@ -152,7 +153,7 @@ def of_arrays(features: Pair, validation: Pair | None, described: Described, see
             for start in range(0, len(part.y), _PART)
         ]
 
-    return Rows(load, lambda wanted: wanted == pool, pool, (names[0], names[1]), dict(fingerprint or {}), "features")
+    return Rows(load, lambda wanted: wanted == pool, pool, (names[0], names[1]), fingerprint, "features")
 
 
 def _checked(name: str, pair: Pair) -> Chunk:

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from catdog_jax import jax_environment
-from catdog_jax.config import PRESETS, Pool, Recipe
+from catdog_jax.backbone.pooling import Pool
+from catdog_jax.config import PRESETS, Recipe
 from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files.buckets import Location, location
 from catdog_jax.heads import calibration, fitting, rows, search
 from catdog_jax.heads.head import FittedHead, Trial, fold_standardisation
 from catdog_jax.heads.rows import Pair, Rows
+from catdog_jax.photos.fingerprint import Fingerprint
 
 _RANGES = {
     "dropout": (0, 0.999),
@@ -30,7 +32,7 @@ def train(
     *,
     preset: str = "default",
     head: Literal["mlp", "linear"] | None = None,
-    pool: Pool | None = None,
+    pool: str | None = None,
     hidden: tuple[int, ...] | None = None,
     dropout: float | None = None,
     learning_rate: float | None = None,
@@ -44,7 +46,7 @@ def train(
     resident_gib: float = 4.0,
     validation: Pair | None = None,
     classes: Sequence[str] | None = None,
-    fingerprint: Mapping[str, Any] | None = None,
+    fingerprint: Fingerprint | None = None,
 ) -> FittedHead:
     """Trains a head on features, and calibrates it on the validation rows.
 
@@ -78,6 +80,7 @@ def train(
         stay finite.
       UsageError: an argument is out of its range.
       TypeError: `features` is none of these.
+      ValueError: there is no such pooling.
 
     Example:
       >>> import numpy as np
@@ -88,6 +91,7 @@ def train(
       >>> fitted(x[:3]).shape
       (3,)
     """
+    pool = None if pool is None else Pool(pool).value
     given = {
         **{"pool": pool, "hidden": hidden, "dropout": dropout, "learning_rate": learning_rate},
         **{"decay_rate": decay_rate, "l2": l2, "batch_size": batch_size, "epochs": epochs, "patience": patience},
@@ -105,7 +109,7 @@ def train(
         cache = features if isinstance(features, FeatureCache) else FeatureCache.open(location(str(features)))
         found = rows.of_cache(cache, resident_gib)
     else:
-        described = rows.Described(pool, classes, fingerprint)
+        described = rows.Described(None if pool is None else Pool(pool), classes, fingerprint)
         found = rows.of_arrays(features, validation, described, seed, resident_gib)
     return _train(wanted, found, pool, seed, sweep)
 
@@ -141,14 +145,14 @@ def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def _train(wanted: Recipe, found: Rows, pool: Pool | None, seed: int, sweep: int | None) -> FittedHead:
+def _train(wanted: Recipe, found: Rows, pool: str | None, seed: int, sweep: int | None) -> FittedHead:
     notes = []
     if pool is None and not found.gives(wanted.pool):
         if found.stored is not None:
             notes.append(
                 f"{found.name} holds {found.stored} features: training on these, not on {wanted.pool} as the preset has it"
             )
-        wanted = dataclasses.replace(wanted, pool=found.stored or "none")
+        wanted = dataclasses.replace(wanted, pool=(found.stored or Pool.NONE).value)
     if sweep is None:
         results = [search.fit_one(wanted, found.load, seed)]
     else:
@@ -162,11 +166,11 @@ def _train(wanted: Recipe, found: Rows, pool: Pool | None, seed: int, sweep: int
     if recipe.standardise:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
     described = dataclasses.asdict(recipe) | told._asdict()
-    if not found.fingerprint:
+    if found.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)
     return FittedHead(
-        pool=None if found.stored is None else recipe.pool,
+        pool=None if found.stored is None else Pool(recipe.pool),
         params=params,
         classes=found.classes,
         fingerprint=found.fingerprint,

@@ -1,7 +1,11 @@
 """Photos and data sets, with NumPy and Pillow alone: no room above this one opens a photo by itself.
 
-Read `dataset` (a photo is a Record, many are a Dataset), then `sources` (where they come from:
-`folders`, `tfds`, `cats_vs_dogs`, `demo`), `decoding` (bytes to 224 x 224 pixels), `prefetch` (many
-of them, ahead of whoever computes) and `exclude_list` (photos to leave out). A new source is a
-module with `load` and a line in `sources`; an image format is a line in `decoding`.
+Read `dataset` (a photo is a Record, many are a Dataset), then `sources` (the table of where photos
+come from) and the sources: `folders` (with `walk`, which files are photos, and `layout`, which
+folders are splits), `listed`, `tfds` (with `cats_vs_dogs`) and `demo`. `decoding` turns bytes into
+224 x 224 pixels, `prefetch` does so for many photos ahead of whoever computes, `exclude_list` leaves
+photos out, and `fingerprint` is what features say of the photos and the network that made them.
+
+A new source is a module with `load` and a line in `sources`; an image format is a line in
+`decoding`.
 """

@@ -23,7 +23,7 @@ class Record:
       label: 0 or 1, the index into `Dataset.classes`.
       split: "train", "validation" or "test".
       size: the length of the undecoded photo in bytes.
-      read: returns the undecoded photo, or raises `images.ImageError`.
+      read: returns the undecoded photo, or raises `decoding.ImageError`.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Dataset:
     """Two classes of photos.
 
     Attributes:
-      source: what the data set was loaded from, as `data.load` takes it.
+      source: what the data set was loaded from, as `sources.load` takes it.
       classes: the names of the two classes; the second is the positive one.
       records: sorted by split, then by the hash of the id.
       by_hash: whether the splits follow from the photos' hashes, for want of folders of splits.
@@ -69,6 +69,13 @@ class Dataset:
     by_hash: bool = False
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+
+    def __repr__(self) -> str:
+        lines = [f"Dataset {self.source}: {' and '.join(self.classes)}"]
+        for name in SPLITS:
+            counts = [sum(record.label == label for record in self.split(name)) for label in (0, 1)]
+            lines.append(f"  {name:10} {sum(counts):6,} photos ({counts[0]:,} + {counts[1]:,})")
+        return "\n".join(lines)
 
     @functools.cached_property
     def inputs_sha256(self) -> str:

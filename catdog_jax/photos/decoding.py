@@ -125,7 +125,10 @@ def check_photos(photos: np.ndarray) -> None:
 
     Raises:
       CatdogError: it is not uint8 [N, 224, 224, 3].
+      TypeError: it is no array.
     """
+    if not hasattr(photos, "dtype"):
+        raise TypeError(f"photos: expected an array, found {type(photos).__name__}. Give np.stack of decoded photos.")
     if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (SIZE, SIZE, 3):
         expected = f"uint8 [N, {SIZE}, {SIZE}, 3]"
         raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use images.decode.")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
-from catdog_jax.photos.sources import Dataset
+from catdog_jax.photos.dataset import Dataset
 
 _MARKED = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -33,8 +33,8 @@ def write(path: Path, lines: Iterable[str]) -> None:
     Raises:
       CatdogError: it cannot be written.
     """
-    shown = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in one) for one in lines)
-    atomic.write_bytes(path, "".join(f"{one}\n" for one in shown).encode())
+    shown = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in text) for text in lines)
+    atomic.write_bytes(path, "".join(f"{text}\n" for text in shown).encode())
 
 
 def read(path: Path) -> set[str]:
@@ -53,8 +53,8 @@ def read(path: Path) -> set[str]:
             f"{path}: expected a list of photos to exclude, found: {found}. Write one with `catdog audit --write-exclude`."
         ) from None
     names = set()
-    for number, one in enumerate(text.split("\n"), 1):
-        name = one.strip()
+    for number, written in enumerate(text.split("\n"), 1):
+        name = written.strip()
         if name.startswith('"'):
             try:
                 name = str(json.loads(name))

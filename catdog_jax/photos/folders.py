@@ -1,220 +1,129 @@
-"""Folders of photos: what is taken of them, what is left out and why, and which of them are splits and which classes.
+"""A folder of photos as a data set: ROOT/SPLIT/CLASS/* (see `layout`), or ROOT/CLASS/* split by content."""
 
-ROOT/SPLIT/CLASS/* or ROOT/CLASS/*. Splits are known by their names, however they are spelt; an
-archive's habit of a folder in a folder of its own name is seen through. Folders that look like
-splits and are not called so are refused: trained against each other they would make a model that
-tells nothing.
-"""
-
-import os
-import re
-from collections import Counter, deque
-from collections.abc import Collection, Iterable
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
-from catdog_jax.photos.dataset import SPLITS, LeftOut
+from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
+from catdog_jax.photos.layout import Layout, read_layout
+from catdog_jax.photos.walk import Walk, subfolders, told
 
-_SPLIT_NAMES = {  # in lower case, without separators and without "set" or "data" at the end
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "val", "valid", "validate", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout"), "test"),
-}
-# Of systems
-_CLUTTER = re.compile(r"\._.*|_?\.?ds_store|thumbs\.db|desktop\.ini|icon\r|__macosx|@eadir", re.IGNORECASE)
-_TOLD = 8  # kinds of what is left out that are told on one line
+_TRAIN_SHARE, _VALIDATION_SHARE = 0.8, 0.1  # of a folder without splits; the rest is the test split
 
 
-class Walk:
-    """Walks folders for their photos, and counts what is not taken.
-
-    Attributes:
-      left_out: so far, by kind.
-    """
-
-    def __init__(self, root: Path | None = None):
-        """Names what is left out by its path below `root`, or by the path that it was found at."""
-        self.left_out: dict[str, LeftOut] = {}
-        self._root = root
-        self._walked: set[tuple[int, int]] = set()
-
-    def photos(self, folder: Path) -> list[Path]:
-        """The photos of a folder and its subfolders, by suffix (`images.SUFFIXES`), sorted.
-
-        Links to folders are followed, after what is no link; each folder is walked once, so that a
-        loop ends.
-
-        Raises:
-          CatdogError: a folder cannot be read.
-        """
-        walked: set[tuple[int, int]] = set()
-        found = self._below(folder, walked, ())
-        self._walked |= walked
-        return found
-
-    def leave_others(self, folder: Path, taken: Collection[Path]) -> None:
-        """Counts the photos, and whatever else, that are below `folder` and in none of the folders that were taken."""
-        for path in self._below(folder, set(self._walked), taken):
-            self._leave(path, "outside the class folders")
-
-    def _below(self, folder: Path, walked: set[tuple[int, int]], without: Collection[Path]) -> list[Path]:
-        found: list[Path] = []
-        pending = deque([folder])
-        while pending:
-            parent = pending.popleft()
-            status = _status(parent)
-            if status in walked or parent in without:
-                continue
-            walked.add(status)
-            for entry in _entries(parent):
-                path = parent / entry.name
-                if _is_folder(entry):
-                    if entry.name.startswith("."):
-                        self._leave(path, "hidden folder")
-                    elif entry.is_symlink():
-                        pending.append(path)
-                    else:
-                        pending.appendleft(path)
-                elif entry.name.startswith("."):
-                    self._leave(path, "hidden")
-                elif path.suffix.lower() in decoding.SUFFIXES:
-                    found.append(path)
-                else:
-                    self._leave(path, path.suffix.lower() or "without a suffix")
-        return sorted(found)
-
-    def _leave(self, path: Path, kind: str) -> None:
-        name = str(path) if self._root is None else path.relative_to(self._root).as_posix()
-        picture = decoding.is_picture(path)
-        before = self.left_out.get(kind, LeftOut(kind, 0, 0, name))
-        example = name if picture and not before.pictures else before.example
-        self.left_out[kind] = LeftOut(kind, before.count + 1, before.pictures + picture, example)
+def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
+    """Loads the folder that is named, see `load_folder`."""
+    return load_folder(Path(source), source, needed)
 
 
-def _status(folder: Path) -> tuple[int, int]:
-    try:
-        status = os.stat(folder)
-    except OSError as error:
-        raise _unreadable(folder, error) from None
-    return status.st_dev, status.st_ino
+def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = SPLITS) -> Dataset:
+    """Loads ROOT/SPLIT/CLASS/* (see `layout.read_layout`), or ROOT/CLASS/* split by content.
 
+    Without split folders a photo's split follows from the hash of its bytes (80/10/10), so
+    identical photos never lie on two sides and the split stays when photos are added.
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name, without the clutter of operating systems."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(
-                (entry for entry in entries if not _CLUTTER.fullmatch(entry.name)), key=lambda entry: entry.name
-            )
-    except OSError as error:
-        raise _unreadable(folder, error) from None
-
-
-def _unreadable(folder: Path, error: OSError) -> CatdogError:
-    return CatdogError(f"{folder}: expected a folder that can be read, found: {error.strerror}. Check its permissions.")
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, and links to such, sorted; without hidden ones."""
-    return [folder / entry.name for entry in _entries(folder) if _is_folder(entry) and not entry.name.startswith(".")]
-
-
-def told(left_out: Iterable[LeftOut]) -> str:
-    """What is left out, on one line; empty where there is nothing."""
-    kinds = sorted(left_out, key=lambda one: (-one.pictures, -one.count, one.kind))
-    if not kinds:
-        return ""
-    counts = [
-        f"{one.count:,} {one.kind}{'s' * (one.kind == 'hidden folder' and one.count > 1)}" for one in kinds[:_TOLD]
-    ]
-    counts += [f"{sum(one.count for one in kinds[_TOLD:]):,} others"] if kinds[_TOLD:] else []
-    pictures = sum(one.pictures for one in kinds)
-    are = f"; {pictures:,} of them look like pictures, for example {kinds[0].example!r}" if pictures else ""
-    return f"left out: {', '.join(counts)}{are}"
-
-
-class Layout(NamedTuple):
-    """What the folders of a data set mean.
-
-    Attributes:
-      root: the data set's folder, from which the others are named.
-      places: the folders that hold the class folders, and the split of each; None where no folder
-        says.
-    """
-
-    root: Path
-    places: dict[Path, str | None]
-
-    @property
-    def has_splits(self) -> bool:
-        """Whether there are folders of splits."""
-        return None not in self.places.values()
-
-    def described(self) -> str:
-        """Which folder is which, to be told."""
-        named = [(place.relative_to(self.root).as_posix(), split) for place, split in self.places.items()]
-        named.sort(key=lambda one: SPLITS.index(one[1]) if one[1] else 0)
-        return ", ".join(f"{split or 'class folders'} in {name!r}" for name, split in named)
-
-    def notes(self) -> tuple[str, ...]:
-        """How the folders were understood, where their names alone do not say it."""
-        plain = all(place == self.root / (split or "") for place, split in self.places.items())
-        return () if plain else (f"found {self.described()}",)
-
-
-def read_layout(root: Path) -> Layout:
-    """Finds the splits of a data set, or that it has none.
+    Args:
+      root: the folder.
+      source: the name to remember it by; by default the path.
+      needed: see `load`.
 
     Raises:
-      CatdogError: the folders look like splits under names that are not known, or like classes that
-        each hold splits.
+      CatdogError: see `load`.
     """
-    inner = _unwrapped(root)
-    named = {folder: split_named(folder.name) for folder in subfolders(inner)}
-    splits = {_unwrapped(folder): split for folder, split in named.items() if split and subfolders(folder)}
-    if not splits:
-        _refuse_unnamed_splits(inner)
-    return Layout(root, {**splits} or {inner: None})
+    source = source or str(root)
+    if not root.is_dir():
+        kind = "a file" if root.exists() else "nothing"
+        raise CatdogError(f"{root}: expected a folder of photos, found {kind}. Check --data.")
+    layout, walk = read_layout(root), Walk(root)
+    classes = _two_classes(layout)
+    records = list(_records(layout, classes, walk))
+    walk.leave_others(root, {place / name for place in layout.places for name in classes})
+    left_out = tuple(walk.left_out.values())
+    advice = _advice_on_splits(layout, classes, needed, told(left_out))
+    dataset = collect(source, str(root), classes, records, advice, needed)
+    return dataclasses.replace(dataset, by_hash=not layout.has_splits, notes=layout.notes(), left_out=left_out)
 
 
-def split_named(name: str) -> str | None:
-    """The split that a folder of this name is: "Training_Set" -> "train"; None for other names."""
-    word = re.sub(r"[\W_]", "", name.lower())
-    return _SPLIT_NAMES.get(re.sub(r"(data)?(set)?$", "", word))
-
-
-def _unwrapped(folder: Path) -> Path:
-    """The folder itself, or the only one in it where that has the same name or holds splits (dataset/dataset/training_set)."""
-    match subfolders(folder):
-        case [only] if subfolders(only):
-            inner = _unwrapped(only)
-            holds_splits = any(split_named(one.name) and subfolders(one) for one in subfolders(inner))
-            if folder.resolve().name.lower() == only.name.lower() or (holds_splits and not split_named(only.name)):
-                return inner
-    return folder
-
-
-def _refuse_unnamed_splits(root: Path) -> None:
-    holds = {folder.name: frozenset(one.name for one in subfolders(_unwrapped(folder))) for folder in subfolders(root)}
-    for shared, count in Counter(holds.values()).items():
-        spelt = all(map(split_named, shared))
-        if count < 2 or len(shared) < 2 or not (len(shared) == 2 or spelt):
-            continue
-        outer, held = (
-            " and ".join(map(repr, sorted(names))) for names in ((n for n in holds if holds[n] == shared), shared)
+def _advice_on_splits(layout: Layout, classes: tuple[str, str], needed: Sequence[str], left_out: str) -> str:
+    """What to do where a class has no photos in a split."""
+    lacking = [split for split in needed if split not in layout.places.values()]
+    advice = f"Put some there ({', '.join(decoding.SUFFIXES)}), or check the names"
+    if layout.has_splits and lacking:
+        advice = (
+            f"Move some, say a tenth, into {' and '.join(f'{split}/{name}' for split in lacking for name in classes)}"
         )
-        found = f"{root}: expected SPLIT/CLASS/* or CLASS/*, found that {outer} each hold {held}"
-        if spelt:
+    return f"{advice}: {'; '.join(filter(None, (f'found {layout.described()}', left_out)))}."
+
+
+def _records(layout: Layout, classes: tuple[str, str], walk: Walk) -> Iterator[Record]:
+    for place, split in layout.places.items():
+        for label, name in enumerate(classes):
+            for photo in walk.photos(place / name) if (place / name).is_dir() else ():
+                yield _record(layout.root, photo, split or split_by_content(photo), label)
+
+
+def _record(root: Path, photo: Path, split: str, label: int) -> Record:
+    name = photo.relative_to(root).as_posix()
+    size = photo.stat().st_size if photo.exists() else 0
+    return Record(name, label, split, size, functools.partial(_read_below, root, name))
+
+
+def _read_below(root: Path, name: str) -> bytes:
+    """A path of its own for each of many photos would take more memory than all the rest of their records."""
+    return decoding.read_photo(root / name)
+
+
+def split_by_content(photo: Path) -> str:
+    """The split that follows from the hash of a photo's bytes.
+
+    Raises:
+      CatdogError: the system cannot read the photo.
+    """
+    try:
+        digest = hashlib.sha256(decoding.read_photo(photo)).digest()
+    except decoding.UnreadableError as error:  # another time it would lie in another split
+        raise CatdogError(f"{photo}: {error}. Mend the disk or the permissions, or remove it.") from None
+    except decoding.ImageError:  # listed with its reason when it is decoded; until then any split will do
+        return "train"
+    share = int.from_bytes(digest[:8]) / 2**64
+    return "train" if share < _TRAIN_SHARE else "validation" if share < _TRAIN_SHARE + _VALIDATION_SHARE else "test"
+
+
+def _two_classes(layout: Layout) -> tuple[str, str]:
+    """The names of the class folders; of more than two, those that hold pictures."""
+    found = [folder for place in layout.places for folder in subfolders(place)]
+    names = {folder.name for folder in found}
+    if len(names) > 2:
+        names = {folder.name for folder in found if _holds_pictures(folder)}
+    for name in names:
+        if not is_class_name(name):
             raise CatdogError(
-                f"{found}: splits inside classes. Turn it round: train/CLASS, validation/CLASS, test/CLASS."
+                f"{layout.root}: expected class folders named in UTF-8 without control characters, found {name!r}. "
+                f"Rename it, for example with `convmv -f cp437 -t utf8`."
             )
+    if len(names) != 2:
+        listed = ", ".join(sorted(names)) or "none"
         raise CatdogError(
-            f"{found}, as splits do. Rename them to train, validation and test; or, if they are the classes, move their photos "
-            f"out of the subfolders."
+            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. {_advice(layout.root, found)}"
         )
+    first, second = sorted(names)
+    return first, second
+
+
+def _holds_pictures(folder: Path) -> bool:
+    walk = Walk()
+    return bool(walk.photos(folder)) or any(kind.pictures for kind in walk.left_out.values())
+
+
+def _advice(root: Path, found: Sequence[Path]) -> str:
+    """What to do where there are not two class folders."""
+    match found:
+        case []:
+            return "Put the photos of each class into a folder of its own, and name the folder above the two."
+        case [only] if len(subfolders(only)) > 1:
+            return f"Perhaps --data {only} is meant."
+    return "Keep two."

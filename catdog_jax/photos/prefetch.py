@@ -32,10 +32,10 @@ def map_ahead(
     pool = ThreadPoolExecutor(workers or cores())
     try:
         source = iter(inputs)
-        queue = collections.deque(pool.submit(function, one) for one in itertools.islice(source, ahead))
+        queue = collections.deque(pool.submit(function, item) for item in itertools.islice(source, ahead))
         while queue:
             result = queue.popleft().result()
-            queue.extend(pool.submit(function, one) for one in itertools.islice(source, 1))
+            queue.extend(pool.submit(function, item) for item in itertools.islice(source, 1))
             yield result
     finally:
         pool.shutdown(cancel_futures=True)  # who stops early need not wait for what was computed ahead

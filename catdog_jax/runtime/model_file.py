@@ -12,6 +12,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.runtime import decision, model_check
 
 _INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
@@ -92,13 +93,12 @@ def classes(path: Path, metadata: dict[str, str]) -> tuple[str, str]:
             raise _not_a_model(path, f"{found!r} instead of the names of two classes", "Run `catdog export` again.")
 
 
-def fingerprint(metadata: Mapping[str, str]) -> dict[str, Any]:
+def fingerprint(metadata: Mapping[str, str]) -> Fingerprint:
     """That of the features that the head was trained on; empty where the file does not say."""
     try:
-        found = json.loads(metadata["features"])
-    except (KeyError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return Fingerprint.from_json(json.loads(metadata["features"]))
+    except (KeyError, ValueError, CatdogError):
+        return Fingerprint()
 
 
 def rule(path: Path, classes: tuple[str, str], metadata: dict[str, str]) -> decision.Rule:

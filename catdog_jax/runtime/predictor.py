@@ -9,6 +9,7 @@ import numpy as np
 
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, prefetch
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.runtime import decision, model_file, prediction
 from catdog_jax.runtime.prediction import Prediction
 
@@ -51,7 +52,7 @@ class Predictor:
         model_file.check_signature(path, self._session)
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = model_file.classes(path, self.metadata)
-        self.fingerprint: dict[str, Any] = model_file.fingerprint(self.metadata)
+        self.fingerprint: Fingerprint = model_file.fingerprint(self.metadata)
         self.rule: decision.Rule = model_file.rule(path, self.classes, self.metadata)
         model_file.check_recipe(path, self.metadata)
 

@@ -113,12 +113,14 @@ def forward_onnxruntime(settings: Settings) -> Measure:
     import onnxruntime
 
     from catdog_jax.backbone import weights
+    from catdog_jax.backbone.pooling import Pool
     from catdog_jax.deployment import graph
     from catdog_jax.heads import head
+    from catdog_jax.photos.fingerprint import Fingerprint
 
     loaded = weights.load()
     output = {head.OUTPUT: {"kernel": np.zeros((512, 1), np.float32), "bias": np.zeros(1, np.float32)}}
-    fitted = head.FittedHead("avg", output, CLASSES, {}, {})
+    fitted = head.FittedHead(Pool.AVG, output, CLASSES, Fingerprint(), {})
     model = graph.build(loaded.params, loaded.mode, fitted, {}).SerializeToString()
     session = onnxruntime.InferenceSession(model, providers=onnxruntime.get_available_providers()[:1])
     photos = _photos(BATCH)
@@ -170,6 +172,7 @@ def extract_ours(settings: Settings) -> Measure:
     from catdog_jax.features import shards as shard_files
     from catdog_jax.features.extractor import Extractor
     from catdog_jax.photos import decoding
+    from catdog_jax.photos.fingerprint import Fingerprint
     from catdog_jax.photos.sources import Record
 
     extractor = Extractor(weights.load())
@@ -179,7 +182,7 @@ def extract_ours(settings: Settings) -> Measure:
         Record(str(i), i % 2, "train", 0, functools.partial(decoding.read_photo, f)) for i, f in enumerate(files)
     )
     shards = [extraction.Shard(f"train-{i:05d}-of-00001", records[i : i + 128]) for i in range(0, len(records), 128)]
-    described = {"dtype": "float16", "pool": "avg", "views": ["original"]}
+    described = Fingerprint(dtype="float16", pool="avg", views=("original",))
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as writer:

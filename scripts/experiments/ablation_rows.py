@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from catdog_jax.backbone import vgg16, weights, winograd
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import CHANNELS, GRID
 from catdog_jax.commands import extract
 from catdog_jax.config import PRESETS, ExtractConfig, Preprocessing, Recipe
@@ -256,7 +257,9 @@ def _computed(variant: Variant, config: AblateConfig) -> list[Loaders]:
     """What `_loaders` gives for each split, of the same photos as `_extracted`, where no cache of 7x7 cells holds it."""
     pretrained = weights.load("auto", variant.preprocessing)
     extractor = (
-        _both_blocks(pretrained) if variant.cells else features_extractor.Extractor(pretrained, variant.recipe.pool)
+        _both_blocks(pretrained)
+        if variant.cells
+        else features_extractor.Extractor(pretrained, pool=variant.recipe.pool)
     )
     found: list[Loaders] = []
     with progress_bar("photos") as progress:
@@ -280,10 +283,10 @@ def _both_blocks(pretrained: weights.Weights) -> Callable[[np.ndarray], jax.Arra
     @jax.jit
     def compute(photos: jax.Array) -> jax.Array:
         cells = winograd.forward(params, vgg16.normalise(photos, pretrained.mode), fourth)
-        pooled = [vgg16.pool_cells(cells, "avg+max")]
+        pooled = [Pool.AVG_MAX.apply(cells)]
         for layer in fifth:
             cells = winograd.convolve(cells, params[layer.name]["kernel"], params[layer.name]["bias"], layer.pool)
-        return jnp.concatenate([vgg16.pool_cells(cells, "avg+max"), *pooled], axis=1)
+        return jnp.concatenate([Pool.AVG_MAX.apply(cells), *pooled], axis=1)
 
     return compute
 

@@ -138,7 +138,10 @@ def report_without_photos(run: Path) -> None:
         judged.probabilities[:, 0],
         history=evaluate.read_history(run / "history.csv"),
         photos_note="Their licence keeps the photos from being shown.",
-        configuration={"Recipe of the head": fitted.recipe, "Fingerprint of the features": fitted.fingerprint},
+        configuration={
+            "Recipe of the head": fitted.recipe,
+            "Fingerprint of the features": fitted.fingerprint.to_json(),
+        },
     )
     atomic.write_bytes(run / PUBLISHED_REPORT, html.with_seal(page))
 
@@ -146,7 +149,7 @@ def report_without_photos(run: Path) -> None:
 def average(source: FeatureCache, out: Path) -> None:
     """A small cache from a large one: the averages over the cells of the original view, in one shard a split."""
     rows = max(source.rows(split) for split in sources.SPLITS)
-    prints = source.fingerprint | {"pool": "avg", "views": ["original"], "shard_size": rows}
+    prints = dataclasses.replace(source.fingerprint, pool="avg", views=("original",), shard_size=rows)
     names = [f"{split}-00000-of-00001" for split in sources.SPLITS]
     for split, name in zip(sources.SPLITS, names, strict=True):
         sidecars = [source.sidecar(shard) for shard in source.shard_names(split)]

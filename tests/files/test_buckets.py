@@ -16,10 +16,11 @@ from catdog_jax import cli
 from catdog_jax.backbone import weights
 from catdog_jax.config import TrainConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic, buckets
 from catdog_jax.files.buckets import Bucket, UnreachableError
+from catdog_jax.photos import sources
 
 pytestmark = pytest.mark.lenient_types  # Optax
 
@@ -32,7 +33,7 @@ def memory(monkeypatch):
     monkeypatch.setitem(buckets.DRIVERS, "memory", "fsspec")
     monkeypatch.setattr(MemoryFileSystem, "store", {})
     monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    monkeypatch.setattr(extraction, "Extractor", blocks.Blocks)
+    monkeypatch.setattr(extractor, "Extractor", blocks.Blocks)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     return MemoryFileSystem
 
@@ -167,7 +168,7 @@ def test_a_bucket_out_of_reach_is_one_line_before_the_work(
 
     for method in ("info", "ls", "cat_file", "pipe_file"):
         monkeypatch.setattr(memory, method, fail)
-    monkeypatch.setattr(extraction.sources, "load", fail)  # not reached
+    monkeypatch.setattr(sources, "load", fail)  # not reached
     advice = "Check the bucket, the credentials and the network.\n"
     assert extract(photos, CACHE) == 1
     assert capsys.readouterr().err == f"error: {CACHE}: cannot be read: {reason}. {advice}"

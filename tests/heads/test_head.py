@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.errors import CatdogError
 from catdog_jax.heads import head
+from catdog_jax.photos.fingerprint import Fingerprint
 
 
 def fitted(hidden: tuple[int, ...] = (16,), pool: str = "avg") -> head.FittedHead:
@@ -21,7 +23,9 @@ def fitted(hidden: tuple[int, ...] = (16,), pool: str = "avg") -> head.FittedHea
         }
         for i, name in enumerate(names)
     }
-    return head.FittedHead(pool, params, ("cats", "dogs"), {"pool": "none", "views": ["original"]}, {"l2": 0.05})
+    return head.FittedHead(
+        Pool(pool), params, ("cats", "dogs"), Fingerprint(pool="none", views=("original",)), {"l2": 0.05}
+    )
 
 
 def expected_probabilities(params, x: np.ndarray) -> np.ndarray:

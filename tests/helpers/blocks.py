@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from catdog_jax.backbone import vgg16, weights
-from catdog_jax.features import extraction
+from catdog_jax.backbone import weights
+from catdog_jax.backbone.pooling import Pool
+from catdog_jax.features import extractor
 
 
 class Blocks:
@@ -12,7 +13,7 @@ class Blocks:
     batch_size = 4
     precision = "float32"
 
-    def __init__(self, pretrained, pool="avg", views=("original",), *_):
+    def __init__(self, pretrained, *, pool="avg", views=("original",), **_):
         self.pool, self.views = pool, views
 
     def dispatch(self, photos: np.ndarray) -> np.ndarray:
@@ -25,9 +26,9 @@ class Blocks:
 def blocks(photos: np.ndarray, pool: str) -> np.ndarray:
     means = photos.reshape(-1, 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float32)
     cells = np.tile(means, 171)[..., :512]
-    return cells if pool == "none" else vgg16.pool_cells(cells, pool)
+    return cells if pool == "none" else Pool(pool).apply(cells)
 
 
 def stand_in() -> None:
-    extraction.Extractor = Blocks
+    extractor.Extractor = Blocks
     weights.load = lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in")

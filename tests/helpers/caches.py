@@ -1,5 +1,6 @@
 """Feature caches of two clouds of points."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +9,22 @@ from catdog_jax.config import TrainConfig
 from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.features.shards import Rows
+from catdog_jax.photos.fingerprint import Fingerprint
 
-PRINTS = {
-    "weights_sha256": "0" * 64,
-    "preprocessing": "torch",
-    "pool": "avg",
-    "views": ["original"],
-    "dtype": "float16",
-    "classes": ["cats", "dogs"],
-}
+PRINTS = Fingerprint(
+    weights_sha256="0" * 64,
+    preprocessing="torch",
+    pool="avg",
+    views=("original",),
+    dtype="float16",
+    classes=("cats", "dogs"),
+)
 
 
 def make_cache(path: Path, rows: int = 300, views: int = 1, shard: int = 100, noise: float = 1.0) -> FeatureCache:
     """Two Gaussian clouds, shifted by one in the first twenty columns, and columns on very different scales."""
     rng = np.random.default_rng(0)
-    prints = PRINTS | {"views": ["original", "mirror"][:views]}
+    prints = dataclasses.replace(PRINTS, views=("original", "mirror")[:views])
     names = []
     for split, count in (("train", rows), ("validation", 120), ("test", 60)):
         shards = -(-count // shard)

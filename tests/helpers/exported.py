@@ -6,7 +6,9 @@ import onnx.utils
 import onnxruntime as ort
 from PIL import Image
 
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.heads import head
+from catdog_jax.photos.fingerprint import Fingerprint
 
 POOLS = ("avg", "max", "avg+max", "none")
 
@@ -27,7 +29,7 @@ def photo(seed: int) -> np.ndarray:
 
 
 def fitted_head(
-    pool: str, hidden: tuple[int, ...] = (), fingerprint: dict | None = None, feature_size: float = 1
+    pool: str, hidden: tuple[int, ...] = (), fingerprint: Fingerprint | None = None, feature_size: float = 1
 ) -> head.FittedHead:
     """A random head whose probabilities are neither 0 nor 1 for features of about `feature_size`."""
     rng = np.random.default_rng(1)
@@ -41,7 +43,7 @@ def fitted_head(
         for name, inputs, outputs in zip(names, widths[:-1], widths[1:], strict=True)
     }
     layers[names[0]]["kernel"] /= np.float32(feature_size)
-    return head.FittedHead(pool, layers, ("cats", "dogs"), fingerprint or {}, {"pool": pool})
+    return head.FittedHead(Pool(pool), layers, ("cats", "dogs"), fingerprint or Fingerprint(), {"pool": pool})
 
 
 def reference_logit(fitted: head.FittedHead, cells: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import extract as extract_command
 from catdog_jax.commands import train
 from catdog_jax.config import PRESETS, ExtractConfig, TrainConfig
@@ -24,6 +25,7 @@ from catdog_jax.deployment import triton
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 from catdog_jax.heads import head, search
+from catdog_jax.photos.fingerprint import Fingerprint
 from helpers import object_store
 from helpers.blocks import stand_in
 
@@ -117,7 +119,8 @@ def finish_training(_: Path, out: Path, seed: int = 1, swept: bool = False) -> N
     best = head.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
     recipe = PRESETS["default"]
     told = ((best,), (head.Trial(recipe, best),) if swept else ())
-    fitted = head.FittedHead("avg", params, ("cats", "dogs"), {"seed": seed}, dataclasses.asdict(recipe), *told)
+    made = Fingerprint(others={"seed": seed})
+    fitted = head.FittedHead(Pool.AVG, params, ("cats", "dogs"), made, dataclasses.asdict(recipe), *told)
     train.write(TrainConfig(features=out / "features", out=out, seed=seed), fitted)
 
 

@@ -48,7 +48,7 @@ def record(photos: str, out: str) -> int:
     """Extracts with a network that keeps the pixels it is given: OUT/seen.npy, in the order of the rows."""
     from catdog_jax.commands import extract as extract_command
     from catdog_jax.config import ExtractConfig
-    from catdog_jax.features import extraction
+    from catdog_jax.features import extraction, extractor
     from helpers import blocks
 
     seen: list[np.ndarray] = []
@@ -61,7 +61,7 @@ def record(photos: str, out: str) -> int:
             return super().dispatch(pixels)
 
     blocks.stand_in()
-    extraction.Extractor = Recorder
+    extractor.Extractor = Recorder
     extraction.MAX_SKIPPED_SHARE = 1
     extract_command.extract(ExtractConfig(photos, Path(out), workers=2))
     np.save(Path(out, "seen.npy"), np.stack(seen))
@@ -70,8 +70,9 @@ def record(photos: str, out: str) -> int:
 
 def many(photos: str, out: str, batch: str) -> int:
     """Extracts with the stand-in, and prints the resident size in MB at every tenth of the photos."""
+    from catdog_jax.commands import extract as extract_command
     from catdog_jax.config import ExtractConfig
-    from catdog_jax.features import extraction
+    from catdog_jax.features import extractor
     from helpers import blocks
 
     class Watched(blocks.Blocks):
@@ -84,7 +85,7 @@ def many(photos: str, out: str, batch: str) -> int:
             return super().dispatch(pixels)
 
     blocks.stand_in()
-    extraction.Extractor = Watched
+    extractor.Extractor = Watched
     print(json.dumps([0, resident()]))
     extract_command.extract(ExtractConfig(photos, Path(out)))
     return 0

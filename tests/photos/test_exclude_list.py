@@ -7,7 +7,7 @@ from catdog_jax.backbone import weights
 from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError
-from catdog_jax.features import extraction
+from catdog_jax.features import extractor
 from catdog_jax.photos import exclude_list, sources
 from catdog_jax.photos.demo import drawing
 
@@ -31,7 +31,7 @@ class Means:
     batch_size = 4
     precision = "float32"
 
-    def __init__(self, *_):
+    def __init__(self, *_, **__):
         pass
 
     def dispatch(self, photos: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_a_class_that_would_be_gone_is_an_error(tmp_path, photos):
 
 
 def test_an_extraction_leaves_the_photos_out_and_its_fingerprint_knows(tmp_path, photos, monkeypatch):
-    monkeypatch.setattr(extraction, "Extractor", Means)
+    monkeypatch.setattr(extractor, "Extractor", Means)
     monkeypatch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
     path = tmp_path / "exclude.txt"
     gone = sources.load(str(photos)).split("train")[0].id

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.stats import binom
 
 from catdog_jax.backbone import vgg16
+from catdog_jax.backbone.pooling import Pool
 from catdog_jax.errors import UsageError
 from catdog_jax.heads.rows import Chunk
 from catdog_jax.photos import decoding, sources
@@ -79,7 +80,7 @@ def test_block_4_stands_beside_block_5_as_flax_computes_them(real_weights):
     for place, name in enumerate(("block5_conv3", "block4_conv3")):
         cells = vgg16.max_pool(jnp.maximum(state["intermediates"][name]["__call__"][0], 0))
         part = found[:, 1024 * place : 1024 * (place + 1)]
-        assert np.allclose(part, vgg16.pool_cells(cells, "avg+max"), rtol=1e-3, atol=1e-3 * part.max())
+        assert np.allclose(part, Pool.AVG_MAX.apply(cells), rtol=1e-3, atol=1e-3 * part.max())
 
 
 def test_mixup_mixes_rows_and_labels_alike_and_anew():

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,18 @@ from PIL import Image
 from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
+from catdog_jax.photos import folders
+from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.photos.demo.animals import KINDS, Kind
 from catdog_jax.photos.demo.scenes import scene
 
 VERSION = 1  # raised by every change that alters a picture
-SPLITS = ("train", "validation", "test")
 COUNTS = {"train": 80, "validation": 30, "test": 30}  # pictures of each class
+
+
+def load(source: str = "demo", needed: Sequence[str] = SPLITS) -> Dataset:
+    """The demo as a data set; see `draw_once`."""
+    return folders.load_folder(draw_once(), source, needed)
 
 
 def draw(kind: Kind, rng: np.random.Generator, size: int = 224) -> Image.Image:
@@ -44,7 +50,7 @@ def draw_dataset(root: Path, seed: int = 0, counts: Mapping[str, int] = COUNTS) 
 
 
 def draw_once() -> Path:
-    """The root of the default data set, below `storage.cache_directory()`: drawn by the first call, found by later ones.
+    """The root of the default data set, below `atomic.cache_directory()`: drawn by the first call, found by later ones.
 
     It is drawn beside its place and renamed, so that a killed run leaves no half data set; of two
     processes that draw at once, both end with the whole of it.

@@ -1,0 +1,153 @@
+"""The convolutions on the devices: settings, batches, and both algorithms on real photos."""
+
+import re
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catdog_jax.backbone import weights
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.features import extractor as extractors
+from catdog_jax.heads import head
+from catdog_jax.photos import decoding
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """Two CPU devices that share 8 GB."""
+    monkeypatch.setattr(extractors, "_memory", lambda _: 4e9)
+    return [types.SimpleNamespace(platform="cpu")] * 2
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "at_once", "expected"),
+    [
+        (None, None, 8),
+        (None, 512, 8),
+        (None, 5, 3),
+        (1_000_000, 95, 48),
+        (1_000_000, 0, 1),
+        (50, None, 50),
+        (3, 512, 3),
+    ],
+)
+def test_no_batch_is_larger_than_a_shard_fills(two_cores, batch_size, at_once, expected):
+    assert extractors._on_each(two_cores, batch_size, at_once) == expected
+
+
+def test_a_batch_that_takes_too_much_memory_is_wrong_usage(two_cores):
+    with pytest.raises(
+        UsageError, match=r"--batch-size 51: .* 4 GB .* 102 photos at once, .* 4 GB\. Try --batch-size 50 or less"
+    ):
+        extractors._on_each(two_cores, 51, 512)
+    with pytest.raises(UsageError, match="found 1,000,000 photos at once, which take 40,000 GB"):
+        extractors._on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000, None)
+
+
+@pytest.fixture(scope="module")
+def extractor() -> extractors.Extractor:
+    return extractors.Extractor(weights.random(), pool="avg+max", conv="direct", batch_size=1)
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        np.zeros((1, 224, 224, 3), np.float32),
+        np.zeros((1, 160, 160, 3), np.uint8),
+        np.zeros((224, 224, 3), np.uint8),
+        np.zeros((0, 224, 224, 1), np.uint8),
+    ],
+    ids=lambda photos: f"{photos.dtype} {photos.shape}",
+)
+def test_other_pixels_are_refused(extractor, photos):
+    expected = re.escape(
+        f"photos: expected uint8 [N, 224, 224, 3], found {photos.dtype} {[*photos.shape]}. Use images.decode."
+    )
+    for take in (extractor, extractor.dispatch):
+        with pytest.raises(CatdogError, match=expected):
+            take(photos)
+
+
+def test_no_photos_have_no_features(extractor):
+    found = extractor(np.zeros((0, 224, 224, 3), np.uint8))
+    assert (found.shape, found.dtype) == ((0, 1024), np.float32)
+
+
+def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
+    with pytest.raises(UsageError, match="--conv winograd: expected --precision float32, found bfloat16"):
+        extractors.Extractor(real_weights, precision="bfloat16", conv="winograd")
+
+
+def test_real_photos_through_the_real_network(real_weights, shared_photos):
+    """Both algorithms and all poolings agree, padding changes nothing, and the mirror view is the mirrored photo's."""
+    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:5]])
+    everything = extractors.Extractor(real_weights, pool="none", views=("original", "mirror"), batch_size=4)
+    dispatched = np.asarray(everything.dispatch(np.concatenate([photos, photos[:1]])))
+    assert dispatched.shape == (4, 2, 7, 7, 512)
+    np.testing.assert_array_equal(dispatched[0], dispatched[3])
+    average = extractors.Extractor(real_weights, pool="avg", conv="direct", batch_size=2)
+    found = average(photos)
+    expected = dispatched[:3, 0].astype(np.float64).mean(axis=(1, 2))
+    assert found.shape == (3, 512)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
+    np.testing.assert_allclose(average(photos[:1, :, ::-1])[0], dispatched[0, 1].mean(axis=(0, 1)), atol=1e-3)
+
+
+def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, shared_photos):
+    """The published head: probabilities from Winograd's features and from direct convolution's differ by rounding alone."""
+    fitted = head.load(Path(__file__).parents[2] / "artifacts" / "default" / "head.safetensors")
+    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos])
+    fast, direct = (
+        head.probabilities(
+            fitted.params, extractors.Extractor(real_weights, pool=fitted.pool, conv=conv)(photos).astype(np.float16)
+        )
+        for conv in ("winograd", "direct")
+    )
+    assert not np.array_equal(fast, direct)  # or the comparison compares nothing
+    np.testing.assert_allclose(fast, direct, atol=1e-4)
+    np.testing.assert_array_equal(fast >= 0.5, direct >= 0.5)
+
+
+def test_several_views_are_rows_side_by_side():
+    both = extractors.Extractor(weights.random(), views=("original", "mirror"), conv="direct", batch_size=2)
+    photos = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    found, mirrored = both(photos), both(photos[:, :, ::-1])
+    assert (found.shape, found.dtype) == ((1, 2, 512), np.float32)
+    np.testing.assert_array_equal(found, mirrored[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool": "gem"}, r"--pool: expected avg, max, avg\+max or none, found gem"),
+        ({"conv": "fft"}, "--conv: expected auto, winograd or direct, found fft"),
+        ({"precision": "float64"}, "--precision: expected auto, float32 or bfloat16, found float64"),
+        ({"views": ("original", "upside down")}, "--views: expected original or mirror, found original, upside down"),
+        ({"views": "original,mirror"}, "--views: expected original or mirror, found original,mirror"),
+        ({"views": ()}, "--views: expected original or mirror, found none"),
+        ({"batch_size": 0}, "--batch-size: expected 1 or more, found 0"),
+    ],
+)
+def test_settings_out_of_range_are_wrong_usage(options, message):
+    with pytest.raises(UsageError, match=message):
+        extractors.Extractor(weights.random(), **options)
+
+
+def test_what_is_no_array_is_a_wrong_type(extractor):
+    with pytest.raises(TypeError, match="photos: expected an array, found list"):
+        extractor([1, 2, 3])
+
+
+def test_a_convolution_is_a_line(monkeypatch):
+    def brightness(params, x, dtype):
+        return params * x[:, ::32, ::32, :1].repeat(512, axis=3)
+
+    monkeypatch.setitem(
+        extractors.ALGORITHMS, "brightness", extractors.Algorithm(lambda _: 2.0, brightness, ("float32",))
+    )
+    photos = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    found = extractors.Extractor(weights.random(), conv="brightness", precision="float32", batch_size=1)(photos)
+    expected = 2 * ((photos[:, ::32, ::32, 0] / 255 - 0.485) / 0.229).mean(axis=(1, 2))
+    np.testing.assert_allclose(found, np.repeat(expected[:, None], 512, axis=1), rtol=1e-4)
