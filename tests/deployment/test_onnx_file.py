@@ -552,7 +552,7 @@ def test_by_default_the_photos_are_those_of_the_training(
     run, message = RunDirectory(tmp_path), "The photos of the training are not at hand"
     assert message in parity.photos_at_hand(run, ())[1]
     (tmp_path / "features").mkdir()
-    shards.write_manifest(tmp_path / "features", "photos", [], {})
+    shards.write_manifest(tmp_path / "features", "photos", [], Fingerprint())
     (tmp_path / "config.json").write_text(json.dumps({"features": str(tmp_path / "features")}))
     found, note = parity.photos_at_hand(run, ())
     assert (found.classes, note) == (("cats", "dogs"), "")
