@@ -66,8 +66,8 @@ def measure(model: bytes, fp32: bytes, photos: Iterable[tuple[np.ndarray, int]],
         raise CatdogError(
             "expected validation photos that can be decoded, to judge the file on, found none. Check --data."
         )
-    found, expected = turns.probabilities
-    return compare(found, expected, turns.labels, turns.seconds[1] / turns.seconds[0])
+    smaller, full = turns.probabilities
+    return compare(smaller, full, turns.labels, turns.seconds[1] / turns.seconds[0])
 
 
 def _opened(model: bytes) -> side_by_side.Model:
@@ -75,15 +75,15 @@ def _opened(model: bytes) -> side_by_side.Model:
     return lambda photos: session.run(["probability"], {"image": photos})[0]
 
 
-def compare(found: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: float) -> Gate:
+def compare(smaller: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: float) -> Gate:
     """The figures of `Gate` from the probabilities of the second class of both files, each [N]."""
-    right, fp32_right = ((side >= THRESHOLD) == (labels == 1) for side in (found, fp32))
+    right, fp32_right = ((side >= THRESHOLD) == (labels == 1) for side in (smaller, fp32))
     n = len(labels)
     worse, better = int((fp32_right & ~right).sum()), int((right & ~fp32_right).sum())
     drop = (worse - better) / n
     low, high = intervals.of_paired_drop(worse, better, n)
     losses = [
         float(-np.log(np.maximum(np.where(labels == 1, side, 1 - side), np.finfo(np.float64).eps)).mean())
-        for side in (found.astype(np.float64), fp32.astype(np.float64))
+        for side in (smaller.astype(np.float64), fp32.astype(np.float64))
     ]
     return Gate(n, float(right.mean()), losses[0], float(fp32_right.mean()), losses[1], drop, low, high, speed)

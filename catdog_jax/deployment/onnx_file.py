@@ -22,6 +22,7 @@ from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.head import FittedHead, digest
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.dataset import Dataset
+from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.runtime import decision, side_by_side
 
 LICENCES = {
@@ -202,7 +203,7 @@ def smaller(
 
 
 def _matching_weights(source: str, head: FittedHead) -> weight_files.Weights:
-    if head.pool is None or not head.fingerprint:
+    if head.pool is None or head.fingerprint == Fingerprint():
         raise CatdogError(
             f"head: expected one that was trained on features of this package, found one of {head.columns:,} columns of "
             "unknown origin. Train on a feature cache, or name the pool and the fingerprint of the features in the training."

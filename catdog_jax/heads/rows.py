@@ -52,8 +52,8 @@ class Rows:
       name: what they are called in messages.
     """
 
-    load: Callable[[str, Pool], Loaders]
-    gives: Callable[[Pool], bool]
+    load: Callable[[str, str], Loaders]
+    gives: Callable[[str], bool]
     stored: Pool | None
     classes: tuple[str, str]
     fingerprint: Fingerprint
@@ -79,7 +79,7 @@ def of_cache(cache: FeatureCache, resident_gib: float) -> Rows:
     )
 
 
-def _load(cache: FeatureCache, resident_gib: float, split: str, pool: Pool) -> Loaders:
+def _load(cache: FeatureCache, resident_gib: float, split: str, pool: str) -> Loaders:
     views = len(cache.views) if split == "train" else 1
     names = cache.shard_names(split)
 
@@ -88,8 +88,8 @@ def _load(cache: FeatureCache, resident_gib: float, split: str, pool: Pool) -> L
         return Chunk(x.reshape(-1, x.shape[-1]), np.repeat(cache.shard_labels(name), views).astype(np.float32))
 
     # Pooling computes it
-    stored_type = cache.fingerprint.dtype if cache.pool is pool else np.float32
-    size = cache.rows(split) * views * pool.columns * np.dtype(stored_type).itemsize
+    stored_type = cache.fingerprint.dtype if cache.pool == pool else np.float32
+    size = cache.rows(split) * views * Pool(pool).columns * np.dtype(stored_type).itemsize
     if size > resident_gib * 2**30:
         return [functools.partial(load, name) for name in names]
     whole = Chunk(*(jnp.asarray(np.concatenate(parts)) for parts in zip(*map(load, names), strict=True)))
@@ -110,7 +110,7 @@ class Described(NamedTuple):
 
     pool: Pool | None = None
     classes: Sequence[str] | None = None
-    fingerprint: Fingerprint = Fingerprint()
+    fingerprint: Fingerprint | None = None
 
 
 def of_arrays(features: Pair, validation: Pair | None, described: Described, seed: int, resident_gib: float) -> Rows:
@@ -136,13 +136,14 @@ def of_arrays(features: Pair, validation: Pair | None, described: Described, see
     columns = x.shape[1]
     if parts["validation"].x.shape[1] != columns:
         raise UsageError(f"validation: expected x [N, {columns}], found {list(parts['validation'].x.shape)}.")
-    if pool is not None and pool.columns != columns:
-        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {pool.columns:,}.")
-    names = tuple(classes if classes is not None else fingerprint.classes or ("0", "1"))
+    if pool is not None and Pool(pool).columns != columns:
+        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {Pool(pool).columns:,}.")
+    fingerprint = fingerprint or Fingerprint()
+    names = tuple(classes or fingerprint.classes or ("0", "1"))
     if len(names) != 2 or names[0] == names[1] or not all(map(is_class_name, names)):
         raise UsageError(f"--classes: expected the names of two classes, found {names}.")
 
-    def load(split: str, _: Pool) -> Loaders:
+    def load(split: str, _: str) -> Loaders:
         part = parts[split]
         if part.x.nbytes <= resident_gib * 2**30:
             whole = Chunk(*map(jnp.asarray, part))
@@ -152,7 +153,7 @@ def of_arrays(features: Pair, validation: Pair | None, described: Described, see
             for start in range(0, len(part.y), _PART)
         ]
 
-    return Rows(load, lambda wanted: wanted is pool, pool, (names[0], names[1]), fingerprint, "features")
+    return Rows(load, lambda wanted: wanted == pool, pool, (names[0], names[1]), fingerprint, "features")
 
 
 def _checked(name: str, pair: Pair) -> Chunk:

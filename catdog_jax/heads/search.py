@@ -43,7 +43,7 @@ class Result:
     scaling: Scaling
 
 
-def fit_one(recipe: Recipe, load: Callable[[str, pooling.Pool], Loaders], seed: int) -> Result:
+def fit_one(recipe: Recipe, load: Callable[[str, str], Loaders], seed: int) -> Result:
     """Fits one recipe; see `search` for the arguments. Raises as `fitting.fit`."""
     training, validation = (load(split, pooling.Pool(recipe.pool)) for split in ("train", "validation"))
     scaling = rows.measure(training) if recipe.standardise else rows.UNSCALED
@@ -80,7 +80,7 @@ def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Rec
     return [base, *(drawn() for _ in range(count - 1))]
 
 
-def search(recipes: Sequence[Recipe], load: Callable[[str, pooling.Pool], Loaders], seed: int) -> list[Result]:
+def search(recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], seed: int) -> list[Result]:
     """Fits every recipe, and returns the results, the best first.
 
     Args:

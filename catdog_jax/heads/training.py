@@ -80,6 +80,7 @@ def train(
         stay finite.
       UsageError: an argument is out of its range.
       TypeError: `features` is none of these.
+      ValueError: there is no such pooling.
 
     Example:
       >>> import numpy as np
@@ -90,6 +91,7 @@ def train(
       >>> fitted(x[:3]).shape
       (3,)
     """
+    pool = None if pool is None else Pool(pool).value
     given = {
         **{"pool": pool, "hidden": hidden, "dropout": dropout, "learning_rate": learning_rate},
         **{"decay_rate": decay_rate, "l2": l2, "batch_size": batch_size, "epochs": epochs, "patience": patience},
@@ -107,7 +109,7 @@ def train(
         cache = features if isinstance(features, FeatureCache) else FeatureCache.open(location(str(features)))
         found = rows.of_cache(cache, resident_gib)
     else:
-        described = rows.Described(None if pool is None else Pool(pool), classes, fingerprint or Fingerprint())
+        described = rows.Described(None if pool is None else Pool(pool), classes, fingerprint)
         found = rows.of_arrays(features, validation, described, seed, resident_gib)
     return _train(wanted, found, pool, seed, sweep)
 
@@ -164,7 +166,7 @@ def _train(wanted: Recipe, found: Rows, pool: str | None, seed: int, sweep: int 
     if recipe.standardise:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
     described = dataclasses.asdict(recipe) | told._asdict()
-    if not found.fingerprint:
+    if found.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)
     return FittedHead(

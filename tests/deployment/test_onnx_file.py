@@ -444,7 +444,7 @@ def test_without_a_path_nothing_is_written_and_the_same_bytes_are_returned(
 
 def test_a_head_on_other_features_cannot_be_exported() -> None:
     fitted = fitted_head("avg")
-    for foreign in (fitted, replace(fitted, pool=None, fingerprint={"views": ["original"]})):
+    for foreign in (fitted, replace(fitted, pool=None, fingerprint=Fingerprint(views=("original",)))):
         with pytest.raises(
             CatdogError, match=r"head: expected one .* features of this package, found one of 512 columns"
         ):

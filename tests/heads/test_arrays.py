@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.heads import head, rows, training
+from catdog_jax.photos.fingerprint import Fingerprint
 
 pytestmark = pytest.mark.lenient_types
 RECIPE = {"head": "linear", "dropout": 0.0, "epochs": 30, "learning_rate": 0.1}
@@ -63,7 +64,7 @@ def test_the_file_says_that_the_features_are_of_other_origin(tmp_path):
     loaded = head.load(str(tmp_path / "head.safetensors"))
     np.testing.assert_array_equal(loaded(clouds(5)[0]), fitted(clouds(5)[0]))
     assert loaded.recipe["features"] == "arrays that are not known to be features of catdog_jax"
-    assert (bool(loaded.fingerprint), loaded.pool, loaded.history, loaded.best) == (False, None, (), None)
+    assert (loaded.fingerprint, loaded.pool, loaded.history, loaded.best) == (Fingerprint(), None, (), None)
     with pytest.raises(CatdogError, match=r"head: expected one .* features of this package, found one of 7 columns"):
         _ = loaded.own_pool
     damaged = dataclasses.replace(loaded, params={"output": {"kernel": np.zeros((7, 2)), "bias": np.zeros(2)}})

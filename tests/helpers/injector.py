@@ -119,9 +119,8 @@ def finish_training(_: Path, out: Path, seed: int = 1, swept: bool = False) -> N
     best = head.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
     recipe = PRESETS["default"]
     told = ((best,), (head.Trial(recipe, best),) if swept else ())
-    fitted = head.FittedHead(
-        Pool.AVG, params, ("cats", "dogs"), Fingerprint(others={"seed": seed}), dataclasses.asdict(recipe), *told
-    )
+    made = Fingerprint(others={"seed": seed})
+    fitted = head.FittedHead(Pool.AVG, params, ("cats", "dogs"), made, dataclasses.asdict(recipe), *told)
     train.write(TrainConfig(features=out / "features", out=out, seed=seed), fitted)
 
 
