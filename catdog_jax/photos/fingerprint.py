@@ -65,10 +65,6 @@ class Fingerprint:
         }
         return cls(**known, others={name: value[name] for name in value if name not in _KINDS})
 
-    def __bool__(self) -> bool:
-        """Whether anything is known."""
-        return bool(self.to_json())
-
     def to_json(self) -> dict[str, Any]:
         """The fields that are known, as JSON has them, always in the same order."""
         said = {name: getattr(self, name) for name in _KINDS}

@@ -381,7 +381,7 @@ def test_a_path_that_is_no_file_is_named(tmp_path, monkeypatch):
     with pytest.raises(CatdogError, match="expected a file of weights, found: Is a directory"):
         weights.load(str(tmp_path))
     (tmp_path / "large").write_bytes(bytes(101))
-    monkeypatch.setattr(weights, "MAX_BYTES", 100)
+    monkeypatch.setattr(published, "MAX_BYTES", 100)
     with pytest.raises(CatdogError, match="large: expected at most 100 bytes of weights, found more"):
         weights.load(str(tmp_path / "large"))
 
