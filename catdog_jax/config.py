@@ -33,6 +33,7 @@ Cache = Annotated[  # a path or a bucket's URL
 ]
 Pool = Literal["avg", "max", "avg+max", "none"]
 Preprocessing = Literal["torch", "caffe", "unit"]
+Precision = Literal["fp32", "fp16", "int8"]  # of an exported file; how it is made is in `deployment.precisions`
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class ExportConfig:
     """What a photo is judged by: itself, or the mean of it and its mirror image (better probabilities, for twice the time)."""
     parity_photos: int = 32
     """How many photos the exported file and JAX must agree on."""
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    precision: Precision = "fp32"
     """fp16 halves the file (weights stored in half the bytes, computed in float32); int8 quarters it and is several times as
     fast on CPUs with 8-bit instructions. Both are judged beside fp32 on validation photos before
     they are written."""

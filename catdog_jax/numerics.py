@@ -18,8 +18,8 @@ from catdog_jax.backbone import vgg16, weights, winograd
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.features import extractor as features_extractor
-from catdog_jax.heads import fitting, head
-from catdog_jax.heads.fitting import Hyper
+from catdog_jax.heads import head, steps
+from catdog_jax.heads.steps import Hyper
 
 Pair = tuple[np.ndarray, np.ndarray]  # found, expected
 ROWS = 40_001  # many, and odd: vectorised loops have remainders
@@ -132,7 +132,7 @@ def _objective() -> Pair:
 
     def one(l2: jax.Array, params: Params, x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
         hyper = Hyper(0.0, 1.0, l2, 0.1, None)
-        value = jax.value_and_grad(lambda p: fitting.objective(p, x, y, weight, jax.random.key(0), hyper)[0])(params)
+        value = jax.value_and_grad(lambda p: steps.objective(p, x, y, weight, jax.random.key(0), hyper)[0])(params)
         return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(value)])
 
     # Arguments: XLA folds constants without its kernels

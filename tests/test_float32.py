@@ -10,8 +10,9 @@ import pytest
 from catdog_jax.auditing import out_of_fold
 from catdog_jax.backbone import weights
 from catdog_jax.features import extractor as features_extractor
-from catdog_jax.heads import fitting, head
-from catdog_jax.heads.fitting import Chunk, Hyper, Shape
+from catdog_jax.heads import head, rows, steps
+from catdog_jax.heads.rows import Chunk
+from catdog_jax.heads.steps import Hyper, Shape
 
 pytestmark = pytest.mark.lenient_types
 
@@ -39,26 +40,24 @@ def extraction(precision: str, conv: str) -> list[str]:
 
 def training(hidden: tuple[int, ...]) -> list[str]:
     shape = Shape(hidden, 5, 1)
-    state = fitting._initial(KEY, X.shape[1], shape, 2)
-    return products(fitting._run_chunk.lower(state, Chunk(X, Y), KEY, fitting.UNSCALED, HYPER, shape))
+    state = steps.initial(KEY, X.shape[1], shape, 2)
+    return products(steps.run_chunk.lower(state, Chunk(X, Y), KEY, rows.UNSCALED, HYPER, shape))
 
 
 def validation() -> list[str]:
-    return products(
-        fitting._judge.lower(fitting._initial(KEY, 6, Shape((4,), 5, 1), 2).params, Chunk(X, Y), fitting.UNSCALED)
-    )
+    return products(steps.losses.lower(steps.initial(KEY, 6, Shape((4,), 5, 1), 2).params, Chunk(X, Y), rows.UNSCALED))
 
 
 def logits() -> list[str]:
     params = head.Head((4,)).init(KEY, X)["params"]
     return products(head._jitted_logits.lower(params, X)) + products(
-        fitting._logits.lower(params, Chunk(X, Y), fitting.UNSCALED)
+        steps.logits.lower(params, Chunk(X, Y), rows.UNSCALED)
     )
 
 
 def label_errors() -> list[str]:
     return products(
-        out_of_fold._fit_all.lower(X, Y, np.ones((2, 10), np.float32), np.ones(2, np.float32), fitting.UNSCALED)
+        out_of_fold._fit_all.lower(X, Y, np.ones((2, 10), np.float32), np.ones(2, np.float32), rows.UNSCALED)
     )
 
 

@@ -1,40 +1,28 @@
 """`catdog export`: a head to a file, and the folders around it."""
 
-import json
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
-import onnx
 from rich.text import Text
 
 from catdog_jax import jax_environment
 from catdog_jax.config import ExportConfig
 from catdog_jax.console import console
-from catdog_jax.deployment import graph
-from catdog_jax.deployment.onnx_file import (
-    TOLERANCE,
-    _check_folders,
-    _check_parity,
-    _expected,
-    _matching_weights,
-    _metadata,
-    _parity_photos,
-    _repacked,
-    _say,
-    _variant,
-    _write_folders,
-)
+from catdog_jax.deployment import browser, onnx_file, parity, triton
+from catdog_jax.deployment.precisions import PRECISIONS
 from catdog_jax.errors import UsageError
-from catdog_jax.files import atomic, sealed
+from catdog_jax.files import sealed
 from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
+from catdog_jax.photos import sources
+from catdog_jax.runtime.predictor import Predictor
+
+_NAMED = 3  # photos left out that are named
 
 
 def export(config: ExportConfig) -> Path:
-    """Writes the head of a run, the convolutions and the preprocessing as one ONNX file.
-
-    The bytes that are written have passed onnx.checker's full check and agree with JAX on photos:
-    probabilities within `TOLERANCE`, in a batch and alone, and the same decisions. Until then no
-    file is written, and an older one stays.
+    """Writes the head of a run, the convolutions and the preprocessing as one ONNX file, and the folders around it.
 
     Args:
       config: the run, the weights, and the photos to agree on; or an exported model, which is only
@@ -44,43 +32,87 @@ def export(config: ExportConfig) -> Path:
       The path of the file.
 
     Raises:
-      CatdogError: the weights are not those that the features were made with, there are no photos
-        to compare on, the model does not agree with JAX, or fp16 or int8 judges worse than fp32 by
-        more than `variants.MAX_DROP`.
+      CatdogError: as `onnx_file.export`, or a folder cannot be written.
       UsageError: a setting is out of range.
     """
-    if config.parity_photos < 2:
-        raise UsageError(
-            f"--parity-photos: expected 2 or more, found {config.parity_photos}. Leave it out for the default."
-        )
-    if config.gate_photos < 0:
-        raise UsageError(
-            f"--gate-photos: expected 0 or more, found {config.gate_photos}. Leave it out for the default."
-        )
+    views = tuple(config.views.split(","))
+    onnx_file.check_arguments(config.precision, views, config.parity_photos, config.gate_photos)
     _check_folders(config)
     if config.model is not None:
         return _repacked(config, config.model)
     jax_environment.require_devices()
     run = RunDirectory(config.run)
-    out = config.out or run.model(config.precision)
     fitted = head.load(run.head)
-    loaded = _matching_weights(config, fitted)
-    left_out: dict[str, str] = {}
-    source, photos = _parity_photos(config, left_out)
-    parity = {"photos": len(photos), "tolerance": TOLERANCE}
-    metadata = {**_metadata(config, fitted, loaded), "parity": json.dumps(parity), "seal": sealed.UNSEALED}
-    mirror = "mirror" in config.views
-    model = graph.build(loaded.params, loaded.mode, fitted, metadata, mirror).SerializeToString(deterministic=True)
-    onnx.checker.check_model(model, full_check=True)
-    difference = _check_parity(out, model, _expected(loaded, fitted, photos, mirror), photos, source)
-    told = (
-        f"agrees with JAX on {len(photos)} photos of {source}: max |Δprobability| {difference:.1e}, decisions identical"
+    measured = run.metrics()
+    exported = onnx_file.export(
+        fitted,
+        config.out or run.model(config.precision),
+        photos=_photos(config, run),
+        weights=config.weights,
+        precision=config.precision,
+        views=views,
+        parity_photos=config.parity_photos,
+        gate_photos=config.gate_photos,
+        force=config.force,
+        metrics=_metrics(measured) if measured.exists() else None,
     )
-    if config.precision != "fp32":
-        model, told = _variant(config, out, model, fitted.classes, left_out)
-    _say(left_out)
-    model = sealed.seal(model)
-    atomic.write_bytes(out, model)
-    console.print(Text(f"{out}: {len(model) / 1e6:.1f} MB; {told}"), soft_wrap=True)
-    _write_folders(config, model)
-    return out
+    assert exported.path is not None  # it was named
+    if not exported.tested:
+        _say(f"The file gets no test figures: {measured} holds none of this head, its own test photos and these views.")
+    _say_left_out(exported.left_out)
+    _say(f"{exported.path}: {len(exported.content) / 1e6:.1f} MB; {exported.said()}")
+    _write_folders(config, exported.content)
+    return exported.path
+
+
+def _photos(config: ExportConfig, run: RunDirectory) -> sources.Dataset:
+    needed = PRECISIONS[config.precision].splits
+    if config.data is not None:
+        return sources.load(config.data, needed)
+    photos, note = parity.photos_at_hand(run, needed)
+    if note:
+        _say(note)
+    return photos
+
+
+def _metrics(path: Path) -> Mapping[str, object]:
+    return sealed.read_sealed_json(path, "metrics file of `catdog evaluate`", older=True)
+
+
+def _repacked(config: ExportConfig, path: Path) -> Path:
+    if config.triton is None and config.web is None:
+        raise UsageError("--model: expected a folder to put it into, found none. Name one with --web or --triton.")
+    Predictor(path)  # says what it is, where it is no model
+    _write_folders(config, path.read_bytes())
+    return path
+
+
+def _check_folders(config: ExportConfig) -> None:
+    """Says what cannot be written before the work begins."""
+    if config.triton is not None:
+        triton.check(config.triton)
+    if config.web is not None:
+        browser.check(config.web, config.web_runtime)
+
+
+def _write_folders(config: ExportConfig, model: bytes) -> None:
+    if config.triton is not None:
+        folder = triton.write(config.triton, model)
+        _say(f"{folder}: a Triton model for tritonserver --model-repository={config.triton}")
+    if config.web is not None:
+        folder = browser.write(config.web, model, config.web_runtime)
+        size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+        _say(f"{folder}: {size:.1f} MB for any host of static files; photos stay in the browser")
+
+
+def _say_left_out(left_out: Mapping[str, str]) -> None:
+    if left_out:
+        named = "; ".join(f"{name!r}: {reason}" for name, reason in itertools.islice(left_out.items(), _NAMED))
+        _say(
+            f"photos that cannot be decoded and were left out of the checks: {len(left_out):,}, for example {named}",
+            "yellow",
+        )
+
+
+def _say(line: str, style: str = "") -> None:
+    console.print(Text(line, style), soft_wrap=True)

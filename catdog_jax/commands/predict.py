@@ -9,9 +9,12 @@ from catdog_jax.config import PredictConfig
 from catdog_jax.console import console, printable, progress_bar, write
 from catdog_jax.errors import UsageError
 from catdog_jax.runtime import decision, heatmaps
+from catdog_jax.runtime.arguments import find_model, find_photos, predictions
 from catdog_jax.runtime.output import Row, rendered
-from catdog_jax.runtime.prediction import Counts, find_model, find_photos, predictions
 from catdog_jax.runtime.predictor import Predictor
+
+# Photos by class and sure, both None where they cannot be read
+Counts = collections.Counter[tuple[str | None, bool | None]]
 
 
 def predict(config: PredictConfig) -> int:

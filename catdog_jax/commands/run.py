@@ -78,7 +78,10 @@ def _unseen(source: str, config: RunConfig, model: Path) -> Table:
                 Text(record.id), Text(predictor.classes[record.label]), Text(f"cannot be read: {error}", "yellow")
             )
             continue
-        verdict, truth = predictor.rule.decide(predictor(pixels[np.newaxis])[0]), predictor.classes[record.label]
+        verdict, truth = (
+            predictor.rule.decide(predictor.probabilities(pixels[np.newaxis])[0]),
+            predictor.classes[record.label],
+        )
         style = "yellow" if verdict.sure is False else "green" if verdict.name == truth else "red"
         table.add_row(
             Text(record.id),

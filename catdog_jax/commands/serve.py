@@ -8,7 +8,7 @@ import uvicorn
 from catdog_jax.config import ServeConfig
 from catdog_jax.console import console
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.runtime.prediction import find_model
+from catdog_jax.runtime.arguments import find_model
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.serving import deadlines
 from catdog_jax.serving.app import application

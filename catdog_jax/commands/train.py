@@ -1,48 +1,88 @@
 """`catdog train`: cached features to a head."""
 
+import csv
 import dataclasses
+import io
+from pathlib import Path
+from typing import Any
 
-from catdog_jax import jax_environment
-from catdog_jax.backbone.pooling import Pool
-from catdog_jax.config import TrainConfig
-from catdog_jax.console import show, warn
-from catdog_jax.features.cache import FeatureCache
-from catdog_jax.heads import calibration, head
-from catdog_jax.heads.training import _calibrated, _fit, _loaded, _of_cache, _search, _write, resolve
+from rich.table import Table
+
+from catdog_jax import __version__
+from catdog_jax.config import Recipe, TrainConfig
+from catdog_jax.console import console, show, warn
+from catdog_jax.errors import CatdogError
+from catdog_jax.files import buckets
+from catdog_jax.heads import calibration, head, search, training
+from catdog_jax.heads.head import Epoch, FittedHead
+from catdog_jax.heads.run_directory import SWEEP, RunDirectory, removed
+
+_SHOWN = 8  # rows of a sweep on stdout
+_COLUMNS = ("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy")
 
 
-def train(config: TrainConfig) -> head.FittedHead:
+def train(config: TrainConfig) -> FittedHead:
     """Trains a head on a feature cache; writes head.safetensors, history.csv and config.json into the run directory.
 
     What described an earlier, different head in the same directory is removed, see
-    `RunDirectory.make_way`.
-
-    Raises:
-      CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not
-        stay finite.
-      UsageError: an option is out of its range.
+    `RunDirectory.make_way`. Raises as `training.train`.
     """
-    wanted = resolve(config)
-    jax_environment.require_devices()
-    cache = FeatureCache.open(config.features)
-    recipe = _of_cache(wanted, config, cache)
-    swept: dict[str, bytes] = {}
-    if config.sweep is None:
-        result = _fit(recipe, cache, config)
-    else:
-        result, swept = _search(recipe, cache, config)
-        recipe = result.recipe
-    params, told = _calibrated(result, _loaded(cache, "validation", recipe, config))
-    if recipe.standardise:
-        params = head.fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
-    described = dataclasses.asdict(recipe) | told._asdict()
-    fitted = head.FittedHead(Pool(recipe.pool), params, cache.classes, cache.fingerprint, described)
-    _write(config, result, fitted, swept)
-    best = result.fit.best
+    fitted = training.train(config.features, **options(config))
+    for note in fitted.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    write(config, fitted)
+    if fitted.sweep:
+        show(_sweep(fitted))
+    best, recipe = fitted.best, fitted.recipe
+    assert best is not None  # it was trained here
     show(
-        f"trained {len(result.fit.history)} epochs; kept epoch {best.epoch}: validation log loss "
-        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {told.temperature:.3f}, of "
-        f"{told.calibration_photos:,} validation photos"
+        f"trained {len(fitted.history)} epochs; kept epoch {best.epoch}: validation log loss "
+        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {recipe['temperature']:.3f}, of "
+        f"{recipe['calibration_photos']:,} validation photos"
     )
-    warn(calibration.warnings(described))
+    warn(calibration.warnings(recipe))
     return fitted
+
+
+def options(config: TrainConfig) -> dict[str, Any]:
+    """The settings as the arguments of `training.train`."""
+    names = (field.name for field in dataclasses.fields(config))
+    return {name: getattr(config, name) for name in names if name not in ("features", "out")}
+
+
+def write(config: TrainConfig, fitted: FittedHead) -> None:
+    """Writes a head and what belongs to it; killed anywhere in between, `RunDirectory.read_settings` and `verify` say so."""
+    run = RunDirectory(config.out)
+    settings = {
+        "version": __version__,
+        "features": buckets.seen_from(config.out, config.features),
+        "seed": config.seed,
+        "preset": config.preset,
+        "recipe": {field.name: fitted.recipe[field.name] for field in dataclasses.fields(Recipe)},
+        "head_sha256": head.digest(fitted.params),
+    }
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows([Epoch._fields, *fitted.history])
+    files = {run.history.name: table.getvalue().encode()}
+    if fitted.sweep:
+        files |= zip(SWEEP, (search.table(fitted.sweep).encode(), search.picture(fitted.sweep)), strict=True)
+    if stale := run.make_way(_is_there(run.head, fitted), bool(fitted.sweep)):
+        console.print(removed(run.path, stale), markup=False, soft_wrap=True)
+    fitted.save(run.head)
+    run.write_settings(settings, files)
+
+
+def _is_there(path: Path, fitted: FittedHead) -> bool:
+    """Whether a run directory holds this very head."""
+    try:
+        return head.digest(head.load(path).params) == head.digest(fitted.params)
+    except CatdogError:
+        return False
+
+
+def _sweep(fitted: FittedHead) -> Table:
+    """The best heads of a sweep."""
+    table = Table(*_COLUMNS, title="the best heads")
+    for place, row in enumerate(list(csv.reader(search.table(fitted.sweep[:_SHOWN]).splitlines()))[1:], 1):
+        table.add_row(str(place), *row[:-1])
+    return table

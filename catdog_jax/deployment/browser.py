@@ -15,9 +15,7 @@ import tempfile
 from pathlib import Path
 
 import onnx
-from rich.text import Text
 
-from catdog_jax.console import console
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, atomic_folder, sealed
 from catdog_jax.runtime import decision
@@ -75,10 +73,6 @@ def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
                 (folder / name).write_bytes(archive.extractfile(member).read())  # type: ignore[union-attr] # the hash is known
         atomic.write_bytes(folder / "model.onnx", model)
         sealed.write_json(folder / "model.json", about(model))
-    size = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
-    console.print(
-        Text(f"{directory}: {size:.1f} MB for any host of static files; photos stay in the browser"), soft_wrap=True
-    )
     return directory
 
 

@@ -56,7 +56,7 @@ def build(
     pixels = graph.node("Cast", ["image"], "pixels", to=TensorProto.FLOAT)
     cells = _backbone(graph, params, _normalise(graph, mode, _with_mirror_images(graph, pixels) if mirror else pixels))
     ending = "_of_views" if mirror else ""
-    _probability(graph, _dense(graph, fitted, _pool(graph, fitted.pool, cells)), f"probability{ending}")
+    _probability(graph, _dense(graph, fitted, _pool(graph, fitted.own_pool, cells)), f"probability{ending}")
     _heat_map(graph, fitted, cells, f"heatmap{ending}")
     if mirror:
         _mean_of_views(graph, "probability", (2,))
@@ -133,7 +133,7 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
         columns = graph.node("Gemm", [f"{name}_kernel", slopes], f"{name}_slopes_of_columns", transB=1)
         slopes = graph.node("Transpose", [columns], f"{name}_slopes", perm=[1, 0])
     grid = graph.constant("grid", np.array([-1, vgg16.GRID, vgg16.GRID]))
-    if not fitted.pool.parts:
+    if not fitted.own_pool.parts:
         at_cells = graph.node("Mul", [slopes, "features"], "contributions")
         shape = graph.constant("cells_shape", np.array([-1, vgg16.GRID, vgg16.GRID, vgg16.CHANNELS]))
         by_channel = graph.node("Reshape", [at_cells, shape], "contributions_of_channels")
@@ -142,7 +142,7 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
         )
         return graph.node("Mul", [total, graph.constant("count", np.array(vgg16.GRID**2, np.float32))], end)
     parts = {"avg": cells, "max": _at_maximum(graph, cells)}
-    given = graph.node("Concat", [parts[part] for part in fitted.pool.parts], "given", axis=1)
+    given = graph.node("Concat", [parts[part] for part in fitted.own_pool.parts], "given", axis=1)
     # -1 would not be told of a batch of none
     flat = graph.constant("columns_by_cells", np.array([0, 0, vgg16.GRID**2]))
     given = graph.node("Reshape", [given, flat], "given_by_cells")

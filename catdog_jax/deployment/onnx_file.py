@@ -1,225 +1,278 @@
-"""The graph of graph.py as one ONNX file, checked against JAX on photos before it takes its name; folders around the file."""
+"""A head, the convolutions and the preprocessing as one ONNX file: `export`."""
 
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime as ort
-from rich.text import Text
 
-from catdog_jax import __version__
-from catdog_jax.backbone import vgg16, weights
-from catdog_jax.config import THRESHOLD, ExportConfig
-from catdog_jax.console import console
-from catdog_jax.deployment import browser, precisions, triton
+from catdog_jax import __version__, jax_environment
+from catdog_jax.backbone import vgg16
+from catdog_jax.backbone import weights as weight_files
+from catdog_jax.deployment import gate, graph, parity, precisions
+from catdog_jax.deployment.gate import Gate
+from catdog_jax.deployment.parity import Parity
+from catdog_jax.deployment.precisions import PRECISIONS
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extractor
-from catdog_jax.features.cache import FeatureCache
-from catdog_jax.files import buckets, sealed
-from catdog_jax.heads import head
-from catdog_jax.heads.run_directory import RunDirectory
+from catdog_jax.files import atomic, sealed
+from catdog_jax.heads.head import FittedHead, digest
 from catdog_jax.photos import decoding, sources
-from catdog_jax.photos.prefetch import decoded
-from catdog_jax.runtime import decision
-from catdog_jax.runtime.predictor import Predictor
+from catdog_jax.photos.dataset import Dataset
+from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.runtime import decision, side_by_side
 
-TOLERANCE = 1e-4  # on probabilities; decisions must be the same, however near to it
 LICENCES = {
     "code": "Apache-2.0 (catdog_jax)",
     "weights": "VGG16: BSD-3-Clause from torchvision; CC BY 4.0 (Simonyan and Zisserman, University of Oxford) from Keras",
 }
-_PARITY_BATCH = 8  # bounds the memory of the check
-_NEEDED: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("validation",), "int8": ("train", "validation")}  # splits
-_ALONE = 2  # photos that are also checked in a batch of one
-_AHEAD = 16  # photos that wait, decoded, for their turn
-_NAMED = 3  # photos left out that are named
+_VIEWS = (("original",), ("original", "mirror"))
 
 
-def _repacked(config: ExportConfig, path: Path) -> Path:
-    if config.triton is None and config.web is None:
-        raise UsageError("--model: expected a folder to put it into, found none. Name one with --web or --triton.")
-    Predictor(path)  # says what it is, where it is no model
-    _write_folders(config, path.read_bytes())
-    return path
+@dataclass(frozen=True, repr=False)
+class Exported:
+    """An exported model, and how it was checked. `bytes(exported)` is the content of the file.
+
+    Attributes:
+      content: of the file.
+      path: where it was written; None where no path was given.
+      parity: how its float32 form agrees with JAX.
+      gate: how it compares with its float32 form; None of fp32.
+      left_out: the photos that cannot be decoded and took no part in the checks: id -> reason.
+      tested: whether the file has the test figures of its head.
+      notes: what was decided where nothing was named, a sentence each.
+    """
+
+    content: bytes
+    path: Path | None
+    parity: Parity
+    gate: Gate | None
+    left_out: dict[str, str]
+    tested: bool
+    notes: tuple[str, ...] = ()
+
+    def __bytes__(self) -> bytes:
+        return self.content
+
+    def __repr__(self) -> str:
+        return f"Exported({self.path or 'in memory'}: {len(self.content) / 1e6:.1f} MB; {self.said()})"
+
+    def said(self) -> str:
+        """How the model was checked, in words."""
+        return self.parity.said() if self.gate is None else self.gate.said(self.parity.source)
 
 
-def _check_folders(config: ExportConfig) -> None:
-    """Says what cannot be written before the work begins."""
-    if config.triton is not None:
-        triton.check(config.triton)
-    if config.web is not None:
-        browser.check(config.web, config.web_runtime)
+def export(
+    head: FittedHead,
+    path: Path | str | None = None,
+    *,
+    photos: Dataset | Path | str | None = None,
+    weights: str = "auto",
+    precision: str = "fp32",
+    views: Sequence[str] = ("original",),
+    parity_photos: int = 32,
+    gate_photos: int = 500,
+    force: bool = False,
+    metrics: Any = None,
+) -> Exported:
+    """Makes one ONNX file of a head, the convolutions and the preprocessing.
+
+    The bytes have passed onnx.checker's full check and agree with JAX on photos: probabilities
+    within `parity.TOLERANCE`, in a batch and alone, and the same decisions. Until then no file is
+    written, and an older one stays.
+
+    Args:
+      head: a head on features of this package.
+      path: the file to write, atomically; by default none is written.
+      photos: what the file is checked on, a data set or its name: best what the head was trained on.
+        By default the embedded drawings.
+      weights: where the VGG16 weights come from; they must be those that the features were made
+        with.
+      precision: "fp32", "fp16" (half the bytes) or "int8" (a quarter, and several times as fast on
+        CPUs with 8-bit instructions); see `precisions`.
+      views: ("original",), or ("original", "mirror") for the mean of a photo and its mirror image.
+      parity_photos: how many photos the file and JAX must agree on.
+      gate_photos: how many validation photos fp16 and int8 are compared with fp32 on; 0 for all.
+      force: whether fp16 or int8 are written even where their accuracy is too low.
+      metrics: test figures to put into the file, as metrics.json has them: a mapping, or an object
+        whose `to_json` gives one. Figures of another head, other photos or other views stay out.
+
+    Raises:
+      CatdogError: the weights are not those that the features were made with, there are no photos to
+        compare on, the model does not agree with JAX, or fp16 or int8 is less accurate than fp32 by
+        more than `gate.MAX_DROP`.
+      UsageError: an argument is out of range.
+
+    Example:
+      >>> exported = export(head, "run/model.onnx", precision="int8", photos=photos)  # doctest: +SKIP
+      >>> exported.gate.drop  # doctest: +SKIP
+      0.0005
+    """
+    check_arguments(precision, views, parity_photos, gate_photos)
+    jax_environment.require_devices()
+    path = None if path is None else Path(path)
+    loaded = _matching_weights(weights, head)
+    notes = () if photos is not None else ("photos: none are named; comparing on the embedded drawings.",)
+    dataset = (
+        photos if isinstance(photos, Dataset) else sources.load(str(photos or "demo"), PRECISIONS[precision].splits)
+    )
+    left_out: dict[str, str] = {}
+    pixels = parity.photos_of(dataset, parity_photos, left_out)
+    figures = tested_figures(head, views, metrics)
+    compared = {"photos": len(pixels), "tolerance": parity.TOLERANCE}
+    described = {**metadata(head, loaded, views, figures), "parity": json.dumps(compared), "seal": sealed.UNSEALED}
+    mirror = "mirror" in views
+    model = graph.build(loaded.params, loaded.mode, head, described, mirror).SerializeToString(deterministic=True)
+    onnx.checker.check_model(model, full_check=True)
+    name = str(path or "model")
+    agreed = parity.check(name, model, parity.expected(loaded, head, pixels, mirror), pixels, dataset.source)
+    passed = None
+    if PRECISIONS[precision].splits:
+        model, passed = smaller(name, model, precision, dataset, head.classes, gate_photos, force, left_out)
+    model = sealed.seal(model)
+    if path is not None:
+        atomic.write_bytes(path, model)
+    return Exported(model, path, agreed, passed, left_out, figures is not None, notes)
 
 
-def _write_folders(config: ExportConfig, model: bytes) -> None:
-    if config.triton is not None:
-        triton.write(config.triton, model)
-    if config.web is not None:
-        browser.write(config.web, model, config.web_runtime)
+def check_arguments(precision: str, views: Sequence[str], parity_photos: int, gate_photos: int) -> None:
+    """Checks what can be said before anything is read; see `export`.
+
+    Raises:
+      UsageError: an argument is out of range.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision: expected {', '.join(PRECISIONS)}, found {precision}.")
+    if isinstance(views, str) or tuple(views) not in _VIEWS:
+        raise UsageError(f"--views: expected {' or '.join(map(str, _VIEWS))}, found {views!r}.")
+    if parity_photos < 2:
+        raise UsageError(f"--parity-photos: expected 2 or more, found {parity_photos}. Leave it out for the default.")
+    if gate_photos < 0:
+        raise UsageError(f"--gate-photos: expected 0 or more, found {gate_photos}. Leave it out for the default.")
 
 
-def _variant(
-    config: ExportConfig, out: Path, fp32: bytes, classes: tuple[str, str], left_out: dict[str, str]
-) -> tuple[bytes, str]:
-    """The file in a smaller precision, and a sentence on how it compares with fp32 on validation photos."""
-    dataset = _parity_dataset(config)
+def smaller(
+    name: str,
+    fp32: bytes,
+    precision: str,
+    dataset: Dataset,
+    classes: tuple[str, str],
+    gate_photos: int,
+    force: bool,
+    left_out: dict[str, str],
+) -> tuple[bytes, Gate]:
+    """The file in a smaller precision, and how it compares with fp32 on validation photos.
+
+    Args:
+      name: what the file is called in messages.
+      fp32: the file in float32.
+      precision: of `PRECISIONS`.
+      dataset: the photos.
+      classes: of the head.
+      gate_photos: as in `export`.
+      force: as in `export`.
+      left_out: takes the ids of the photos that cannot be decoded, with the reason.
+
+    Raises:
+      CatdogError: the photos are of other classes, or the file is not fit to be published.
+    """
     if dataset.classes != classes:
         raise CatdogError(
             f"{dataset.source}: expected photos of {classes}, found {dataset.classes}. Name some with --data."
         )
-    if config.precision == "int8":
-        training = itertools.islice(_readable(dataset.split("train"), left_out), precisions.CALIBRATION_PHOTOS)
-        model = precisions.to_int8(fp32, [photo for photo, _ in training])
-    else:
-        model = precisions.to_fp16(fp32)
+    splits, convert = PRECISIONS[precision]
+    training = side_by_side.readable(dataset.split("train") if "train" in splits else (), left_out)
+    model = convert(fp32, [photo for photo, _ in itertools.islice(training, precisions.CALIBRATION_PHOTOS)])
     onnx.checker.check_model(model, full_check=True)
     if wrong := precisions.saturating(model):
         raise CatdogError(
-            f"{out}: expected 8-bit kernels that all CPUs multiply alike, found {', '.join(wrong)}, which saturate without "
+            f"{name}: expected 8-bit kernels that all CPUs multiply alike, found {', '.join(wrong)}, which saturate without "
             "VNNI. Nothing was written; please report this."
         )
-    records = dataset.split("validation")[: config.gate_photos or None]
-    gate = precisions.judge(model, fp32, _readable(records, left_out), len(records))
-    interval = f"{100 * gate.drop_low:.2f} to {100 * gate.drop_high:.2f}"
-    told = (
-        f"accuracy {gate.accuracy:.2%} against fp32's {gate.fp32_accuracy:.2%} on {gate.n:,} validation photos of "
-        f"{dataset.source} (a drop of {100 * gate.drop:.2f} points, 95 % interval {interval}), "
-        f"log loss {gate.log_loss:.4f} against {gate.fp32_log_loss:.4f}, {gate.speed:.2f} times as fast"
-    )
-    if gate.drop > precisions.MAX_DROP and not config.force:
+    records = dataset.split("validation")[: gate_photos or None]
+    measured = gate.measure(model, fp32, side_by_side.readable(records, left_out), len(records))
+    if measured.drop > gate.MAX_DROP and not force:
         raise CatdogError(
-            f"{out}: expected {config.precision} within {100 * precisions.MAX_DROP:g} points of fp32, found {told}. "
-            "Nothing was written; write it all the same with --force."
+            f"{name}: expected {precision} within {100 * gate.MAX_DROP:g} points of fp32, found "
+            f"{measured.said(dataset.source)}. Nothing was written; write it all the same with --force."
         )
-    return precisions.described(model, {"precision": config.precision, "gate": json.dumps(gate._asdict())}), told
+    return precisions.described(model, {"precision": precision, "gate": json.dumps(measured._asdict())}), measured
 
 
-# What goes in, and what is said of it
-
-
-def _matching_weights(config: ExportConfig, fitted: head.FittedHead) -> weights.Weights:
-    loaded = weights.load(config.weights, fitted.fingerprint.preprocessing)
-    expected = fitted.fingerprint.weights_sha256
+def _matching_weights(source: str, head: FittedHead) -> weight_files.Weights:
+    if head.pool is None or head.fingerprint == Fingerprint():
+        raise CatdogError(
+            f"head: expected one that was trained on features of this package, found one of {head.columns:,} columns of "
+            "unknown origin. Train on a feature cache, or name the pool and the fingerprint of the features in the training."
+        )
+    loaded = weight_files.load(source, head.fingerprint.preprocessing)
+    expected = head.fingerprint.weights_sha256
     if loaded.sha256 != expected:
         raise CatdogError(
-            f"{config.weights}: expected the weights that the features were made with, sha256 {expected}, "
+            f"{source}: expected the weights that the features were made with, sha256 {expected}, "
             f"found {loaded.sha256} ({loaded.source}). Name those with --weights, or extract and train again."
         )
     current = dataclasses.replace(
-        fitted.fingerprint, preprocessing_version=vgg16.PREPROCESSING_VERSION, image=decoding.RECIPE
+        head.fingerprint, preprocessing_version=vgg16.PREPROCESSING_VERSION, image=decoding.RECIPE
     )
-    fitted.fingerprint.check_compatible(current)
+    head.fingerprint.check_compatible(current)
     return loaded
 
 
-def _metadata(config: ExportConfig, fitted: head.FittedHead, loaded: weights.Weights) -> dict[str, str]:
-    views = config.views.split(",")
-    fingerprint = fitted.fingerprint.to_json()
+# What the file says of itself
+
+
+def tested_figures(head: FittedHead, views: Sequence[str], metrics: Any) -> dict[str, Any] | None:
+    """The test figures that go into the file: those of this head, its own test photos and these views, if there are any.
+
+    Args:
+      head: the head.
+      views: as in `export`.
+      metrics: as in `export`.
+    """
+    measured: Mapping[str, Any] = metrics.to_json() if hasattr(metrics, "to_json") else metrics or {}
+    if not measured.get("own_features") or measured.get("head_sha256") != digest(head.params):
+        return None
+    of_views = measured if len(views) == 1 else measured.get("views_averaged")
+    if of_views is None:
+        return None
+    figures = {name: of_views.get(name) for name in ("metrics", "confusion")}  # no photo's name
+    return {"n": measured.get("n"), "warnings": measured.get("warnings", []), **figures}
+
+
+def metadata(
+    head: FittedHead, loaded: weight_files.Weights, views: Sequence[str], figures: dict[str, Any] | None
+) -> dict[str, str]:
+    """The `metadata_props` of a file but for its parity and its seal.
+
+    Args:
+      head: the head.
+      loaded: the weights.
+      views: as in `export`.
+      figures: of `tested_figures`.
+
+    Raises:
+      CatdogError: the recipe of the head has no valid level to abstain at.
+    """
+    fingerprint = head.fingerprint.to_json()
     values = {
-        "classes": fitted.classes,
-        "views": views,
+        "classes": head.classes,
+        "views": list(views),
         "recipe": decoding.RECIPE,
         "features": fingerprint,
-        "head": fitted.recipe,
-        "decision": decision.read(fitted.classes, {"head": json.dumps(fitted.recipe)}).settings(),
+        "head": head.recipe,
+        "decision": decision.read(head.classes, {"head": json.dumps(head.recipe)}).settings(),
         "licences": LICENCES,
+        **({} if figures is None else {"test_metrics": figures}),
     }
-    metrics = RunDirectory(config.run).metrics()
-    if metrics.exists():
-        measured = sealed.read_sealed_json(metrics, "metrics file of `catdog evaluate`", older=True)
-        if measured.get("own_features") and measured.get("head_sha256") == head.digest(fitted.params):
-            judged = measured if len(views) == 1 else measured.get("views_averaged")
-            if judged is not None:
-                figures = {name: judged.get(name) for name in ("metrics", "confusion")}  # no photo's name
-                values["test_metrics"] = {"n": measured.get("n"), "warnings": measured.get("warnings", []), **figures}
-    if "test_metrics" not in values:
-        message = (
-            f"The file gets no test figures: {metrics} holds none of this head, its own test photos and these views."
-        )
-        console.print(Text(message), soft_wrap=True)
     strings = {
         "version": __version__,
         "preprocessing": loaded.mode,
         "weights_sha256": loaded.sha256,
-        "head_sha256": head.digest(fitted.params),
+        "head_sha256": digest(head.params),
         "features_fingerprint": sealed.sha256_of_json(fingerprint),
     }
     return {**strings, **{name: json.dumps(value, sort_keys=name == "features") for name, value in values.items()}}
-
-
-# Parity
-
-
-def _parity_photos(config: ExportConfig, left_out: dict[str, str]) -> tuple[str, np.ndarray]:
-    """The source and the photos to compare on, uint8 [N, 224, 224, 3]."""
-    dataset = _parity_dataset(config)
-    records = itertools.chain.from_iterable(dataset.split(split) for split in reversed(sources.SPLITS))
-    photos = [photo for photo, _ in itertools.islice(_readable(records, left_out), config.parity_photos)]
-    if len(photos) < 2:
-        raise CatdogError(
-            f"{dataset.source}: expected at least 2 photos that can be read, found {len(photos)}. Check --data."
-        )
-    return dataset.source, np.stack(photos)
-
-
-def _parity_dataset(config: ExportConfig) -> sources.Dataset:
-    if config.data is not None:
-        return sources.load(config.data, _NEEDED[config.precision])
-    try:
-        settings = sealed.read_json(RunDirectory(config.run).settings, "run's settings file")
-        source = FeatureCache.open(buckets.found_from(config.run, settings["features"])).source
-        return sources.load(source, _NEEDED[config.precision])
-    except (CatdogError, KeyError, TypeError) as error:
-        message = f"The photos of the training are not at hand ({error}); comparing on the embedded drawings."
-        console.print(Text(message), soft_wrap=True)
-        return sources.load("demo", _NEEDED[config.precision])
-
-
-def _readable(records: Iterable[sources.Record], left_out: dict[str, str]) -> Iterator[tuple[np.ndarray, int]]:
-    """Pixels and label of the photos that can be decoded; the ids of the others go into `left_out`, with the reason."""
-    for one in decoded(records, None, _AHEAD):
-        if one.pixels is None:
-            left_out[one.record.id] = one.reason
-        else:
-            yield one.pixels, one.record.label
-
-
-def _say(left_out: dict[str, str]) -> None:
-    if left_out:
-        named = "; ".join(f"{name!r}: {reason}" for name, reason in itertools.islice(left_out.items(), _NAMED))
-        message = (
-            f"photos that cannot be decoded and were left out of the checks: {len(left_out):,}, for example {named}"
-        )
-        console.print(Text(message, "yellow"), soft_wrap=True)
-
-
-def _expected(loaded: weights.Weights, fitted: head.FittedHead, photos: np.ndarray, mirror: bool) -> np.ndarray:
-    """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
-    extract = extractor.Extractor(loaded, pool=fitted.pool, precision="float32", batch_size=_PARITY_BATCH)
-    views = [photos, photos[:, :, ::-1]] if mirror else [photos]
-    return np.mean([head.probabilities(fitted.params, extract(view)) for view in views], axis=0)
-
-
-def _check_parity(out: Path, model: bytes, expected: np.ndarray, photos: np.ndarray, source: str) -> float:
-    """The largest difference between the file's probabilities and JAX's.
-
-    Raises:
-      CatdogError: it is not below `TOLERANCE`, or a decision differs.
-    """
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    batches = [photos[i : i + _PARITY_BATCH] for i in range(0, len(photos), _PARITY_BATCH)]
-    alone = [photo[None] for photo in photos[:_ALONE]]
-    rows = np.concatenate([session.run(["probability"], {"image": batch})[0] for batch in batches + alone])
-    expected = np.concatenate([expected, expected[:_ALONE]])
-    difference = float(np.abs(rows - np.stack([1 - expected, expected], axis=1)).max())
-    others = int(((rows[:, 1] >= THRESHOLD) != (expected >= THRESHOLD)).sum())
-    if not difference < TOLERANCE or others:  # written so that NaN fails
-        raise CatdogError(
-            f"{out}: expected JAX's probabilities within {TOLERANCE:g} and its decisions on {len(photos)} photos of {source}, "
-            f"found a difference of {difference:.2g} and {others} other decisions. Nothing was written; please report this."
-        )
-    return difference

@@ -1,4 +1,4 @@
-"""Smaller files of an exported model, float16 and int8, each judged beside the float32 file before it is let out.
+"""Smaller files of an exported model, float16 and int8; gate.py says whether they are let out.
 
 fp16 stores the weights in half the bytes and computes in float32, so it is as fast as fp32 and
 differs by rounding alone. int8 is onnxruntime's static quantisation in QDQ form: per-channel
@@ -9,53 +9,36 @@ would answer otherwise: see `saturating`.
 
 import contextlib
 import io
-import itertools
 import logging
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
-from catdog_jax.config import THRESHOLD
-from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
-from catdog_jax.reporting import intervals
 
-MAX_DROP = 0.003  # of the accuracy, below fp32's, beyond which a file is refused
 CALIBRATION_PHOTOS = 128
 _BATCH = 8
 _PAIR = (2**15 - 1) // (2**8 - 1)  # what two weights of one sign may sum to
 _SMALL = 1024  # constants of fewer values stay float32: halving them saves nothing
 
 
-class Gate(NamedTuple):
-    """A file beside the float32 file on the same photos.
+class Precision(NamedTuple):
+    """How the file of a precision is made.
 
     Attributes:
-      n: photos that both judged.
-      accuracy, log_loss: of the file.
-      fp32_accuracy, fp32_log_loss: of the float32 file.
-      drop, drop_low, drop_high: how much lower the accuracy is, and its 95 % interval (paired;
-        Bonett and Price).
-      speed: photos a second of the file / of the float32 file, in turns in the same run.
+      splits: of the photos that this and the gate take; none of fp32, which is what the others are
+        compared with.
+      convert: from the float32 file, and photos of the training, uint8 [224, 224, 3] each.
     """
 
-    n: int
-    accuracy: float
-    log_loss: float
-    fp32_accuracy: float
-    fp32_log_loss: float
-    drop: float
-    drop_low: float
-    drop_high: float
-    speed: float
+    splits: tuple[str, ...]
+    convert: Callable[[bytes, Sequence[np.ndarray]], bytes]
 
 
 def to_fp16(model: bytes) -> bytes:
@@ -130,7 +113,8 @@ def saturating(model: bytes) -> list[str]:
     engines shift them by 128 to use the same instruction.
     """
     graph = onnx.load_from_string(model).graph
-    constants = {one.name: one for one in graph.initializer if one.data_type == TensorProto.INT8 and len(one.dims) > 1}
+    kernels = (tensor for tensor in graph.initializer if tensor.data_type == TensorProto.INT8 and len(tensor.dims) > 1)
+    constants = {tensor.name: tensor for tensor in kernels}
     names = [node.input[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
     return [name for name in names if not _adds_up(numpy_helper.to_array(constants[name]))]
 
@@ -154,59 +138,16 @@ def _quiet() -> Iterator[None]:
         root.setLevel(level)
 
 
-def judge(model: bytes, fp32: bytes, photos: Iterator[tuple[np.ndarray, int]], total: int) -> Gate:
-    """Judges a file beside the float32 one, batch by batch in turns.
-
-    In a file of which nothing is `saturating`, the figures are those of every CPU, but for the
-    rounding of sums.
-
-    Args:
-      model: the file.
-      fp32: the float32 file that it was made of.
-      photos: uint8 [224, 224, 3] and the label, 0 or 1.
-      total: how many, for the progress display.
-
-    Raises:
-      CatdogError: there are no photos.
-    """
-    sessions = [ort.InferenceSession(one, providers=["CPUExecutionProvider"]) for one in (model, fp32)]
-    rows: list[list[np.ndarray]] = [[], []]
-    seconds, labels = [0.0, 0.0], []
-    with progress_bar("photos") as progress:
-        task = progress.add_task("judge beside fp32", total=total)
-        while batch := list(itertools.islice(photos, _BATCH)):
-            pixels = np.stack([photo for photo, _ in batch])
-            labels += [label for _, label in batch]
-            for i, session in enumerate(sessions):
-                start = time.perf_counter()
-                rows[i].append(session.run(["probability"], {"image": pixels})[0])
-                seconds[i] += time.perf_counter() - start
-            progress.advance(task, len(batch))
-    if not labels:
-        raise CatdogError(
-            "expected validation photos that can be decoded, to judge the file on, found none. Check --data."
-        )
-    found, expected = (np.concatenate(side)[:, 1] for side in rows)
-    return compare(found, expected, np.array(labels), seconds[1] / seconds[0])
-
-
-def compare(found: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: float) -> Gate:
-    """The figures of `Gate` from the probabilities of the second class of both files, each [N]."""
-    right, fp32_right = ((side >= THRESHOLD) == (labels == 1) for side in (found, fp32))
-    n = len(labels)
-    worse, better = int((fp32_right & ~right).sum()), int((right & ~fp32_right).sum())
-    drop = (worse - better) / n
-    low, high = intervals.of_paired_drop(worse, better, n)
-    losses = [
-        float(-np.log(np.maximum(np.where(labels == 1, side, 1 - side), np.finfo(np.float64).eps)).mean())
-        for side in (found.astype(np.float64), fp32.astype(np.float64))
-    ]
-    return Gate(n, float(right.mean()), losses[0], float(fp32_right.mean()), losses[1], drop, low, high, speed)
-
-
 def described(model: bytes, properties: dict[str, Any]) -> bytes:
     """The model with further `metadata_props`."""
     loaded = onnx.load_from_string(model)
-    known = {one.key: one.value for one in loaded.metadata_props}
+    known = {entry.key: entry.value for entry in loaded.metadata_props}
     helper.set_model_props(loaded, known | {key: str(value) for key, value in properties.items()})
     return loaded.SerializeToString(deterministic=True)
+
+
+PRECISIONS = {
+    "fp32": Precision((), lambda model, _: model),
+    "fp16": Precision(("validation",), lambda model, _: to_fp16(model)),
+    "int8": Precision(("train", "validation"), to_int8),
+}

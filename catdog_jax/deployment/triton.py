@@ -9,9 +9,7 @@ from pathlib import Path
 
 import onnx
 from onnx import TensorProto, ValueInfoProto
-from rich.text import Text
 
-from catdog_jax.console import console
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, atomic_folder
 from catdog_jax.runtime import decision
@@ -53,7 +51,6 @@ def write(directory: Path, model: bytes) -> Path:
         atomic.write_bytes(temporary / "config.pbtxt", configuration(proto).encode())
         atomic.write_bytes(temporary / "labels.txt", labels.encode())
         atomic.write_bytes(temporary / "1" / "model.onnx", model)
-    console.print(Text(f"{folder}: a Triton model for tritonserver --model-repository={directory}"), soft_wrap=True)
     return folder
 
 

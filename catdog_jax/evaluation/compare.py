@@ -4,29 +4,22 @@ The files alone are measured, as a deployment runs them: decoded by `decoding.de
 ONNX Runtime.
 """
 
-import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from catdog_jax.config import THRESHOLD
-from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation.unseen import unseen
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.run_directory import RunDirectory
-from catdog_jax.photos.dataset import Dataset, Record
-from catdog_jax.photos.prefetch import decoded
+from catdog_jax.photos.dataset import Dataset
 from catdog_jax.reporting import metrics
 from catdog_jax.reporting.metrics import METRICS, Measured
 from catdog_jax.reporting.predictions import Predictions
+from catdog_jax.runtime import side_by_side
 from catdog_jax.runtime.predictor import Predictor
-
-_BATCH = 8  # photos; the models take turns with each batch, so that all of them meet the same moods of the machine
 
 
 @dataclass(frozen=True)
@@ -135,13 +128,19 @@ def compare(
     if not models:
         raise UsageError("--model: expected model files, found none. Name some.")
     paths = [Path(model) for model in models]
-    predictors = [Predictor(path, batch_size=_BATCH) for path in paths]
+    predictors = [Predictor(path, batch_size=side_by_side.BATCH) for path in paths]
     chosen = unseen(photos, split, {predictor.fingerprint.inputs_sha256 for predictor in predictors})
     for path, predictor in zip(paths, predictors, strict=True):
         if predictor.classes != chosen.classes:
             raise CatdogError(f"{path}: expected a model of {chosen.classes}, found {predictor.classes}. Check --data.")
-    skipped: list[dict[str, str]] = []
-    labels, rows, seconds = _predict(predictors, chosen.split(split), skipped)
+    skipped: dict[str, str] = {}
+    records = chosen.split(split)
+    labels, rows, seconds = side_by_side.in_turns(
+        [predictor.probabilities for predictor in predictors],
+        side_by_side.readable(records, skipped),
+        len(records),
+        "evaluate",
+    )
     if not len(labels):
         raise CatdogError(f"{photos.source}: expected {split} photos that can be read, found none. Check --data.")
     compared = tuple(
@@ -156,31 +155,7 @@ def compare(
         )
         for path, predictor, row, took in zip(paths, predictors, rows, seconds, strict=True)
     )
+    left_out = tuple({"id": name, "reason": reason} for name, reason in skipped.items())
     counts = [Predictions.checked(labels, row).confusion for row in rows]
     sentences = [sentence for table in counts for sentence in metrics.warnings(table, chosen.classes, split)]
-    return Comparison(split, chosen.notes[-1], len(labels), tuple(dict.fromkeys(sentences)), compared, tuple(skipped))
-
-
-def _predict(
-    predictors: Sequence[Predictor], records: Sequence[Record], skipped: list[dict[str, str]]
-) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
-    """The labels [N] of the readable photos, each model's probabilities of the second class [N], and its seconds.
-
-    The other photos are put into `skipped`, with the reason.
-    """
-    labels: list[int] = []
-    rows: list[list[np.ndarray]] = [[] for _ in predictors]
-    seconds = [0.0] * len(predictors)
-    remaining = decoded(records, None, _BATCH)
-    with progress_bar("photos") as progress:
-        task = progress.add_task("evaluate", total=len(records))
-        while batch := list(itertools.islice(remaining, _BATCH)):
-            photos = [photo.pixels for photo in batch if photo.pixels is not None]
-            labels += [photo.record.label for photo in batch if photo.pixels is not None]
-            skipped += [photo.skipped for photo in batch if photo.pixels is None]
-            for i, predictor in enumerate(predictors if photos else []):
-                start = time.perf_counter()
-                rows[i].append(predictor(np.stack(photos))[:, 1].astype(np.float64))
-                seconds[i] += time.perf_counter() - start
-            progress.advance(task, len(batch))
-    return np.array(labels), [np.concatenate(row) if row else np.zeros(0) for row in rows], seconds
+    return Comparison(split, chosen.notes[-1], len(labels), tuple(dict.fromkeys(sentences)), compared, left_out)

@@ -17,7 +17,7 @@ from catdog_jax.config import THRESHOLD
 from catdog_jax.heads.head import OUTPUT
 from catdog_jax.reporting import intervals
 
-COVERAGE = 0.99  # of validation photos that a head judges, rather than abstains from
+COVERAGE = 0.99  # of validation photos that a head decides on, rather than abstains from
 # The lowest of n confidences is reached by n / (n + 1) of photos: of fewer, by less
 MIN_PHOTOS = round(1 / (1 - COVERAGE))
 _PRIOR = 0.2  # deviation of the temperature's logarithm from 0: of 10 to 500 photos costs no log loss over 0.0002
@@ -48,7 +48,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     """
     logits = np.asarray(logits, np.float64)
     signed = np.where(np.asarray(labels) > 0.5, logits, -logits)
-    found = optimize.minimize_scalar(
+    fitted = optimize.minimize_scalar(
         lambda log_temperature: (
             np.logaddexp(0, -signed / np.exp(log_temperature)).sum() + (log_temperature / _PRIOR) ** 2 / 2
         ),
@@ -56,7 +56,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         method="bounded",
         options={"xatol": 1e-6},
     )
-    temperature = float(np.exp(found.x))
+    temperature = float(np.exp(fitted.x))
     if len(logits) < MIN_PHOTOS:
         return Calibration(temperature, None, len(logits))
     confidence = 1 / (1 + np.exp(-np.abs(logits) / temperature))
@@ -94,17 +94,16 @@ def abstention(labels: np.ndarray, probabilities: np.ndarray, abstain_below: flo
       abstain_below: of `calibrate`.
 
     Returns:
-      The confidence to abstain below, the coverage (the share of photos that are judged) and their
-      accuracy (0 where none is);
-      of both the ends of the 95 % interval, and its method.
+      The confidence to abstain below, the coverage (the share of photos that are decided on) and
+      their accuracy (0 where there are none); of both the ends of the 95 % interval, and its method.
     """
-    judged = np.maximum(probabilities, 1 - probabilities) >= abstain_below
+    decided = np.maximum(probabilities, 1 - probabilities) >= abstain_below
     right = (probabilities >= THRESHOLD) == (np.asarray(labels) > 0.5)
-    kept, correct = int(judged.sum()), int(right[judged].sum())
-    of_coverage, of_accuracy = intervals.of_share(kept, len(judged)), intervals.of_share(correct, kept)
+    kept, correct = int(decided.sum()), int(right[decided].sum())
+    of_coverage, of_accuracy = intervals.of_share(kept, len(decided)), intervals.of_share(correct, kept)
     return {
         "abstain_below": abstain_below,
-        **{"coverage": kept / len(judged), "coverage_low": of_coverage[0], "coverage_high": of_coverage[1]},
+        **{"coverage": kept / len(decided), "coverage_low": of_coverage[0], "coverage_high": of_coverage[1]},
         **{"accuracy": correct / max(kept, 1), "accuracy_low": of_accuracy[0], "accuracy_high": of_accuracy[1]},
         "method": "wilson",
     }

@@ -1,9 +1,11 @@
 """The small trained part: dense layers on the features of a photo, and its file."""
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,8 @@ from jax import lax
 
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import Params
-from catdog_jax.errors import CatdogError
+from catdog_jax.config import Recipe
+from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.photos.dataset import is_class_name
 from catdog_jax.photos.fingerprint import Fingerprint
@@ -58,25 +61,120 @@ class Head(nn.Module):
         return jnp.where(kept, x / (1.0 - share), 0.0)
 
 
-@dataclass(frozen=True)
+class Epoch(NamedTuple):
+    """A row of history.csv.
+
+    The learning rate is that of the first step; the losses are log losses without the penalty, in
+    training under dropout.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+class Trial(NamedTuple):
+    """One head of a sweep: its recipe, and its best epoch."""
+
+    recipe: Recipe
+    best: Epoch
+
+
+@dataclass(frozen=True, repr=False)
 class FittedHead:
     """A trained head and what is needed to use it correctly.
 
+    Calling it gives probabilities: `fitted(x)`, where x is [N, columns], is float64 [N], of the
+    second class.
+
     Attributes:
-      pool: what it sees of the features.
+      pool: what it sees of the features; None of a head on columns that are no features of this
+        package.
       params: {"dense_0": {"kernel": [columns, width], "bias": [width]}, …, "output": {"kernel":
         [width, 1], "bias": [1]}}, float32, in the order of the layers, the standardisation of the
         features folded into the first.
       classes: the two names; sigmoid(logit) is the probability of the second.
-      fingerprint: that of the features it was trained on.
+      fingerprint: that of the features it was trained on; empty where they are not of this package.
       recipe: how it was trained.
+      history: the epochs of the training. Like all that follows it is known to who trained the
+        head, and not part of its file.
+      sweep: the heads that it was chosen from, the best first.
+      notes: what the training decided otherwise than its preset, a sentence each.
     """
 
-    pool: Pool
+    pool: Pool | None
     params: Params
     classes: tuple[str, str]
     fingerprint: Fingerprint
     recipe: dict[str, Any]
+    history: tuple[Epoch, ...] = field(default=(), compare=False)
+    sweep: tuple[Trial, ...] = field(default=(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def columns(self) -> int:
+        """How many features a row has."""
+        return int(next(iter(self.params.values()))["kernel"].shape[0])
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch whose parameters were kept; None of a head that comes from a file."""
+        return best_epoch(self.history) if self.history else None
+
+    @property
+    def own_pool(self) -> Pool:
+        """The pooling of the features.
+
+        Raises:
+          CatdogError: the head was trained on columns that are no features of this package.
+        """
+        if self.pool is None:
+            raise CatdogError(
+                f"head: expected one that was trained on features of this package, found one of {self.columns:,} columns of "
+                "other origin. Train on a feature cache, or name the pool of the columns in the training."
+            )
+        return self.pool
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The probability of the second class for each row of features.
+
+        Args:
+          x: [N, columns], any floating type.
+
+        Returns:
+          float64 [N].
+
+        Raises:
+          UsageError: `x` has another shape.
+        """
+        x = np.asarray(x)
+        if x.ndim != 2 or x.shape[1] != self.columns:
+            raise UsageError(f"x: expected features [N, {self.columns}], found {x.dtype} {list(x.shape)}.")
+        return probabilities(self.params, x)
+
+    def __repr__(self) -> str:
+        widths = " → ".join(f"{layer['kernel'].shape[1]:,}" for layer in self.params.values())
+        best = self.best
+        figures = "" if best is None else (
+            f"; best of {len(self.history)} epochs: {best.epoch}, validation log loss {best.validation_loss:.4f}, "
+            f"accuracy {best.validation_accuracy:.2%}"
+        )  # fmt: skip
+        return f"FittedHead({' | '.join(self.classes)}; {self.columns:,} features → {widths}{figures})"
+
+    def save(self, path: Path | str) -> None:
+        """Writes it as .safetensors, atomically; `load` reads it. The same head gives the same bytes.
+
+        Raises:
+          CatdogError: the file cannot be written.
+        """
+        save(Path(path), self)
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """The first epoch of the lowest validation loss; what is not finite is the highest."""
+    return min(history, key=lambda row: row.validation_loss if math.isfinite(row.validation_loss) else math.inf)
 
 
 def fold_standardisation(params: Params, mean: np.ndarray, deviation: np.ndarray) -> Params:
@@ -160,8 +258,8 @@ def digest(params: Params) -> str:
     return sealed.sha256_of_json(parts)
 
 
-def load(path: Path) -> FittedHead:
-    """Reads a head.
+def load(path: Path | str) -> FittedHead:
+    """Reads a head that `catdog train` or `FittedHead.save` wrote.
 
     Raises:
       CatdogError: the file is missing, is not a head, or is damaged: a layer is missing, of a wrong
@@ -182,7 +280,8 @@ def load(path: Path) -> FittedHead:
         if not all(map(is_class_name, classes)):
             raise ValueError(f"classes {classes}, expected names in UTF-8 without control characters")
         fingerprint = Fingerprint.from_json(described["fingerprint"])
-        return FittedHead(Pool(described["pool"]), params, classes, fingerprint, described["recipe"])
+        pool = None if described["pool"] is None else Pool(described["pool"])
+        return FittedHead(pool, params, classes, fingerprint, described["recipe"])
     except FileNotFoundError:
         raise CatdogError(f"{path}: expected a trained head, found no file. Run `catdog train` first.") from None
     except (
@@ -201,7 +300,8 @@ def load(path: Path) -> FittedHead:
 def _check(params: Params, described: dict[str, Any], rest: dict[str, np.ndarray]) -> None:
     if rest:
         raise ValueError(f"extra tensors {', '.join(rest)}")
-    width = Pool(described["pool"]).columns
+    own = described["pool"] is not None
+    width = Pool(described["pool"]).columns if own else next(iter(params.values()))["kernel"].shape[0]
     for name, layer in params.items():
         kernel, bias = layer["kernel"], layer["bias"]
         if kernel.ndim != 2 or kernel.shape[0] != width or bias.shape != kernel.shape[1:]:

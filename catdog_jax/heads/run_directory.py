@@ -9,8 +9,9 @@ settings and models say which head they are of, and `catdog verify` compares.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from catdog_jax.config import Precision
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.files.buckets import Location
@@ -20,7 +21,7 @@ SETTINGS, COMPARISON = "config.json", "models.json"
 METRICS, REPORTS = (
     tuple(name.format(end) for end in ("", "-train", "-validation")) for name in ("metrics{}.json", "report{}.html")
 )
-MODELS = ("model.onnx", "model-fp16.onnx", "model-int8.onnx")
+MODELS = tuple(f"model{'' if name == FP32 else f'-{name}'}.onnx" for name in get_args(Precision))
 DERIVED = (*METRICS, *REPORTS, *MODELS, COMPARISON)  # what `catdog evaluate` and `catdog export` make of a head
 SWEEP = ("sweep.csv", "sweep.png")  # of the `catdog train --sweep` that chose the head
 

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import io
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,11 @@ import numpy as np
 
 from catdog_jax.config import Pool, Recipe
 from catdog_jax.console import progress_bar
-from catdog_jax.features.cache import FeatureCache
-from catdog_jax.heads import fitting
-from catdog_jax.heads.fitting import Fit, Loaders, Scaling
+from catdog_jax.heads import fitting, rows
+from catdog_jax.heads.fitting import Fit
+from catdog_jax.heads.head import Trial
+from catdog_jax.heads.rows import Loaders, Scaling
+from catdog_jax.reporting import plots
 
 COLUMNS = ("pool", "hidden", "dropout", "l2", "learning_rate", "decay_rate", "label_smoothing")
 POOLS: tuple[Pool, ...] = ("avg", "max", "avg+max")
@@ -39,6 +42,13 @@ class Result:
     scaling: Scaling
 
 
+def fit_one(recipe: Recipe, load: Callable[[str, str], Loaders], seed: int) -> Result:
+    """Fits one recipe; see `search` for the arguments. Raises as `fitting.fit`."""
+    training, validation = load("train", recipe.pool), load("validation", recipe.pool)
+    scaling = rows.measure(training) if recipe.standardise else rows.UNSCALED
+    return Result(recipe, fitting.fit(recipe, training, validation, scaling, seed), scaling)
+
+
 def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Recipe]:
     """Random recipes; the first is `base` itself, so that the choice is never worse than it on validation.
 
@@ -53,7 +63,7 @@ def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Rec
     def log_uniform(low: float, high: float) -> float:
         return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.3g}")
 
-    def one() -> Recipe:
+    def drawn() -> Recipe:
         hidden = _HIDDEN[int(rng.integers(len(_HIDDEN)))]
         return dataclasses.replace(
             base,
@@ -66,18 +76,15 @@ def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Rec
             label_smoothing=float(rng.choice(_SMOOTHING)),
         )
 
-    return [base, *(one() for _ in range(count - 1))]
+    return [base, *(drawn() for _ in range(count - 1))]
 
 
-def search(
-    recipes: Sequence[Recipe], cache: FeatureCache, load: Callable[[FeatureCache, str, Recipe], Loaders], seed: int
-) -> list[Result]:
+def search(recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], seed: int) -> list[Result]:
     """Fits every recipe, and returns the results, the best first.
 
     Args:
       recipes: of `draw`.
-      cache: the features.
-      load: makes the loaders of a split as a recipe wants its features.
+      load: makes the loaders of a split with the features of a pooling.
       seed: decides initial parameters, order and dropout, alike for all.
     """
     results = []
@@ -85,11 +92,11 @@ def search(
         task = progress.add_task("sweep", total=len(recipes))
         for pool in dict.fromkeys(recipe.pool for recipe in recipes):
             of_pool = [recipe for recipe in recipes if recipe.pool == pool]
-            training, validation = (load(cache, split, of_pool[0]) for split in ("train", "validation"))
-            scaling = fitting.measure(training) if of_pool[0].standardise else fitting.UNSCALED
+            training, validation = (load(split, pool) for split in ("train", "validation"))
+            scaling = rows.measure(training) if of_pool[0].standardise else rows.UNSCALED
             for group in groups(of_pool, jax.default_backend() != "cpu"):
                 fits = fitting.fit_many(group, training, validation, scaling, seed)
-                results += [Result(recipe, one, scaling) for recipe, one in zip(group, fits, strict=True)]
+                results += [Result(recipe, fit, scaling) for recipe, fit in zip(group, fits, strict=True)]
                 progress.advance(task, len(group))
     return sorted(results, key=_loss)
 
@@ -109,18 +116,24 @@ def groups(recipes: Sequence[Recipe], together: bool) -> Iterator[list[Recipe]]:
     yield from by_shape.values()
 
 
-def settings(results: Sequence[Result]) -> dict[str, list[Any]]:
+def settings(trials: Sequence[Trial]) -> dict[str, list[Any]]:
     """A column for each of `COLUMNS`, as it is shown: the widths of the hidden layers as text."""
-    columns = {name: [getattr(result.recipe, name) for result in results] for name in COLUMNS}
+    columns = {name: [getattr(trial.recipe, name) for trial in trials] for name in COLUMNS}
     return columns | {"hidden": ["x".join(map(str, widths)) or "linear" for widths in columns["hidden"]]}
 
 
-def table(results: Sequence[Result]) -> str:
-    """All results as CSV, the best first."""
+def table(trials: Sequence[Trial]) -> str:
+    """All heads of a sweep as CSV, the best first."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, "validation_log_loss", "validation_accuracy", "best_epoch"])
-    for result, *values in zip(results, *settings(results).values(), strict=True):
-        best = result.fit.best
+    for trial, *values in zip(trials, *settings(trials).values(), strict=True):
+        best = trial.best
         writer.writerow([*values, f"{best.validation_loss:.5f}", f"{best.validation_accuracy:.4f}", best.epoch])
     return text.getvalue()
+
+
+def picture(trials: Sequence[Trial]) -> bytes:
+    """All heads of a sweep as lines through their settings, coloured by the validation log loss; as PNG."""
+    losses = [min(trial.best.validation_loss, sys.float_info.max) for trial in trials]
+    return plots.parallel(settings(trials), losses, "validation log loss")

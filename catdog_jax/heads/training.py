@@ -1,31 +1,20 @@
-"""`catdog train`: a feature cache -> a trained head in a run directory. What happens in between is in fitting.py."""
+"""Features -> a trained head: `train`. What happens in between is in search.py, fitting.py and steps.py."""
 
-import csv
 import dataclasses
-import functools
-import io
 import math
-import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-import jax.numpy as jnp
-import numpy as np
-from rich.table import Table
-
-from catdog_jax import __version__
+from catdog_jax import jax_environment
 from catdog_jax.backbone.pooling import Pool
-from catdog_jax.backbone.vgg16 import Params
-from catdog_jax.config import PRESETS, Recipe, TrainConfig
-from catdog_jax.console import console, show
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.config import PRESETS, Recipe
+from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.files import buckets
-from catdog_jax.heads import calibration, fitting, head, search
-from catdog_jax.heads.calibration import Calibration
-from catdog_jax.heads.fitting import Chunk, Epoch, Loaders
-from catdog_jax.heads.run_directory import SWEEP, RunDirectory, removed
-from catdog_jax.reporting import plots
+from catdog_jax.files.buckets import Location, location
+from catdog_jax.heads import calibration, fitting, rows, search
+from catdog_jax.heads.head import FittedHead, Trial, fold_standardisation
+from catdog_jax.heads.rows import Pair, Rows
+from catdog_jax.photos.fingerprint import Fingerprint
 
 _RANGES = {
     "dropout": (0, 0.999),
@@ -36,73 +25,118 @@ _RANGES = {
     "epochs": (1, math.inf),
     "patience": (1, math.inf),
 }
-_SHOWN = 8  # rows of a sweep on stdout
 
 
-def _calibrated(result: search.Result, validation: Loaders) -> tuple[Params, Calibration]:
-    """The parameters with the temperature of the validation rows folded in, and what was fitted."""
-    logits, labels = fitting.judge(result.fit.params, validation, result.scaling)
-    told = calibration.calibrate(logits, labels)
-    return calibration.fold_temperature(result.fit.params, told.temperature), told
+def train(
+    features: FeatureCache | Location | str | Pair,
+    *,
+    preset: str = "default",
+    head: Literal["mlp", "linear"] | None = None,
+    pool: str | None = None,
+    hidden: tuple[int, ...] | None = None,
+    dropout: float | None = None,
+    learning_rate: float | None = None,
+    decay_rate: float | None = None,
+    l2: float | None = None,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    sweep: int | None = None,
+    resident_gib: float = 4.0,
+    validation: Pair | None = None,
+    classes: Sequence[str] | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> FittedHead:
+    """Trains a head on features, and calibrates it on the validation rows.
 
-
-def _loaded(cache: FeatureCache, split: str, recipe: Recipe, config: TrainConfig) -> Loaders:
-    return loaders(cache, split, recipe, config.resident_gib)
-
-
-def _fit(recipe: Recipe, cache: FeatureCache, config: TrainConfig) -> search.Result:
-    training, validation = (_loaded(cache, split, recipe, config) for split in ("train", "validation"))
-    scaling = fitting.measure(training) if recipe.standardise else fitting.UNSCALED
-    return search.Result(recipe, fitting.fit(recipe, training, validation, scaling, config.seed), scaling)
-
-
-def _search(base: Recipe, cache: FeatureCache, config: TrainConfig) -> tuple[search.Result, dict[str, bytes]]:
-    """The best of many heads, and what shows them all: the contents of sweep.csv and sweep.png."""
-    assert config.sweep is not None
-    pools = [pool for pool in search.POOLS if cache.gives(pool)] or [base.pool]
-    recipes = search.draw(base, pools if config.pool is None else [base.pool], config.sweep, config.seed)
-    load = functools.partial(loaders, resident_gib=config.resident_gib)
-    results = search.search(recipes, cache, load, config.seed)
-    losses = [min(result.fit.best.validation_loss, sys.float_info.max) for result in results]
-    drawn = plots.parallel(search.settings(results), losses, "validation log loss")
-    shown = Table(
-        "", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy", title="the best heads"
-    )
-    for place, row in enumerate(list(csv.reader(search.table(results[:_SHOWN]).splitlines()))[1:], 1):
-        shown.add_row(str(place), *row[:-1])
-    show(shown)
-    return results[0], dict(zip(SWEEP, (search.table(results).encode(), drawn), strict=True))
-
-
-def _of_cache(recipe: Recipe, config: TrainConfig, cache: FeatureCache) -> Recipe:
-    """The recipe, with the cache's own pooling in place of a preset's that the cache does not hold."""
-    if config.pool is not None or cache.gives(recipe.pool):
-        return recipe
-    stored = cache.pool
-    message = f"{config.features} holds {stored} features: training on these, not on {recipe.pool} as the preset has it"
-    console.print(message, markup=False, soft_wrap=True)
-    return dataclasses.replace(recipe, pool=stored.value)
-
-
-def resolve(config: TrainConfig) -> Recipe:
-    """The preset with the options that were given in place of its own.
+    Args:
+      features: a feature cache, or its path; or a pair of arrays, x [N, columns] of any features and
+        labels [N], 0 or 1.
+      preset: "default", the best found on validation, or "reference", the classic recipe (7x7x512
+        flattened, L2 0.05, decaying Adam). The arguments that follow take the place of its values.
+      head: "mlp" or "linear".
+      pool: what the head sees of the features. Of arrays: what their columns are, where they are
+        features of this package.
+      hidden: widths of the hidden layers.
+      dropout: share of a layer's inputs that is zeroed while training.
+      learning_rate: Adam's step size at the start.
+      decay_rate: what the step size is multiplied by every epoch, exponentially.
+      l2: penalty l2 * sum(kernel ** 2) added to the loss.
+      batch_size: rows a step.
+      epochs: how many at most.
+      patience: epochs without a better validation loss after which training stops.
+      seed: decides initial weights, shuffling and dropout: the same seed gives the same bytes.
+      sweep: how many heads to try, the preset and random others; the one with the lowest validation
+        log loss is kept.
+      resident_gib: features up to this size are kept on the device; larger ones are streamed.
+      validation: of arrays, the pair to validate on; by default a tenth of the rows of each class.
+      classes: of arrays, the names of the two classes; by default "0" and "1".
+      fingerprint: of arrays that hold features of this package, that of their cache; such a head can
+        be exported.
 
     Raises:
-      UsageError: an option is out of its range.
+      CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not
+        stay finite.
+      UsageError: an argument is out of its range.
+      TypeError: `features` is none of these.
+      ValueError: there is no such pooling.
+
+    Example:
+      >>> import numpy as np
+      >>> x = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+      >>> fitted = train((x, x[:, 0] > 0), head="linear", epochs=5, learning_rate=0.1)
+      >>> [epoch.epoch for epoch in fitted.history]
+      [1, 2, 3, 4, 5]
+      >>> fitted(x[:3]).shape
+      (3,)
     """
-    shared = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(config)}
-    given = {name: getattr(config, name) for name in shared if getattr(config, name) is not None}
-    if config.head == "linear":
-        if config.hidden:
+    pool = None if pool is None else Pool(pool).value
+    given = {
+        **{"pool": pool, "hidden": hidden, "dropout": dropout, "learning_rate": learning_rate},
+        **{"decay_rate": decay_rate, "l2": l2, "batch_size": batch_size, "epochs": epochs, "patience": patience},
+    }
+    wanted = resolve(preset, head, given)
+    if sweep is not None and sweep < 1:
+        raise UsageError(f"--sweep: expected 1 or more heads, found {sweep}. 48 is a good number.")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed: expected 0 to {2**32 - 1}, found {seed}.")
+    jax_environment.require_devices()
+    if isinstance(features, FeatureCache | Location | str):
+        only_of_arrays = {"validation": validation, "classes": classes, "fingerprint": fingerprint}
+        if unused := [name for name, value in only_of_arrays.items() if value is not None]:
+            raise UsageError(f"{unused[0]}: expected none beside a feature cache, which has its own. Leave it out.")
+        cache = features if isinstance(features, FeatureCache) else FeatureCache.open(location(str(features)))
+        found = rows.of_cache(cache, resident_gib)
+    else:
+        described = rows.Described(None if pool is None else Pool(pool), classes, fingerprint)
+        found = rows.of_arrays(features, validation, described, seed, resident_gib)
+    return _train(wanted, found, pool, seed, sweep)
+
+
+def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
+    """The preset with the values that were given in place of its own.
+
+    Args:
+      preset: its name.
+      head: "mlp", "linear", or None for the preset's.
+      given: fields of `Recipe`; None stands for the preset's.
+
+    Raises:
+      UsageError: a value is out of its range.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    if preset not in PRESETS:
+        raise UsageError(f"--preset: expected {' or '.join(PRESETS)}, found {preset}.")
+    if head not in ("mlp", "linear", None):
+        raise UsageError(f"--head: expected mlp or linear, found {head}.")
+    if head == "linear":
+        if values.get("hidden"):
             raise UsageError(
-                f"--hidden: expected none with --head linear, found {config.hidden}. Leave one of the two out."
+                f"--hidden: expected none with --head linear, found {values['hidden']}. Leave one of the two out."
             )
-        given["hidden"] = ()
-    recipe = dataclasses.replace(PRESETS[config.preset], **given)
-    if config.sweep is not None and config.sweep < 1:
-        raise UsageError(f"--sweep: expected 1 or more heads, found {config.sweep}. 48 is a good number.")
-    if not 0 <= config.seed < 2**32:
-        raise UsageError(f"--seed: expected 0 to {2**32 - 1}, found {config.seed}.")
+        values["hidden"] = ()
+    recipe = dataclasses.replace(PRESETS[preset], **values)
     for name, (low, high) in _RANGES.items():
         if not low <= getattr(recipe, name) <= high:
             raise UsageError(f"--{name.replace('_', '-')}: expected {low} to {high}, found {getattr(recipe, name)}.")
@@ -111,51 +145,37 @@ def resolve(config: TrainConfig) -> Recipe:
     return recipe
 
 
-def loaders(cache: FeatureCache, split: str, recipe: Recipe, resident_gib: float) -> Loaders:
-    """What loads the chunks of a split: one chunk that stays on the device, or one a shard where all would be too large.
-
-    The views of a photo are rows of their own for training; a photo is judged by its first view, as
-    it is when deployed.
-    """
-    views = len(cache.views) if split == "train" else 1
-    names = cache.shard_names(split)
-
-    def load(name: str) -> Chunk:
-        x = np.asarray(cache.load_shard(name, recipe.pool))[:, :views]
-        return Chunk(x.reshape(-1, x.shape[-1]), np.repeat(cache.shard_labels(name), views).astype(np.float32))
-
-    # Pooling computes it
-    stored_type = cache.fingerprint.dtype if cache.pool == recipe.pool else np.float32
-    size = cache.rows(split) * views * Pool(recipe.pool).columns * np.dtype(stored_type).itemsize
-    if size > resident_gib * 2**30:
-        return [functools.partial(load, name) for name in names]
-    whole = Chunk(*(jnp.asarray(np.concatenate(parts)) for parts in zip(*map(load, names), strict=True)))
-    return [lambda: whole]
-
-
-def _is_there(path: Path, fitted: head.FittedHead) -> bool:
-    """Whether a run directory holds this very head."""
-    try:
-        return head.digest(head.load(path).params) == head.digest(fitted.params)
-    except CatdogError:
-        return False
-
-
-def _write(config: TrainConfig, result: search.Result, fitted: head.FittedHead, swept: Mapping[str, bytes]) -> None:
-    """Writes a head and what belongs to it; killed anywhere in between, `RunDirectory.read_settings` and `verify` say so."""
-    run = RunDirectory(config.out)
-    settings = {
-        "version": __version__,
-        "features": buckets.seen_from(config.out, config.features),
-        "seed": config.seed,
-        "preset": config.preset,
-        "recipe": dataclasses.asdict(result.recipe),
-        "head_sha256": head.digest(fitted.params),
-    }
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([Epoch._fields, *result.fit.history])
-    if stale := run.make_way(_is_there(run.head, fitted), bool(swept)):
-        console.print(removed(run.path, stale), markup=False, soft_wrap=True)
-    head.save(run.head, fitted)
-    run.write_settings(settings, {run.history.name: table.getvalue().encode(), **swept})
+def _train(wanted: Recipe, found: Rows, pool: str | None, seed: int, sweep: int | None) -> FittedHead:
+    notes = []
+    if pool is None and not found.gives(wanted.pool):
+        if found.stored is not None:
+            notes.append(
+                f"{found.name} holds {found.stored} features: training on these, not on {wanted.pool} as the preset has it"
+            )
+        wanted = dataclasses.replace(wanted, pool=(found.stored or Pool.NONE).value)
+    if sweep is None:
+        results = [search.fit_one(wanted, found.load, seed)]
+    else:
+        pools = [other for other in search.POOLS if found.gives(other)] or [wanted.pool]
+        drawn = search.draw(wanted, pools if pool is None else [wanted.pool], sweep, seed)
+        results = search.search(drawn, found.load, seed)
+    best = results[0]
+    params, recipe = best.fit.params, best.recipe
+    told = calibration.calibrate(*fitting.logits(params, found.load("validation", recipe.pool), best.scaling))
+    params = calibration.fold_temperature(params, told.temperature)
+    if recipe.standardise:
+        params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
+    described = dataclasses.asdict(recipe) | told._asdict()
+    if found.fingerprint == Fingerprint():
+        described["features"] = "arrays that are not known to be features of catdog_jax"
+    trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)
+    return FittedHead(
+        pool=None if found.stored is None else Pool(recipe.pool),
+        params=params,
+        classes=found.classes,
+        fingerprint=found.fingerprint,
+        recipe=described,
+        history=best.fit.history,
+        sweep=trials,
+        notes=tuple(notes),
+    )

@@ -1,6 +1,8 @@
 """The exported model on photos: ONNX Runtime and NumPy, never JAX. All that a deployment needs.
 
-Read `predictor` (opens a file), `prediction` (photos through it: `catdog predict`), `decision`
-(probabilities to a verdict: one rule for every surface), `model_check` (what is refused before ONNX
-Runtime sees it), `heatmaps` and `output` (tables, CSV, JSON lines).
+Read `predictor` (`Predictor`: a model, open), `prediction` (what a photo may be given as, and the
+verdict on it), `decision` (probabilities to a verdict: one rule for every surface), `model_file`
+(opening, and what the metadata says), `model_check` (what is refused before ONNX Runtime sees it)
+and `wire` (protobuf, read in bounded steps). `side_by_side` times several models in turns on the same
+photos; `heatmaps`, `arguments` and `output` (tables, CSV, JSON lines) are what `catdog predict` adds.
 """

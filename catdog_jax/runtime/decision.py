@@ -109,13 +109,13 @@ def read(classes: tuple[str, str], metadata: Mapping[str, str]) -> Rule:
     """
     if "decision" not in metadata:
         return Rule(classes, abstain_below=_level("head", _object("head", metadata).get("abstain_below")))
-    found = _object("decision", metadata)
-    if set(found) != set(_KEYS):  # a rule with more to it must not be followed by half
-        raise CatdogError(f"decision: expected {' and '.join(_KEYS)}, found {', '.join(map(str, found)) or 'nothing'}")
-    threshold = _level("decision", found["threshold"], key="threshold")
+    stored = _object("decision", metadata)
+    if set(stored) != set(_KEYS):  # a rule with more to it must not be followed by half
+        raise CatdogError(f"decision: expected {' and '.join(_KEYS)}, found {', '.join(map(str, stored)) or 'nothing'}")
+    threshold = _level("decision", stored["threshold"], key="threshold")
     if threshold is None:
         raise CatdogError("decision: threshold: expected a number from 0 to 1, found null")
-    return Rule(classes, threshold, _level("decision", found["abstain_below"]))
+    return Rule(classes, threshold, _level("decision", stored["abstain_below"]))
 
 
 def _object(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -45,8 +45,14 @@ def overlay(photo: bytes, cells: np.ndarray, second: bool) -> bytes:
     Raises:
       ImageError: the photo cannot be decoded.
     """
-    picture = decoding.load(photo).image.convert("RGBA")
+    picture = decoding.load(photo).image
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return painted(picture, cells, second)
+
+
+def painted(picture: Image.Image, cells: np.ndarray, second: bool) -> bytes:
+    """A picture under its heat map, as PNG; see `tint` for the other arguments."""
+    picture = picture.convert("RGBA")
     heat = Image.fromarray(tint(cells, second)).resize(picture.size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     Image.alpha_composite(picture, heat).convert("RGB").save(buffer, "PNG")

@@ -1,9 +1,8 @@
 """What an ONNX file asks for, read from its bytes before ONNX Runtime sees it.
 
 A model is a program. This admits the operators that `catdog export` writes, in one graph, with all
-data inside the file. A walk over the messages finds them
-(https://protobuf.dev/programming-guides/encoding; the numbers are those of onnx.proto). It passes
-over the bytes of tensors, so that the size of a file costs nothing, and it is bounded in steps.
+data inside the file. A walk over the messages finds them, whose fields have the numbers of
+onnx.proto; wire.py reads them, so that the size of a file costs nothing, in bounded steps.
 
 What a model computes with a photo is not bounded: a file of few bytes may still ask for much work
 and memory.
@@ -11,57 +10,23 @@ and memory.
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from catdog_jax.errors import CatdogError
+from catdog_jax.runtime.wire import Field, Wire
 
 MAX_BYTES = 2**29  # a head of 1,024 on all cells, in float32, makes 162 MB
 MAX_IR = 10  # what ONNX Runtime 1.20, the oldest that we admit, reads
-MAX_STEPS = 200_000  # numbers that are read; an export has some 3,000
-MAX_TEXT = 2**12  # bytes of a name
 MAX_RANK = 32
 MAX_ATTRIBUTE = 2**8  # pads, strides, axes
-OPERATORS = frozenset(
-    (
-        *(
-            "Add",
-            "AveragePool",
-            "Cast",
-            "Clip",
-            "Concat",
-            "Conv",
-            "DequantizeLinear",
-            "Div",
-            "Equal",
-            "Flatten",
-            "Gather",
-        ),
-        *(
-            "Gemm",
-            "Greater",
-            "MatMul",
-            "MaxPool",
-            "Mul",
-            "Neg",
-            "QuantizeLinear",
-            "ReduceMax",
-            "ReduceMean",
-            "ReduceSum",
-        ),
-        *("Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
-    )
-)
+OPERATORS = frozenset({
+    "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "Equal", "Flatten", "Gather",
+    "Gemm", "Greater", "MatMul", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum",
+    "Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+})  # fmt: skip
 _OF_CONSTANTS = frozenset({"Cast", "DequantizeLinear"})  # computed once, when a model is loaded
 # Bytes of a field of a tensor that is not its raw data, and takes up to eight times as much in
 # memory
 _BESIDE_RAW = 2**16
-
-
-class Field(NamedTuple):
-    """A field of a message: its number in onnx.proto, and the number or the bytes that it holds."""
-
-    number: int
-    value: int | memoryview
 
 
 def screen(model: bytes) -> None:
@@ -86,10 +51,10 @@ def screen(model: bytes) -> None:
 
 
 class _Screen:
-    """One walk over a file; `_wire` below it reads the messages."""
+    """One walk over a file; wire.py reads the messages."""
 
     def __init__(self) -> None:
-        self._wire = _Wire()
+        self._wire = Wire()
         self._constants: dict[str, int] = {}  # name -> how many values
         self._known: set[str] = set()
         self._computed = 0  # values that are computed when the model is loaded
@@ -116,8 +81,8 @@ class _Screen:
         for tensor in self._wire.messages(fields, 5):
             name, size = self._tensor(tensor)
             self._constants[name] = size
-        inputs = (self._wire.fields(one) for one in self._wire.messages(fields, 11))
-        self._known = {"", *self._constants, *(name for one in inputs for name in self._wire.texts(one, 1))}
+        inputs = (self._wire.fields(entry) for entry in self._wire.messages(fields, 11))
+        self._known = {"", *self._constants, *(name for entry in inputs for name in self._wire.texts(entry, 1))}
         for node in self._wire.messages(fields, 1):
             self._node(self._wire.fields(node))
 
@@ -190,70 +155,3 @@ def _refuse(fields: list[Field], number: int, name: str) -> None:
 
 def _listed(texts: Iterable[str]) -> str:
     return ", ".join(sorted(texts))[:100]
-
-
-class _Wire:
-    """Reads protobuf's wire format. What it cannot read is a ValueError."""
-
-    def __init__(self) -> None:
-        self._steps = 0
-
-    def fields(self, message: memoryview) -> list[Field]:
-        found: list[Field] = []
-        place = 0
-        while place < len(message):
-            tag, place = self._number(message, place)
-            number, kind = tag >> 3, tag & 7
-            if kind == 0:
-                value, place = self._number(message, place)
-                found.append(Field(number, value))
-            else:
-                if kind == 2:
-                    size, place = self._number(message, place)
-                elif kind in (1, 5):
-                    size = 8 if kind == 1 else 4
-                else:
-                    raise ValueError(f"a field of wire type {kind}")
-                found.append(Field(number, message[place : place + size]))
-                place += size
-            if place > len(message) or not 0 < number < 2**29:
-                raise ValueError("a field that is cut off or has no number")
-        return found
-
-    def messages(self, fields: list[Field], number: int) -> list[memoryview]:
-        values = [field.value for field in fields if field.number == number]
-        found = [value for value in values if isinstance(value, memoryview)]
-        if len(found) < len(values):
-            raise ValueError(f"a number in field {number}")
-        return found
-
-    def texts(self, fields: list[Field], number: int) -> list[str]:
-        found = self.messages(fields, number)
-        if max(map(len, found), default=0) > MAX_TEXT:
-            raise ValueError(f"a name of more than {MAX_TEXT:,} bytes")
-        return [bytes(text).decode() for text in found]
-
-    def numbers(self, fields: list[Field], number: int) -> list[int]:
-        """Signed numbers, one a field or many packed in one."""
-        found: list[int] = []
-        for value in (field.value for field in fields if field.number == number):
-            if isinstance(value, int):
-                found.append(value)
-                continue
-            place = 0
-            while place < len(value):
-                one, place = self._number(value, place)
-                found.append(one)
-        return [value - 2**64 if value >= 2**63 else value for value in found]
-
-    def _number(self, message: memoryview, place: int) -> tuple[int, int]:
-        """A number of seven bits a byte, and the place behind it."""
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise ValueError(f"more than {MAX_STEPS:,} numbers")
-        value = 0
-        for shift, byte in enumerate(message[place : place + 10]):
-            value |= (byte & 0x7F) << 7 * shift
-            if byte < 0x80:
-                return value % 2**64, place + shift + 1
-        raise ValueError("a number that does not end")

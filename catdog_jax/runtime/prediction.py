@@ -1,112 +1,150 @@
-"""Photos through an exported model, and what is printed of them: `catdog predict`."""
+"""Photos to verdicts: what a photo may be given as, and what the model says of it."""
 
-import collections
-import itertools
+import base64
+import html
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rich.text import Text
+from PIL import Image, ImageOps
 
-from catdog_jax.console import console, printable
-from catdog_jax.errors import CatdogError
-from catdog_jax.photos import decoding, folders, prefetch
+from catdog_jax.errors import UsageError
+from catdog_jax.photos import decoding
 from catdog_jax.runtime import decision, heatmaps
-from catdog_jax.runtime.output import Row
-from catdog_jax.runtime.predictor import Predictor
+from catdog_jax.runtime.decision import Verdict
 
-_OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
-
-
-# Photos by class and sure, both None where they cannot be read
-Counts = collections.Counter[tuple[str | None, bool | None]]
+_KINDS = "a path, bytes, a PIL image or an array uint8 [H, W, 3]"
+_SHOWN_SIDE = 320  # of a photo in a notebook, in pixels
 
 
-def find_model(named: Path | None) -> Path:
-    """The model that is meant: the one that is named; else that of a run here; else the published one, which is said.
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What a model says of a photo. In a notebook it shows itself: the photo under its heat map, and the verdict.
 
-    Raises:
-      CatdogError: none is named, and there is none.
+    Attributes:
+      verdict: the class, the probabilities, and whether the model is sure.
+      heatmap: float32 [7, 7], what each cell of the photo gives to the logit of the second class, or
+        None where it was not asked for or the model has none.
+      photo: as it was given.
     """
-    if named is not None:
-        return named
-    if _OWN.exists():
-        return _OWN
-    published = next(
-        (path for root in (Path(), Path(__file__).parents[2]) if (path := root / _PUBLISHED).exists()), None
-    )
-    if published is None:
-        raise CatdogError(
-            f"--model: expected {_OWN} or {_PUBLISHED}, found neither. Name a model, or run `catdog run` first."
+
+    verdict: Verdict
+    heatmap: np.ndarray | None = field(compare=False)
+    photo: Any = field(compare=False)
+
+    @classmethod
+    def of(cls, rule: decision.Rule, probabilities: np.ndarray, heatmap: np.ndarray | None, photo: Any) -> "Prediction":
+        """The prediction of a photo from what the model computes of it."""
+        return cls(rule.decide(probabilities), heatmap, photo)
+
+    @property
+    def label(self) -> str:
+        """The class."""
+        return self.verdict.name
+
+    @property
+    def probability(self) -> float:
+        """The probability of that class."""
+        return self.verdict.probability
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of each class."""
+        return self.verdict.probabilities
+
+    @property
+    def sure(self) -> bool | None:
+        """Whether the model decides; None where its file does not say from which probability on it does."""
+        return self.verdict.sure
+
+    def __repr__(self) -> str:
+        return f"Prediction({decision.said(self.label, self.sure)}, probability {self.probability:.4f})"
+
+    def _repr_html_(self) -> str:
+        """The photo under its heat map, and the verdict below it."""
+        picture = upright(self.photo)
+        picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+        second = self.label == list(self.probabilities)[1]
+        cells = np.zeros((7, 7), np.float32) if self.heatmap is None else self.heatmap
+        source = base64.b64encode(heatmaps.painted(picture, cells, second)).decode()
+        said = f"{decision.said(self.label, self.sure)}, {self.probability:.1%}"
+        return (
+            f'<figure style="display:inline-block;margin:4px"><img alt="" src="data:image/png;base64,{source}">'
+            f"<figcaption>{html.escape(said)}</figcaption></figure>"
         )
-    console.print(Text(f"No {_OWN} here: using the published {published}"), soft_wrap=True)
-    return published
 
 
-def find_photos(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are given, whatever their names; folders replaced by the photos below them; what is left out is told.
+def is_one(photos: Any) -> bool:
+    """Whether this is one photo, not many."""
+    return isinstance(photos, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or (
+        isinstance(photos, np.ndarray) and photos.ndim == 3
+    )
+
+
+def many(photos: Any) -> Iterator[Any]:
+    """The photos of a list, of any other iterable, or of an array uint8 [N, 224, 224, 3].
 
     Raises:
-      CatdogError: that makes no photo at all.
+      TypeError: it is none of these.
+      UsageError: an array of another type or shape.
     """
-    paths = list(paths)
-    walk = folders.Walk()
-    photos = [photo for path in paths for photo in (walk.photos(path) if os.path.isdir(path) else [path])]
-    others = folders.told(walk.left_out.values())
-    if not photos:
-        where = ", ".join(map(str, paths))
-        found = f"none ({others})" if others else "none"
-        raise CatdogError(f"{where}: expected photos ({', '.join(decoding.SUFFIXES)}), found {found}. Check the path.")
-    if others:
-        console.print(Text(printable(others)), soft_wrap=True)
-    return photos
-
-
-def predictions(
-    predictor: Predictor, photos: Iterable[Path], batch_size: int, overlays: heatmaps.Folder | None = None
-) -> Iterator[list[Row]]:
-    """Yields what there is to say about `batch_size` photos at a time, in order, each batch as soon as it is computed.
-
-    A photo's dictionary is {"path"} and the keys of `Verdict.row`, with the path of its "heatmap"
-    where overlays are written, or {"path", "error"} where it cannot be read.
-    """
-    decoded = prefetch.map_ahead(_decode, photos, workers=None, ahead=2 * batch_size)
-    while batch := list(itertools.islice(decoded, batch_size)):
-        pixels = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
-        found: Iterator[tuple[np.ndarray, np.ndarray | None]] = iter(())
-        if pixels:
-            probabilities, cells = (
-                predictor.explain(np.stack(pixels)) if overlays else (predictor(np.stack(pixels)), None)
+    if isinstance(photos, np.ndarray):
+        if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (decoding.SIZE, decoding.SIZE, 3):
+            raise UsageError(
+                f"photos: expected uint8 [H, W, 3] or [N, {decoding.SIZE}, {decoding.SIZE}, 3], "
+                f"found {photos.dtype} {list(photos.shape)}."
             )
-            found = zip(probabilities, itertools.repeat(None) if cells is None else cells, strict=False)
-        yield [
-            {"path": str(path), "error": str(picture)}
-            if isinstance(picture, decoding.ImageError)
-            else _row(predictor.rule, path, *next(found), overlays)
-            for path, picture in batch
-        ]
+    elif not isinstance(photos, Iterable):
+        raise TypeError(f"photos: expected {_KINDS}, or a list of those, found {type(photos).__name__}.")
+    return iter(photos)
 
 
-def _row(
-    rule: decision.Rule,
-    path: Path,
-    probabilities: np.ndarray,
-    cells: np.ndarray | None,
-    overlays: heatmaps.Folder | None,
-) -> Row:
-    verdict = rule.decide(probabilities)
-    row = {"path": str(path), **verdict.row()}
-    if overlays is None or cells is None:
-        return row
+def decoded(numbered: tuple[int, Any]) -> tuple[Any, np.ndarray | decoding.ImageError]:
+    """A photo as it was given, and its pixels, uint8 [224, 224, 3], or why it has none.
+
+    Raises:
+      TypeError: it is no photo; the message has its number.
+      UsageError: an array of another type or shape.
+    """
+    number, photo = numbered
     try:
-        return {**row, "heatmap": str(overlays.write(path, cells, verdict.name == rule.classes[1]))}
-    except decoding.ImageError as error:  # it was there a moment ago
-        return {"path": str(path), "error": str(error)}
-
-
-def _decode(path: Path) -> tuple[Path, np.ndarray | decoding.ImageError]:
-    try:
-        return path, decoding.decode(decoding.read_photo(path))
+        return photo, decoding.squash(upright(photo, f"photos[{number}]"))
     except decoding.ImageError as error:
-        return path, error
+        return photo, error
+
+
+def upright(photo: Any, name: str = "photo") -> Image.Image:
+    """A photo in RGB at its own size, turned upright.
+
+    Args:
+      photo: a path, the bytes of a file, a PIL image, or an array uint8 [H, W, 3] in RGB.
+      name: what it is called in messages.
+
+    Raises:
+      ImageError: it cannot be read or decoded.
+      TypeError: it is none of these.
+      UsageError: an array of another type or shape.
+    """
+    match photo:
+        case str() | os.PathLike():
+            return decoding.load(decoding.read_photo(Path(photo))).image
+        case bytes() | bytearray() | memoryview():
+            return decoding.load(bytes(photo)).image
+        case Image.Image():
+            try:
+                return decoding.to_rgb(ImageOps.exif_transpose(photo))
+            except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises where it decodes late
+                raise decoding.ImageError(f"damaged or truncated: {error}") from None
+        case np.ndarray():
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+                raise UsageError(f"{name}: expected uint8 [H, W, 3], RGB, found {photo.dtype} {list(photo.shape)}.")
+            return Image.fromarray(photo)
+    raise TypeError(f"{name}: expected {_KINDS}, found {type(photo).__name__}.")
+
+
+def name(photo: Any) -> str:
+    """What a photo is called in messages: its path, or its kind."""
+    return os.fspath(photo) if isinstance(photo, str | os.PathLike) else f"photo ({type(photo).__name__})"

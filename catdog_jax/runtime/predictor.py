@@ -1,32 +1,21 @@
-"""The exported model on photos. ONNX Runtime, NumPy and Pillow; no JAX, so that a deployment needs nothing else.
+"""The exported model, open: photos in, verdicts out. ONNX Runtime, NumPy and Pillow; no JAX."""
 
-`Predictor` opens the file and checks that it is a model of this project; `predict` streams photos
-through it: decoding runs ahead of inference in threads, results come in the order of the photos,
-and memory is bounded by a few batches (but a table keeps its rows until its end).
-"""
-
-import json
-import os
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
-from catdog_jax.errors import CatdogError
-from catdog_jax.files import atomic
-from catdog_jax.photos import decoding
-from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.photos import decoding, prefetch
 from catdog_jax.photos.fingerprint import Fingerprint
-from catdog_jax.runtime import decision, model_check
-
-_INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
-_OUTPUT = "probability tensor(float) [N, 2]"
+from catdog_jax.runtime import decision, model_file, prediction
+from catdog_jax.runtime.prediction import Prediction
 
 
 class Predictor:
-    """An exported model, ready for photos: `Predictor(path)(images) -> probabilities`.
+    """An exported model, ready for photos: `Predictor(path)("cat.jpg")` is a `Prediction`.
 
     The model is this one file: external data is never read, whatever the file says.
 
@@ -35,9 +24,10 @@ class Predictor:
       metadata: what the file says of itself (`metadata_props`), as strings.
       fingerprint: of the features that its head was trained on; empty where the file does not say.
       rule: what makes verdicts of the probabilities.
+      explains: whether the model has heat maps.
     """
 
-    def __init__(self, path: Path, *, batch_size: int = 16, threads: int | None = None, spin: bool = True):
+    def __init__(self, path: Path | str, *, batch_size: int = 16, threads: int | None = None, spin: bool = True):
         """Opens a model.
 
         Args:
@@ -50,23 +40,97 @@ class Predictor:
         Raises:
           CatdogError: the file is missing, is not ONNX, is not a model of `catdog export`, or was
             made for photos that are decoded in another way than this version does.
+          UsageError: a number is out of range.
         """
-        self._path = path
+        for name, value in (("--batch-size", batch_size), ("--threads", threads)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name}: expected 1 or more, found {value}. Leave it out for the default.")
+        self._path = path = Path(path)
         self._batch_size = batch_size
-        self._session = _open_session(path, threads, spin)
+        self._session = model_file.open_session(path, threads, spin)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        _check_signature(path, self._session)
+        model_file.check_signature(path, self._session)
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
-        self.classes: tuple[str, str] = _classes(path, self.metadata)
-        self.fingerprint: Fingerprint = _fingerprint(self.metadata)
-        self.rule: decision.Rule = _rule(path, self.classes, self.metadata)
-        _check_recipe(path, self.metadata)
+        self.classes: tuple[str, str] = model_file.classes(path, self.metadata)
+        self.fingerprint: Fingerprint = model_file.fingerprint(self.metadata)
+        self.rule: decision.Rule = model_file.rule(path, self.classes, self.metadata)
+        model_file.check_recipe(path, self.metadata)
 
-    def __call__(self, photos: np.ndarray) -> np.ndarray:
+    def __repr__(self) -> str:
+        heat = "with" if self.explains else "without"
+        precision = self.metadata.get("precision", "fp32")
+        return f"Predictor({str(self._path)!r}: {' | '.join(self.classes)}, {precision}, {heat} heat maps)"
+
+    def __call__(self, photos: Any) -> Any:
+        """What the model says of a photo, or of many.
+
+        Args:
+          photos: a photo: its path, the bytes of its file, a PIL image, or an array uint8 [H, W, 3] in
+            RGB; or many: a list or any other iterable of those, or an array uint8 [N, 224, 224, 3].
+
+        Returns:
+          A `Prediction` of one photo, a list of them of many, in their order. The pixels of a batch
+          are in memory at once at most.
+
+        Raises:
+          TypeError: something is none of these.
+          UsageError: there is no photo, or an array has another type or shape.
+          CatdogError: a photo cannot be read or decoded, or the model answers with NaN.
+
+        Example:
+          >>> model = Predictor(MODEL)  # doctest: +SKIP
+          >>> model("cat.jpg").label  # doctest: +SKIP
+          'cats'
+        """
+        if prediction.is_one(photos):
+            (answer,) = self._raising([photos])
+            return answer
+        answers = list(self._raising(prediction.many(photos)))
+        if not answers:
+            raise UsageError("photos: expected at least one photo, found none.")
+        return answers
+
+    def _raising(self, photos: Iterable[Any]) -> Iterator[Prediction]:
+        for photo, answer in self.stream(photos):
+            if isinstance(answer, decoding.ImageError):
+                raise CatdogError(f"{prediction.name(photo)}: {answer}. Leave it out, or replace it.")
+            yield answer
+
+    def stream(
+        self, photos: Iterable[Any], heatmaps: bool = True
+    ) -> Iterator[tuple[Any, Prediction | decoding.ImageError]]:
+        """Yields each photo as it was given and what the model says of it, or why it cannot be decoded, in order.
+
+        Decoding runs ahead of inference in threads, and memory is bounded by a few batches.
+
+        Args:
+          photos: as in a call.
+          heatmaps: whether they are computed, where the model has them.
+
+        Raises:
+          TypeError: something is no photo.
+          UsageError: an array has another type or shape.
+          CatdogError: the model answers with NaN.
+        """
+        decoded = prefetch.map_ahead(prediction.decoded, enumerate(photos), workers=None, ahead=2 * self._batch_size)
+        while batch := list(itertools.islice(decoded, self._batch_size)):
+            pixels = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
+            computed: Iterator[tuple[np.ndarray, np.ndarray | None]] = iter(())
+            if pixels:
+                stack = np.stack(pixels)
+                probabilities, cells = self.explain(stack) if heatmaps else (self.probabilities(stack), None)
+                computed = zip(probabilities, itertools.repeat(None) if cells is None else cells, strict=False)
+            for photo, picture in batch:
+                if isinstance(picture, decoding.ImageError):
+                    yield photo, picture
+                else:
+                    yield photo, Prediction.of(self.rule, *next(computed), photo)
+
+    def probabilities(self, photos: np.ndarray) -> np.ndarray:
         """The probabilities of the two classes.
 
         Args:
-          photos: uint8 [N, 224, 224, 3], RGB, as `images.decode` makes them.
+          photos: uint8 [N, 224, 224, 3], RGB, as `decoding.decode` makes them.
 
         Returns:
           float32 [N, 2], in the order of `classes`.
@@ -77,9 +141,9 @@ class Predictor:
         return self._compute(photos, ["probability"])[0]
 
     def explain(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The probabilities as of a call, and float32 [N, 7, 7], what each cell gives to the second class's logit, or None."""
-        found = self._compute(photos, ["probability", "heatmap"] if self.explains else ["probability"])
-        return found[0], found[1] if self.explains else None
+        """The `probabilities`, and float32 [N, 7, 7], what each cell gives to the second class's logit, or None."""
+        outputs = self._compute(photos, ["probability", "heatmap"] if self.explains else ["probability"])
+        return outputs[0], outputs[1] if self.explains else None
 
     def _compute(self, photos: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
         decoding.check_photos(photos)
@@ -87,113 +151,9 @@ class Predictor:
         parts = [self._session.run(outputs, {"image": photos[i : i + self._batch_size]}) for i in starts]
         if not parts:
             return [np.empty((0, 2), np.float32), np.empty((0, 7, 7), np.float32)][: len(outputs)]
-        found = [np.concatenate(part) for part in zip(*parts, strict=True)]
-        if not np.isfinite(found[0]).all():
+        whole = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        if not np.isfinite(whole[0]).all():
             raise CatdogError(
                 f"{self._path}: expected finite probabilities, found NaN. Train and export the model again."
             )
-        return found
-
-
-# Opening a model
-
-
-def _open_session(path: Path, threads: int | None, spin: bool) -> ort.InferenceSession:
-    try:
-        model = atomic.read_regular(path, model_check.MAX_BYTES)
-    except OSError as error:
-        found = "no file" if isinstance(error, FileNotFoundError) else error.strerror or error
-        raise _not_a_model(path, str(found), "Check --model, or run `catdog export` first.") from None
-    if model is None:
-        raise _not_a_model(path, f"more than {model_check.MAX_BYTES:,} bytes", "Check --model.")
-    try:
-        model_check.screen(model)
-    except CatdogError as error:
-        raise CatdogError(f"{path}: {error}. Nothing of it was run; use a model of `catdog export`.") from None
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads or 0
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    # External data is looked for below a path that cannot be a folder, so a stranger's model reads
-    # no file of this machine.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        reason = " ".join(str(error).split())[:200]
-        raise _not_a_model(path, f"what ONNX Runtime cannot load ({reason})", "Run `catdog export` again.") from None
-
-
-def _not_a_model(path: Path, found: str, advice: str) -> CatdogError:
-    return CatdogError(f"{path}: expected an ONNX model of `catdog export`, found {found}. {advice}")
-
-
-def _check_signature(path: Path, session: ort.InferenceSession) -> None:
-    inputs, outputs = (
-        [_signature(tensor) for tensor in side] for side in (session.get_inputs(), session.get_outputs())
-    )
-    if inputs != [_INPUT]:
-        raise _not_a_model(path, f"the input {'; '.join(inputs)} instead of {_INPUT}", "Check --model.")
-    if _OUTPUT not in outputs:
-        raise _not_a_model(path, f"the output {'; '.join(outputs)} instead of {_OUTPUT}", "Check --model.")
-
-
-def _signature(tensor: Any) -> str:
-    """A tensor's name, type and shape, with N for a batch of any size."""
-    sizes = [str(size) for size in tensor.shape]
-    if sizes and not isinstance(tensor.shape[0], int):
-        sizes[0] = "N"
-    return f"{tensor.name} {tensor.type} [{', '.join(sizes)}]"
-
-
-def _metadata_json(path: Path, metadata: dict[str, str], key: str) -> Any:
-    try:
-        return json.loads(metadata[key])
-    except KeyError:
-        raise _not_a_model(path, f"no {key!r} in its metadata", "Check --model.") from None
-    except ValueError:
-        raise _not_a_model(
-            path, f"{metadata[key]!r} as {key!r} in its metadata", "Run `catdog export` again."
-        ) from None
-
-
-def _classes(path: Path, metadata: dict[str, str]) -> tuple[str, str]:
-    match _metadata_json(path, metadata, "classes"):
-        case [str(first), str(second)] if first != second and is_class_name(first) and is_class_name(second):
-            return first, second
-        case found:
-            raise _not_a_model(path, f"{found!r} instead of the names of two classes", "Run `catdog export` again.")
-
-
-def _fingerprint(metadata: Mapping[str, str]) -> Fingerprint:
-    try:
-        return Fingerprint.from_json(json.loads(metadata["features"]))
-    except (KeyError, ValueError, CatdogError):
-        return Fingerprint()
-
-
-def _rule(path: Path, classes: tuple[str, str], metadata: dict[str, str]) -> decision.Rule:
-    try:
-        return decision.read(classes, metadata)
-    except CatdogError as error:
-        raise CatdogError(
-            f"{path}: metadata: {error}. Run `catdog export` again, or pip install -U catdog-jax."
-        ) from None
-
-
-def _check_recipe(path: Path, metadata: dict[str, str]) -> None:
-    recipe = _metadata_json(path, metadata, "recipe")
-    if recipe == decoding.RECIPE:
-        return
-    version = recipe.get("version") if isinstance(recipe, dict) else None
-    if isinstance(version, int) and version > decoding.VERSION:
-        raise CatdogError(
-            f"{path}: expected a model for photos of decoding recipe {decoding.VERSION}, found recipe {version}. "
-            "Upgrade: pip install -U catdog-jax."
-        )
-    raise _not_a_model(
-        path, f"photos of the recipe {recipe!r} instead of {decoding.RECIPE!r}", "Extract and train again."
-    )
-
-
-# Printing the results
+        return whole

@@ -202,4 +202,4 @@ def load_photos(source: str, count: int, predictor: Predictor) -> list[Photo]:
         raise UsageError(f"--data: {root}: expected photos below it, found none.")
     contents = [path.read_bytes() for path in files[:: max(1, len(files) // count)][:count]]
     pixels = [decoding.decode(content) for content in contents]
-    return [Photo(*one, predictor(one[1][None])[0]) for one in zip(contents, pixels, strict=True)]
+    return [Photo(*one, predictor.probabilities(one[1][None])[0]) for one in zip(contents, pixels, strict=True)]

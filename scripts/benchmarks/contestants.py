@@ -263,10 +263,10 @@ def fit_ours(settings: Settings, linear: bool = False) -> Measure:
     """`fitting.fit`, as `catdog train` calls it."""
     import jax.numpy as jnp
 
-    from catdog_jax.heads import fitting
+    from catdog_jax.heads import fitting, rows
 
-    training, validation = (fitting.Chunk(*map(jnp.asarray, _rows(*of))) for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
-    scaling = fitting.measure([lambda: training])
+    training, validation = (rows.Chunk(*map(jnp.asarray, _rows(*of))) for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
+    scaling = rows.measure([lambda: training])
 
     def work() -> int:
         fitting.fit(_recipe(linear), [lambda: training], [lambda: validation], scaling, 0)
@@ -282,10 +282,10 @@ def sweep_ours(settings: Settings, heads: int) -> Measure:
 
     import jax.numpy as jnp
 
-    from catdog_jax.heads import fitting
+    from catdog_jax.heads import fitting, rows
 
-    training, validation = (fitting.Chunk(*map(jnp.asarray, _rows(*of))) for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
-    scaling = fitting.measure([lambda: training])
+    training, validation = (rows.Chunk(*map(jnp.asarray, _rows(*of))) for of in ((ROWS, 0), (VALIDATION_ROWS, 1)))
+    scaling = rows.measure([lambda: training])
     base = dataclasses.replace(_recipe(linear=True), dropout=0.0)
     recipes = [dataclasses.replace(base, learning_rate=base.learning_rate * (1 + i / heads)) for i in range(heads)]
 

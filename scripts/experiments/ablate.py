@@ -29,7 +29,7 @@ from catdog_jax.config import THRESHOLD
 from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
-from catdog_jax.heads import calibration, fitting
+from catdog_jax.heads import calibration, fitting, rows
 from catdog_jax.reporting import intervals, plots
 from catdog_jax.reporting.metrics import metrics
 from scripts.experiments.ablation_rows import AblateConfig, Variant, load, mixed, variants
@@ -111,19 +111,19 @@ def _kept(variant: Variant, config: AblateConfig) -> dict[str, np.ndarray]:
 def fit(variant: Variant, config: AblateConfig) -> dict[str, np.ndarray]:
     """Calibrated probabilities [seeds, test photos] of the second class, the labels, and the count of training rows."""
     training, validation, tests = load(variant, config)
-    scaling = fitting.measure(training) if variant.recipe.standardise else fitting.UNSCALED
-    rows = np.array(sum(len(one().y) for one in training))
+    scaling = rows.measure(training) if variant.recipe.standardise else rows.UNSCALED
+    count = np.array(sum(len(load_chunk().y) for load_chunk in training))
     if variant.mixup:
         training = mixed(training, variant.mixup)
     probabilities = []
     for seed in range(1 if variant.recipe.pool == "none" else config.seeds):
         fitted = fitting.fit(variant.recipe, training, validation, scaling, seed)
-        told = calibration.calibrate(*fitting.judge(fitted.params, validation, scaling))
-        logits, labels = zip(*(fitting.judge(fitted.params, test, scaling) for test in tests), strict=True)
+        told = calibration.calibrate(*fitting.logits(fitted.params, validation, scaling))
+        logits, labels = zip(*(fitting.logits(fitted.params, test, scaling) for test in tests), strict=True)
         probabilities.append(1 / (1 + np.exp(-np.mean(logits, axis=0, dtype=np.float64) / told.temperature)))
     if variant.averaged:
         probabilities = [np.mean(probabilities, axis=0)]
-    return {"probabilities": np.stack(probabilities), "labels": labels[0], "train_rows": rows}
+    return {"probabilities": np.stack(probabilities), "labels": labels[0], "train_rows": count}
 
 
 def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.ndarray]) -> Row:

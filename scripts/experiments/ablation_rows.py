@@ -23,7 +23,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
-from catdog_jax.heads.fitting import Chunk, Loaders
+from catdog_jax.heads.rows import Chunk, Loaders
 from catdog_jax.photos import decoding, sources
 
 ROOT = Path(__file__).parents[2]

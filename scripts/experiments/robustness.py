@@ -29,7 +29,7 @@ from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.calibration import abstention
 from catdog_jax.photos import decoding, sources
 from catdog_jax.reporting import intervals, plots
-from catdog_jax.runtime.prediction import find_model
+from catdog_jax.runtime.arguments import find_model
 from catdog_jax.runtime.predictor import Predictor
 from scripts.experiments.corruptions import CORRUPTIONS, STRANGERS, corrupt, decoded
 
@@ -191,7 +191,7 @@ def judge(
     """What the model says of some pictures, as a row."""
     source, parts = iter(pictures), []
     while batch := list(itertools.islice(source, _BATCH)):
-        parts.append(predictor(np.stack(batch))[:, 1].astype(np.float64))
+        parts.append(predictor.probabilities(np.stack(batch))[:, 1].astype(np.float64))
     p = np.concatenate(parts)
     confidence = np.maximum(p, 1 - p)
     abstained: float | str = "" if below is None else 1 - abstention(np.zeros(len(p)), p, below)["coverage"]

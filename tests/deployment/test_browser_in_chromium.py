@@ -278,7 +278,7 @@ def test_the_page_works_and_asks_nobody_else(page: Any, site: str, drawings: lis
     assert [card["state"] for card in cards][-1] == "failed"
     predictor = Predictor(PUBLISHED)
     for card, path in zip(cards, drawings, strict=False):
-        verdict = predictor.rule.decide(predictor(decoding.decode(path.read_bytes())[None])[0])
+        verdict = predictor.rule.decide(predictor.probabilities(decoding.decode(path.read_bytes())[None])[0])
         assert card["verdict"][0] == (verdict.name if verdict.sure else "Unsure")
     browser.eventually(lambda: len(page.find_elements("tag name", "canvas")) == 2, "two heat maps")
     assert page.find_element("id", "privacy").text == "Photos do not leave this device."

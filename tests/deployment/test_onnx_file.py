@@ -3,7 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,14 @@ from catdog_jax import __version__
 from catdog_jax.backbone import vgg16, weights
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import export
-from catdog_jax.config import ExportConfig
-from catdog_jax.deployment import graph, onnx_file
+from catdog_jax.config import ExportConfig, Precision
+from catdog_jax.console import console
+from catdog_jax.deployment import graph, onnx_file, parity
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.features import shards
 from catdog_jax.files import sealed
 from catdog_jax.heads import head
+from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.runtime import predictor as predict
@@ -256,15 +259,15 @@ def exported(
     metrics = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "worst": [{"id": "private.jpg"}]}
     metrics |= {"own_features": True, "head_sha256": head.digest(fitted.params)}
     (run / "metrics.json").write_text(json.dumps(metrics))
-    asked, answers = onnx_file._expected, []
+    asked, answers = parity.expected, []
 
     def recorded(*arguments: Any) -> np.ndarray:
         answers.append(asked(*arguments))
         return answers[-1]
 
-    with pytest.MonkeyPatch.context() as patch, onnx_file.console.capture() as captured:
-        patch.setattr(onnx_file, "_PARITY_BATCH", 2)  # the smallest, as the rest of a batch is padding
-        patch.setattr(onnx_file, "_expected", recorded)
+    with pytest.MonkeyPatch.context() as patch, console.capture() as captured:
+        patch.setattr(parity, "_BATCH", 2)  # the smallest, as the rest of a batch is padding
+        patch.setattr(parity, "expected", recorded)
         path = export.export(settings(run, weights_file, folder))
     return Exported(path, " ".join(captured.get().split()), answers[0])
 
@@ -316,7 +319,7 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
 
     (run / "model.onnx").write_bytes(b"the model of yesterday")
     monkeypatch.setattr(graph, "build", tampered)
-    monkeypatch.setattr(onnx_file, "_expected", lambda *_: exported.jax)
+    monkeypatch.setattr(parity, "expected", lambda *_: exported.jax)
     message = (
         r"model\.onnx: expected JAX's probabilities within 0\.0001 .* on 2 photos of .*, found a difference of 0\.0"
     )
@@ -329,8 +332,8 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
 def test_a_model_that_disagrees_with_jax_leaves_no_file(
     run: Path, weights_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file.ort, "InferenceSession", HalfSession)
-    monkeypatch.setattr(onnx_file, "_expected", lambda *_: np.array([0.500001, 0.4]))
+    monkeypatch.setattr(parity.ort, "InferenceSession", HalfSession)
+    monkeypatch.setattr(parity, "expected", lambda *_: np.array([0.500001, 0.4]))
     with pytest.raises(CatdogError, match=r"found a difference of 0\.1 and 2 other decisions\. Nothing was written"):
         export.export(settings(run, weights_file, folder))
     assert [one.name for one in run.iterdir()] == ["head.safetensors"]
@@ -347,11 +350,11 @@ def test_a_model_that_disagrees_with_jax_leaves_no_file(
 def test_parity_fails_on_a_difference_a_decision_or_nan(
     expected: float, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file.ort, "InferenceSession", HalfSession)
+    monkeypatch.setattr(parity.ort, "InferenceSession", HalfSession)
     black = np.zeros((1, 224, 224, 3), np.uint8)
-    assert onnx_file._check_parity(Path("m.onnx"), b"", np.array([0.500001]), black, "photos") < 1e-6
+    assert parity.check("m.onnx", b"", np.array([0.500001]), black, "photos").difference < 1e-6
     with pytest.raises(CatdogError, match=found):
-        onnx_file._check_parity(Path("m.onnx"), b"", np.array([expected]), black, "photos")
+        parity.check("m.onnx", b"", np.array([expected]), black, "photos")
 
 
 def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
@@ -374,25 +377,42 @@ def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weight
         export.export(settings(run, weights_file, folder))
 
 
+FIGURES = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "worst": [{"id": "private.jpg"}], "own_features": True}
+
+
 @pytest.mark.parametrize("other", [{"own_features": False}, {"head_sha256": "0" * 64}])
-def test_figures_of_other_photos_or_heads_stay_out_of_the_file_and_that_is_said(
-    other: dict, params: vgg16.Params, weights_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_figures_of_other_photos_or_heads_stay_out_of_the_file(other: dict) -> None:
+    fitted = fitted_head("avg")
+    own = FIGURES | {"head_sha256": head.digest(fitted.params)}
+    expected = {"n": 9, "warnings": [], "metrics": own["metrics"], "confusion": None}
+    assert onnx_file.tested_figures(fitted, ("original",), own) == expected
+    evaluation = SimpleNamespace(to_json=lambda: own)
+    assert onnx_file.tested_figures(fitted, ("original",), evaluation) == expected
+    for figures, views in ((own | other, ("original",)), (own, ("original", "mirror")), (None, ("original",))):
+        assert onnx_file.tested_figures(fitted, views, figures) is None
+
+
+def test_a_file_without_test_figures_says_so_and_altered_ones_are_refused(
+    run: Path, weights_file: Path, folder: Path, stand_in: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_run(tmp_path / "run", params)
-    fitted, loaded = head.load(run / "head.safetensors"), weights.load(str(weights_file), "caffe")
-    own = {"n": 9, "own_features": True, "head_sha256": head.digest(fitted.params)}
-    (run / "metrics.json").write_text(json.dumps(own))
-    config = ExportConfig(run)
-    assert "test_metrics" in onnx_file._metadata(config, fitted, loaded)
-    assert capsys.readouterr().err == ""
-    (run / "metrics.json").write_text(json.dumps(own | other))
-    assert "test_metrics" not in onnx_file._metadata(config, fitted, loaded)
-    assert f"The file gets no test figures: {run / 'metrics.json'} holds none of this head" in capsys.readouterr().err
-    sealed.write_sealed_json(run / "metrics.json", own)
-    assert onnx_file._metadata(config, fitted, loaded)["head_sha256"] == own["head_sha256"]
+    wanted = settings(run, weights_file, folder)
+    export.export(wanted)
+    message = f"The file gets no test figures: {run / 'metrics.json'} holds none of this head"
+    assert message in " ".join(capsys.readouterr().err.split())
+    fitted = head.load(run / "head.safetensors")
+    sealed.write_sealed_json(run / "metrics.json", FIGURES | {"head_sha256": head.digest(fitted.params)})
+    assert json.loads(predict.Predictor(export.export(wanted)).metadata["test_metrics"])["n"] == 9
+    assert "no test figures" not in capsys.readouterr().err
     (run / "metrics.json").write_text((run / "metrics.json").read_text().replace('"n": 9', '"n": 8'))
     with pytest.raises(CatdogError, match=r"metrics\.json: expected a metrics file .* it is altered"):
-        onnx_file._metadata(config, fitted, loaded)
+        export.export(wanted)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export whose comparison with JAX, which takes seconds, is left out."""
+    monkeypatch.setattr(parity, "expected", lambda *_: np.zeros(2))
+    monkeypatch.setattr(parity, "check", lambda name, *_: parity.Parity(2, name, 0.0))
 
 
 @pytest.mark.parametrize("level", [0.64, None])
@@ -402,10 +422,52 @@ def test_the_level_to_abstain_at_goes_from_the_head_into_the_file(
     run = make_run(tmp_path / "run", params)
     fitted, loaded = head.load(run / "head.safetensors"), weights.load(str(weights_file), "caffe")
     fitted = replace(fitted, recipe=fitted.recipe | {"abstain_below": level})
-    said = onnx_file._metadata(ExportConfig(run), fitted, loaded)
+    said = onnx_file.metadata(fitted, loaded, ("original",), None)
     assert json.loads(said["decision"]) == {"threshold": 0.5, "abstain_below": level}
+    assert "test_metrics" not in said
     with pytest.raises(CatdogError, match="head: abstain_below: expected a number from 0 to 1, found NaN"):
-        onnx_file._metadata(ExportConfig(run), replace(fitted, recipe={"abstain_below": float("nan")}), loaded)
+        onnx_file.metadata(replace(fitted, recipe={"abstain_below": float("nan")}), loaded, ("original",), None)
+
+
+def test_without_a_path_nothing_is_written_and_the_same_bytes_are_returned(
+    run: Path, weights_file: Path, folder: Path, stand_in: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted, options = head.load(run / "head.safetensors"), {"weights": str(weights_file), "parity_photos": 2}
+    found = onnx_file.export(fitted, photos=sources.load(str(folder), ()), **options)
+    assert [path.name for path in run.iterdir()] == ["head.safetensors"]
+    assert not "".join(capsys.readouterr()).strip()
+    assert (found.path, found.gate, found.tested, found.notes) == (None, None, False, ())
+    assert "in memory" in repr(found)
+    written = onnx_file.export(fitted, str(run / "own.onnx"), photos=str(folder), **options)
+    assert bytes(written) == bytes(found) == (run / "own.onnx").read_bytes()
+
+
+def test_a_head_on_other_features_cannot_be_exported() -> None:
+    fitted = fitted_head("avg")
+    for foreign in (fitted, replace(fitted, pool=None, fingerprint=Fingerprint(views=("original",)))):
+        with pytest.raises(
+            CatdogError, match=r"head: expected one .* features of this package, found one of 512 columns"
+        ):
+            onnx_file.export(foreign)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, "--precision: expected fp32, fp16, int8, found int4"),
+        ({"views": "original"}, "--views: expected .*, found 'original'"),
+        ({"views": ("mirror",)}, "--views: expected"),
+        ({"parity_photos": 1}, "--parity-photos: expected 2 or more, found 1"),
+        ({"gate_photos": -1}, "--gate-photos: expected 0 or more, found -1"),
+    ],
+)
+def test_arguments_out_of_range_are_wrong_usage(options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        onnx_file.export(fitted_head("avg"), **options)
+
+
+def test_every_precision_of_the_command_line_can_be_made() -> None:
+    assert tuple(onnx_file.PRECISIONS) == get_args(Precision)
 
 
 def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
@@ -419,9 +481,6 @@ def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
     said = predict.Predictor(export.export(wanted)).metadata
     assert json.loads(said["views"]) == ["original", "mirror"]
     assert json.loads(said["test_metrics"])["metrics"] == averaged["metrics"]
-    (run / "metrics.json").write_text(json.dumps({**metrics, "views_averaged": None}))
-    loaded = weights.load(str(weights_file), "caffe")
-    assert "test_metrics" not in onnx_file._metadata(wanted, head.load(run / "head.safetensors"), loaded)
 
 
 def test_one_photo_proves_nothing() -> None:
@@ -434,8 +493,7 @@ def test_one_photo_proves_nothing() -> None:
 
 def test_unreadable_photos_are_passed_over_and_the_test_split_comes_first(folder: Path) -> None:
     left_out: dict[str, str] = {}
-    source, pixels = onnx_file._parity_photos(ExportConfig(data=str(folder), parity_photos=2), left_out)
-    assert source == str(folder)
+    pixels = parity.photos_of(sources.load(str(folder), ()), 2, left_out)
     expected = [decoding.decode((folder / "test" / name / "0.png").read_bytes()) for name in ("cats", "dogs")]
     assert sorted(one.tobytes() for one in pixels) == sorted(one.tobytes() for one in expected)
 
@@ -446,19 +504,19 @@ def test_photos_of_which_none_can_be_read_are_an_error(tmp_path: Path) -> None:
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "0.jpg").write_bytes(b"no photo")
     with pytest.raises(CatdogError, match="expected at least 2 photos that can be read, found 0"):
-        onnx_file._parity_photos(ExportConfig(data=str(tmp_path)), {})
+        parity.photos_of(sources.load(str(tmp_path)), 32, {})
 
 
 def test_photos_that_are_left_out_are_counted_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left_out: dict[str, str] = {}
-    onnx_file._parity_photos(ExportConfig(data=str(folder), parity_photos=6), left_out)
-    onnx_file._say(left_out)
+    parity.photos_of(sources.load(str(folder), ()), 6, left_out)
+    export._say_left_out(left_out)
     said = " ".join(capsys.readouterr().err.split())
     assert (
         "photos that cannot be decoded and were left out of the checks: 1, for example 'test/dogs/broken.jpg': expected JPEG"
         in said
     )
-    onnx_file._say({})
+    export._say_left_out({})
     assert not capsys.readouterr().err
 
 
@@ -477,28 +535,28 @@ def test_a_failing_disk_stops_the_checks(
     monkeypatch.setattr(decoding, "read_photo", fail)
     monkeypatch.setattr(sources, "_BEFORE_RETRY", 0)
     if precision == "int8":
-        monkeypatch.setattr(onnx_file, "_expected", lambda *_: np.zeros(2))
-        monkeypatch.setattr(onnx_file, "_check_parity", lambda *_: 0.0)
+        monkeypatch.setattr(parity, "expected", lambda *_: np.zeros(2))
+        monkeypatch.setattr(parity, "check", lambda *_: None)
     with pytest.raises(CatdogError, match=r"Input/output error, twice\. Mend the disk"):
         export.export(replace(settings(run, weights_file, folder), precision=precision))
     assert [one.name for one in run.iterdir()] == ["head.safetensors"]
 
 
 def test_by_default_the_photos_are_those_of_the_training(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = sources.load
     monkeypatch.setattr(
         sources, "load", lambda source, _: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source)
     )
-    assert onnx_file._parity_dataset(ExportConfig(run=tmp_path)).classes == ("cats", "dogs")
-    message = "The photos of the training are not at hand"
-    assert message in capsys.readouterr().err
+    run, message = RunDirectory(tmp_path), "The photos of the training are not at hand"
+    assert message in parity.photos_at_hand(run, ())[1]
     (tmp_path / "features").mkdir()
     shards.write_manifest(tmp_path / "features", "photos", [], {})
     (tmp_path / "config.json").write_text(json.dumps({"features": str(tmp_path / "features")}))
-    assert onnx_file._parity_dataset(ExportConfig(run=tmp_path)).classes == ("cats", "dogs")
-    assert message not in capsys.readouterr().err
+    found, note = parity.photos_at_hand(run, ())
+    assert (found.classes, note) == (("cats", "dogs"), "")
     (tmp_path / "features" / "manifest.json").unlink()
-    assert onnx_file._parity_dataset(ExportConfig(run=tmp_path)).classes == ("cats", "dogs")
-    assert message in capsys.readouterr().err
+    found, note = parity.photos_at_hand(run, ())
+    assert found.classes == ("cats", "dogs")
+    assert message in note

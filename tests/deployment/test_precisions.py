@@ -9,10 +9,10 @@ import sklearn.metrics
 from helpers.networks import exactly, is_exact, kernels, network, on_an_old_cpu, photos, probabilities
 from onnx import TensorProto, numpy_helper
 
-from catdog_jax.config import ExportConfig
-from catdog_jax.deployment import onnx_file, precisions
+from catdog_jax.deployment import gate, onnx_file, precisions
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import sources
+from catdog_jax.runtime import side_by_side
 
 
 def test_fp16_halves_the_weights_and_changes_probabilities_by_rounding():
@@ -44,33 +44,33 @@ def test_the_figures_are_those_of_scikit_learn_and_the_drop_is_paired():
     labels = rng.integers(0, 2, 400)
     fp32 = np.clip(labels * 0.6 + rng.uniform(0, 0.4, 400), 0.01, 0.99)
     found = np.where(rng.uniform(size=400) < 0.05, 1 - fp32, fp32)
-    gate = precisions.compare(found, fp32, labels, 2.0)
+    measured = gate.compare(found, fp32, labels, 2.0)
     accuracies = [sklearn.metrics.accuracy_score(labels, side >= 0.5) for side in (found, fp32)]
-    assert (gate.accuracy, gate.fp32_accuracy) == tuple(pytest.approx(one) for one in accuracies)
-    assert gate.log_loss == pytest.approx(sklearn.metrics.log_loss(labels, found))
-    assert gate.drop == pytest.approx(accuracies[1] - accuracies[0])
+    assert (measured.accuracy, measured.fp32_accuracy) == tuple(pytest.approx(one) for one in accuracies)
+    assert measured.log_loss == pytest.approx(sklearn.metrics.log_loss(labels, found))
+    assert measured.drop == pytest.approx(accuracies[1] - accuracies[0])
     right, fp32_right = (found >= 0.5) == labels, (fp32 >= 0.5) == labels
     drawn = rng.integers(0, 400, (4000, 400))
     drops = fp32_right[drawn].mean(axis=1) - right[drawn].mean(axis=1)
-    assert (gate.drop_low, gate.drop_high) == tuple(
+    assert (measured.drop_low, measured.drop_high) == tuple(
         pytest.approx(end, abs=0.003) for end in np.percentile(drops, (2.5, 97.5))
     )
 
 
 def test_a_few_photos_without_a_difference_leave_a_drop_possible():
     probabilities = np.array([0.1, 0.9, 0.2, 0.8])
-    gate = precisions.compare(probabilities, probabilities, np.array([0, 1, 0, 1]), 1.0)
-    assert gate.drop == 0
-    assert -gate.drop_low == gate.drop_high > 0.3
+    measured = gate.compare(probabilities, probabilities, np.array([0, 1, 0, 1]), 1.0)
+    assert measured.drop == 0
+    assert -measured.drop_low == measured.drop_high > 0.3
 
 
 def test_both_files_judge_the_same_photos():
     model, pixels = network(), photos(11)
     labels = np.arange(11) % 2
-    gate = precisions.judge(precisions.to_fp16(model), model, iter(zip(pixels, labels, strict=True)), 11)
+    measured = gate.measure(precisions.to_fp16(model), model, iter(zip(pixels, labels, strict=True)), 11)
     expected = (probabilities(model, pixels) >= 0.5) == labels
-    assert (gate.n, gate.fp32_accuracy) == (11, pytest.approx(expected.mean()))
-    assert gate.speed > 0
+    assert (measured.n, measured.fp32_accuracy) == (11, pytest.approx(expected.mean()))
+    assert measured.speed > 0
 
 
 # CPUs without VNNI
@@ -109,11 +109,12 @@ def test_the_worst_photo_is_summed_up_alike_on_all_cpus():
 
 def test_a_file_that_some_cpus_multiply_wrongly_is_not_written(drawn, monkeypatch):
     wide = with_kernel(np.full((64, 3, 3, 3), 127, np.int8))
-    monkeypatch.setattr(precisions, "to_int8", lambda *_: wide)
+    made = precisions.PRECISIONS["int8"]._replace(convert=lambda *_: wide)
+    monkeypatch.setitem(precisions.PRECISIONS, "int8", made)
     with pytest.raises(
         CatdogError, match=r"all CPUs multiply alike, found \S+, which saturate without VNNI\. Nothing was written"
     ):
-        onnx_file._variant(ExportConfig(precision="int8"), drawn, network(), ("cats", "dogs"), {})
+        drawn("int8")
 
 
 @pytest.mark.long
@@ -129,42 +130,45 @@ def test_an_old_cpu_answers_as_a_new_one(tmp_path):
 
 
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
-    """An export whose fp32 file is the small network, on photos that are made up."""
+def drawn(monkeypatch):
+    """Makes a smaller file of the small network, on photos that are made up."""
     records = [
         sources.Record(f"{split}/{label}/{i}", label, split, 1, lambda: b"")
         for split in ("train", "validation")
         for label in (0, 1)
         for i in range(3)
     ]
-    monkeypatch.setattr(
-        onnx_file, "_parity_dataset", lambda _: sources.Dataset("made", ("cats", "dogs"), tuple(records))
-    )
-    monkeypatch.setattr(onnx_file, "_readable", lambda records, _: ((photos(1)[0], one.label) for one in records))
-    return tmp_path / "model-fp16.onnx"
+    dataset = sources.Dataset("made", ("cats", "dogs"), tuple(records))
+    monkeypatch.setattr(side_by_side, "readable", lambda records, _: ((photos(1)[0], one.label) for one in records))
+
+    def make(precision, classes=("cats", "dogs"), force=False):
+        return onnx_file.smaller("m.onnx", network(), precision, dataset, classes, 500, force, {})
+
+    return make
 
 
-def gate(drop: float) -> precisions.Gate:
-    return precisions.Gate(500, 0.98 - drop, 0.05, 0.98, 0.04, drop, drop - 0.002, drop + 0.002, 1.0)
+def figures(drop: float) -> gate.Gate:
+    return gate.Gate(500, 0.98 - drop, 0.05, 0.98, 0.04, drop, drop - 0.002, drop + 0.002, 1.0)
 
 
-def test_a_file_that_judges_worse_is_refused_unless_forced(drawn, monkeypatch):
-    monkeypatch.setattr(precisions, "judge", lambda *_: gate(0.004))
+def test_a_file_that_is_less_accurate_is_refused_unless_forced(drawn, monkeypatch):
+    monkeypatch.setattr(gate, "measure", lambda *_: figures(0.004))
     with pytest.raises(
-        CatdogError, match=r"model-fp16.onnx: expected fp16 within 0.3 points of fp32, found .*a drop of 0.40 points"
+        CatdogError, match=r"m.onnx: expected fp16 within 0.3 points of fp32, found .*a drop of 0.40 points"
     ):
-        onnx_file._variant(ExportConfig(precision="fp16"), drawn, network(), ("cats", "dogs"), {})
-    model, _ = onnx_file._variant(ExportConfig(precision="fp16", force=True), drawn, network(), ("cats", "dogs"), {})
+        drawn("fp16")
+    model, _ = drawn("fp16", force=True)
     known = {one.key: one.value for one in onnx.load_from_string(model).metadata_props}
     assert (known["precision"], json.loads(known["gate"])["drop"]) == ("fp16", 0.004)
 
 
-def test_a_file_that_judges_as_well_says_so(drawn, monkeypatch):
-    monkeypatch.setattr(precisions, "judge", lambda *_: gate(0.003))
-    _, told = onnx_file._variant(ExportConfig(precision="fp16"), drawn, network(), ("cats", "dogs"), {})
-    assert "accuracy 97.70% against fp32's 98.00% on 500 validation photos of made" in told
+def test_a_file_that_is_as_accurate_says_so(drawn, monkeypatch):
+    monkeypatch.setattr(gate, "measure", lambda *_: figures(0.003))
+    _, measured = drawn("fp16")
+    said = measured.said("made")
+    assert "accuracy 97.70% against fp32's 98.00% on 500 validation photos of made" in said
 
 
 def test_photos_of_other_classes_cannot_be_the_gate(drawn):
     with pytest.raises(CatdogError, match=r"made: expected photos of \('birds', 'fish'\).*--data"):
-        onnx_file._variant(ExportConfig(precision="int8"), drawn, network(), ("birds", "fish"), {})
+        drawn("int8", classes=("birds", "fish"))

@@ -20,7 +20,7 @@ from catdog_jax.config import ExtractConfig, VerifyConfig
 from catdog_jax.features import extractor
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import head
-from catdog_jax.heads.run_directory import SWEEP, RunDirectory
+from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.reporting import html
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def written(small_photos, tmp_path_factory) -> Path:
         patch.setattr(weights, "load", lambda *_: weights.Weights({}, "torch", "0" * 64, "stand-in"))
         extract.extract(ExtractConfig(str(small_photos), root / "cache", shard_size=1, workers=1))
     rng = np.random.default_rng(0)
-    injector.finish_training(root, root / "run", swept=SWEEP)
+    injector.finish_training(root, root / "run", swept=True)
     shutil.copytree(root / "cache", root / "run" / "features")
     run = RunDirectory(root / "run")
     for split in ("test", "validation"):

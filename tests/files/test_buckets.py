@@ -90,12 +90,12 @@ def test_the_stages_after_it_read_a_bucket_as_a_disk(memory, photos, tmp_path, c
 
 
 def test_the_photos_of_the_training_are_found_through_the_bucket(memory, photos, tmp_path):
-    from catdog_jax.config import ExportConfig
-    from catdog_jax.deployment import onnx_file
+    from catdog_jax.deployment import parity
+    from catdog_jax.heads.run_directory import RunDirectory
 
     assert extract(photos, CACHE) == 0
     assert cli.main(["train", "--features", CACHE, "--out", str(tmp_path), "--epochs", "1"]) == 0
-    assert onnx_file._parity_dataset(ExportConfig(tmp_path)).source == str(photos)
+    assert parity.photos_at_hand(RunDirectory(tmp_path), ())[0].source == str(photos)
 
 
 def test_a_flipped_bit_is_found_and_only_its_shard_put_again(memory, photos, capsys, monkeypatch):

@@ -1,7 +1,6 @@
 """Training on made features: against NumPy in float64, against Keras' semantics, and on its files."""
 
 import csv
-import dataclasses
 import json
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from helpers.caches import config, make_cache
 from PIL import Image
 
 from catdog_jax.commands import train
-from catdog_jax.config import PRESETS, Recipe, TrainConfig
+from catdog_jax.config import PRESETS, Recipe
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.heads import fitting, head, search, training
+from catdog_jax.heads import fitting, head, rows, search, steps, training
 
 pytestmark = pytest.mark.lenient_types
 
@@ -36,10 +35,10 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path):
     x, y = found.load("validation", "avg")[:, 0], found.labels("validation")
     p = head.probabilities(loaded.params, x)
     assert ((p > 0.5) == y).mean() > 0.9
-    rows = history(tmp_path / "run")
-    losses = [float(row["validation_loss"]) for row in rows]
+    epochs = history(tmp_path / "run")
+    losses = [float(row["validation_loss"]) for row in epochs]
     assert min(losses) == pytest.approx(uncalibrated_loss(fitted, p, y), rel=1e-3)
-    best = rows[int(np.argmin(losses))]
+    best = epochs[int(np.argmin(losses))]
     assert float(best["validation_accuracy"]) == pytest.approx(((p > 0.5) == y).mean())
     assert fitted.classes == ("cats", "dogs")
     assert fitted.fingerprint == found.fingerprint
@@ -63,11 +62,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
 
 def test_streaming_shards_learns_what_residence_learns(tmp_path):
     found = make_cache(tmp_path / "features", rows=330)
-    recipe = dataclasses.replace(PRESETS["default"], pool="avg")
-    resident, streamed = (training.loaders(found, "train", recipe, gib) for gib in (1.0, 1e-9))
+    resident, streamed = (rows.of_cache(found, gib).load("train", "avg") for gib in (1.0, 1e-9))
     assert (len(resident), len(streamed)) == (1, 4)
     np.testing.assert_array_equal(np.concatenate([load().x for load in streamed]), resident[0]().x)
-    np.testing.assert_allclose(fitting.measure(streamed).mean, fitting.measure(resident).mean, rtol=1e-6)
+    np.testing.assert_allclose(rows.measure(streamed).mean, rows.measure(resident).mean, rtol=1e-6)
     accuracies = []
     for gib in (1.0, 1e-9):
         fitted = train.train(config(tmp_path, out=tmp_path / str(gib), resident_gib=gib, learning_rate=0.01, epochs=15))
@@ -78,25 +76,22 @@ def test_streaming_shards_learns_what_residence_learns(tmp_path):
 
 def test_views_are_rows_for_training_and_the_first_is_judged(tmp_path):
     found = make_cache(tmp_path / "features", views=2)
-    recipe = dataclasses.replace(PRESETS["default"], pool="avg")
-    rows, judged = (training.loaders(found, split, recipe, 1.0)[0]() for split in ("train", "validation"))
+    trained, judged = (rows.of_cache(found, 1.0).load(split, "avg")[0]() for split in ("train", "validation"))
     stored = found.load("train", "avg")
-    assert rows.x.shape == (600, 512)
-    np.testing.assert_array_equal(rows.x[1::2], stored[:, 1])
-    np.testing.assert_array_equal(rows.y, np.repeat(found.labels("train"), 2))
+    assert trained.x.shape == (600, 512)
+    np.testing.assert_array_equal(trained.x[1::2], stored[:, 1])
+    np.testing.assert_array_equal(trained.y, np.repeat(found.labels("train"), 2))
     np.testing.assert_array_equal(judged.x, found.load("validation", "avg")[:, 0])
 
 
 def test_scaling_is_that_of_numpy(tmp_path):
     found = make_cache(tmp_path / "features")
-    scaling = fitting.measure(
-        training.loaders(found, "train", dataclasses.replace(PRESETS["default"], pool="avg"), 1.0)
-    )
+    scaling = rows.measure(rows.of_cache(found, 1.0).load("train", "avg"))
     x = found.load("train", "avg")[:, 0].astype(np.float64)
     np.testing.assert_allclose(scaling.mean[0], x.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(scaling.deviation[0], x.std(axis=0), rtol=1e-5)
-    constant = [lambda: fitting.Chunk(np.full((10, 4), 2.5, np.float16), np.zeros(10))]
-    assert fitting.measure(constant).deviation.tolist() == [[1, 1, 1, 1]]
+    constant = [lambda: rows.Chunk(np.full((10, 4), 2.5, np.float16), np.zeros(10))]
+    assert rows.measure(constant).deviation.tolist() == [[1, 1, 1, 1]]
 
 
 def random_params(rng) -> dict:
@@ -130,13 +125,13 @@ def test_the_objective_is_log_loss_plus_keras_penalty():
     with jax.numpy_rank_promotion("allow"):
         expected = model.evaluate(x, y[:, None], verbose=0)
     recipe = Recipe(hidden=(4,), l2=0.05, dropout=0.0)
-    one = jax.tree.map(lambda column: column[0], fitting.hypers([recipe]))
+    one = jax.tree.map(lambda column: column[0], steps.hypers([recipe]))
     padded_x, padded_y = (
         np.concatenate([x, np.full((3, 6), 9, np.float32)]),
         np.concatenate([y, np.ones(3, np.float32)]),
     )
     weight = np.array([1] * 5 + [0] * 3, np.float32)
-    found, total = fitting.objective(params, padded_x, padded_y, weight, jax.random.key(0), one)
+    found, total = steps.objective(params, padded_x, padded_y, weight, jax.random.key(0), one)
     assert float(found) == pytest.approx(expected, rel=1e-5)
     hidden = np.maximum(x.astype(np.float64) @ params["dense_0"]["kernel"] + params["dense_0"]["bias"], 0)
     logits = (hidden @ params["output"]["kernel"] + params["output"]["bias"])[:, 0]
@@ -158,8 +153,8 @@ def test_one_epoch_of_adam_is_that_of_the_paper(tmp_path):
         epochs=4,
         patience=9,
     )
-    chunk = [lambda: fitting.Chunk(x, y)]
-    identity = fitting.UNSCALED
+    chunk = [lambda: rows.Chunk(x, y)]
+    identity = rows.UNSCALED
     result = fitting.fit(recipe, chunk, chunk, identity, seed=0)
     start = head.Head(()).init(jax.random.split(jax.random.key(0))[1], np.zeros((1, 6), np.float32))["params"]["output"]
     weights = np.concatenate([np.asarray(start["kernel"])[:, 0], np.asarray(start["bias"])]).astype(np.float64)
@@ -232,33 +227,33 @@ def test_a_preset_takes_the_pooling_that_there_is(tmp_path, capsys):
 )
 def test_options_out_of_range_are_wrong_usage(tmp_path, options, message):
     with pytest.raises(UsageError, match=message):
-        training.resolve(config(tmp_path, **options))
+        training.train(np.zeros(0), **train.options(config(tmp_path, **options)))
 
 
 def test_presets_give_way_to_options():
-    assert training.resolve(TrainConfig()) == PRESETS["default"]
-    reference = training.resolve(TrainConfig(preset="reference"))
+    assert training.resolve("default", None, {"l2": None}) == PRESETS["default"]
+    reference = training.resolve("reference", None, {})
     assert (reference.pool, reference.l2, reference.standardise) == ("none", 0.05, False)
-    changed = training.resolve(TrainConfig(preset="reference", l2=0.0, pool="max", head="linear"))
+    changed = training.resolve("reference", "linear", {"l2": 0.0, "pool": "max"})
     assert (changed.pool, changed.l2, changed.hidden) == ("max", 0.0, ())
 
 
 def test_a_sweep_keeps_the_best_of_all_and_shows_them(tmp_path, capsys):
     found = make_cache(tmp_path / "features")
     fitted = train.train(config(tmp_path, sweep=6, epochs=2, pool=None))
-    rows = list(csv.DictReader((tmp_path / "run" / "sweep.csv").read_text().splitlines()))
-    losses = [float(row["validation_log_loss"]) for row in rows]
-    assert len(rows) == 6
+    swept = list(csv.DictReader((tmp_path / "run" / "sweep.csv").read_text().splitlines()))
+    losses = [float(row["validation_log_loss"]) for row in swept]
+    assert len(swept) == 6
     assert losses == sorted(losses)
     # What was asked for is among them
-    assert any((row["hidden"], row["learning_rate"]) == ("16", "0.0005") for row in rows)
+    assert any((row["hidden"], row["learning_rate"]) == ("16", "0.0005") for row in swept)
     p = head.probabilities(
         head.load(tmp_path / "run" / "head.safetensors").params, found.load("validation", fitted.pool)[:, 0]
     )
     y = found.labels("validation")
     assert uncalibrated_loss(fitted, p, y) == pytest.approx(losses[0], rel=1e-3)
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert str(settings["recipe"]["l2"]) == rows[0]["l2"]
+    assert str(settings["recipe"]["l2"]) == swept[0]["l2"]
     with Image.open(tmp_path / "run" / "sweep.png") as picture:
         assert picture.width > 1000
     shown, notes = capsys.readouterr()

@@ -4,6 +4,7 @@ Run as a program it imports the package once and forks a child for every fault, 
 starts. It patches the primitives that storage.py and the test's bucket write with; the package
 itself knows nothing of it."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -18,12 +19,12 @@ from onnx import TensorProto, helper
 
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import extract as extract_command
+from catdog_jax.commands import train
 from catdog_jax.config import PRESETS, ExtractConfig, TrainConfig
 from catdog_jax.deployment import triton
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
-from catdog_jax.heads import fitting, head, search, training
-from catdog_jax.heads.run_directory import SWEEP
+from catdog_jax.heads import head, search
 from catdog_jax.photos.fingerprint import Fingerprint
 from helpers import object_store
 from helpers.blocks import stand_in
@@ -112,19 +113,20 @@ def extract_into_a_bucket(photos: Path, out: Path) -> None:
     extract_command.extract(ExtractConfig(str(photos), object_store.bucket(out), shard_size=8, workers=1))
 
 
-def finish_training(_: Path, out: Path, seed: int = 1, swept: tuple[str, ...] = ()) -> None:
+def finish_training(_: Path, out: Path, seed: int = 1, swept: bool = False) -> None:
     rng = np.random.default_rng(seed)
     params = {"output": {"kernel": rng.normal(size=(512, 1)).astype(np.float32), "bias": np.zeros(1, np.float32)}}
-    best = fitting.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
-    fitted = head.FittedHead(Pool.AVG, params, ("cats", "dogs"), Fingerprint(others={"seed": seed}), {})
-    result = search.Result(PRESETS["default"], fitting.Fit(params, best, (best,)), fitting.UNSCALED)
-    training._write(
-        TrainConfig(out / "features", out, seed=seed), result, fitted, {name: name.encode() for name in swept}
-    )
+    best = head.Epoch(seed, 0.1, 0.2, 0.3, 0.4)
+    recipe = PRESETS["default"]
+    told = ((best,), (head.Trial(recipe, best),) if swept else ())
+    made = Fingerprint(others={"seed": seed})
+    fitted = head.FittedHead(Pool.AVG, params, ("cats", "dogs"), made, dataclasses.asdict(recipe), *told)
+    train.write(TrainConfig(features=out / "features", out=out, seed=seed), fitted)
 
 
 def finish_sweep(photos: Path, out: Path) -> None:
-    finish_training(photos, out, swept=SWEEP)
+    search.picture = lambda _: b"a picture"  # drawing it takes a second, and writes nothing
+    finish_training(photos, out, swept=True)
 
 
 def finish_export(_: Path, out: Path, seed: int = 1) -> None:

@@ -22,9 +22,9 @@ from catdog_jax.commands.predict import predict
 from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
-from catdog_jax.runtime import prediction
+from catdog_jax.runtime import arguments
+from catdog_jax.runtime.arguments import find_model, find_photos, predictions
 from catdog_jax.runtime.decision import UNKNOWN
-from catdog_jax.runtime.prediction import find_model, find_photos, predictions
 from catdog_jax.runtime.predictor import Predictor
 
 GREYS = {"dark": 100, "dim": 120, "light": 140, "bright": 160}
@@ -61,10 +61,10 @@ def test_probabilities_are_the_models_in_any_number_of_batches(model: Path) -> N
     expected = [[1 - probability_of_dogs(grey), probability_of_dogs(grey)] for grey in (90, 127, 128, 131, 170)]
     for batch_size in (1, 2, 5, 16):
         predictor = Predictor(model, batch_size=batch_size)
-        found = predictor(photos)
+        found = predictor.probabilities(photos)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-        for none in (predictor(photos[:0]), predictor.explain(photos[:0])[0]):
+        for none in (predictor.probabilities(photos[:0]), predictor.explain(photos[:0])[0]):
             assert (none.shape, none.dtype) == ((0, 2), np.float32)
         assert predictor.explain(photos[:0])[1] is None  # this model has no heat map
 
@@ -84,13 +84,13 @@ def test_classes_and_metadata_come_from_the_file(tmp_path: Path) -> None:
 def test_other_arrays_than_photos_are_refused(model: Path, photos: np.ndarray) -> None:
     expected = f"expected uint8 [N, 224, 224, 3], found {photos.dtype} {list(photos.shape)}"
     with pytest.raises(CatdogError, match=re.escape(expected)):
-        Predictor(model)(photos)
+        Predictor(model).probabilities(photos)
 
 
 def test_a_model_that_answers_nan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(tiny_model(scale=float("nan")).SerializeToString())
     with pytest.raises(CatdogError, match=r"m\.onnx: expected finite probabilities, found NaN"):
-        Predictor(tmp_path / "m.onnx")(np.zeros((1, 224, 224, 3), np.uint8))
+        Predictor(tmp_path / "m.onnx").probabilities(np.zeros((1, 224, 224, 3), np.uint8))
 
 
 def test_a_missing_model_is_an_error_that_names_the_stage(tmp_path: Path) -> None:
@@ -439,9 +439,9 @@ def test_a_full_disk_behind_stdout_is_an_error_of_one_line(model: Path, folder: 
 def test_without_a_name_the_model_is_that_of_the_run_else_the_published_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        prediction,
+        arguments,
         "__file__",
-        str(tmp_path / "site-packages" / "catdog_jax" / "runtime" / "prediction.py"),
+        str(tmp_path / "site-packages" / "catdog_jax" / "runtime" / "arguments.py"),
     )
     with pytest.raises(
         CatdogError, match=r"--model: expected run/model.onnx or artifacts/default/model-int8.onnx, found neither"

@@ -12,7 +12,7 @@ from scipy.stats import binom
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.errors import UsageError
-from catdog_jax.heads.fitting import Chunk
+from catdog_jax.heads.rows import Chunk
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.demo import drawing
 from scripts.experiments import ablate, ablation_rows

@@ -89,7 +89,7 @@ def test_verdicts_are_those_of_the_server_and_of_python(page: Any, published: st
             continue
         with urllib.request.urlopen(request) as answer:
             (server,) = json.load(answer)["predictions"]
-        python = predictor.rule.decide(predictor(decoding.decode(path.read_bytes())[None])[0])
+        python = predictor.rule.decide(predictor.probabilities(decoding.decode(path.read_bytes())[None])[0])
         shown = server["class"] if server["sure"] else "Unsure"
         assert (card["verdict"], card["remark"]) == ([shown, browser.percent(server["probability"])], server["why"])
         assert (server["class"], server["sure"], server["why"]) == (python.name, python.sure, python.why)

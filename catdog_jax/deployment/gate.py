@@ -1,0 +1,89 @@
+"""May a smaller file be published? It is measured beside the float32 file, on the same validation photos."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+
+from catdog_jax.config import THRESHOLD
+from catdog_jax.errors import CatdogError
+from catdog_jax.reporting import intervals
+from catdog_jax.runtime import side_by_side
+
+MAX_DROP = 0.003  # of the accuracy, below fp32's, beyond which a file is refused
+
+
+class Gate(NamedTuple):
+    """A file beside the float32 file on the same photos.
+
+    Attributes:
+      n: photos that both have answered.
+      accuracy, log_loss: of the file.
+      fp32_accuracy, fp32_log_loss: of the float32 file.
+      drop, drop_low, drop_high: how much lower the accuracy is, and its 95 % interval (paired;
+        Bonett and Price).
+      speed: photos a second of the file / of the float32 file, in turns in the same run.
+    """
+
+    n: int
+    accuracy: float
+    log_loss: float
+    fp32_accuracy: float
+    fp32_log_loss: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    speed: float
+
+    def said(self, source: str) -> str:
+        """The figures in words; `source` is what the photos are called."""
+        interval = f"{100 * self.drop_low:.2f} to {100 * self.drop_high:.2f}"
+        return (
+            f"accuracy {self.accuracy:.2%} against fp32's {self.fp32_accuracy:.2%} on {self.n:,} validation photos of "
+            f"{source} (a drop of {100 * self.drop:.2f} points, 95 % interval {interval}), "
+            f"log loss {self.log_loss:.4f} against {self.fp32_log_loss:.4f}, {self.speed:.2f} times as fast"
+        )
+
+
+def measure(model: bytes, fp32: bytes, photos: Iterable[tuple[np.ndarray, int]], total: int) -> Gate:
+    """Measures a file beside the float32 one, batch by batch in turns.
+
+    In a file of which nothing is `precisions.saturating`, the figures are those of every CPU, but
+    for the rounding of sums.
+
+    Args:
+      model: the file.
+      fp32: the float32 file that it was made of.
+      photos: uint8 [224, 224, 3] and the label, 0 or 1.
+      total: how many, for the progress display.
+
+    Raises:
+      CatdogError: there are no photos.
+    """
+    turns = side_by_side.in_turns([_opened(model), _opened(fp32)], photos, total, "compare with fp32")
+    if not len(turns.labels):
+        raise CatdogError(
+            "expected validation photos that can be decoded, to judge the file on, found none. Check --data."
+        )
+    smaller, full = turns.probabilities
+    return compare(smaller, full, turns.labels, turns.seconds[1] / turns.seconds[0])
+
+
+def _opened(model: bytes) -> side_by_side.Model:
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda photos: session.run(["probability"], {"image": photos})[0]
+
+
+def compare(smaller: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: float) -> Gate:
+    """The figures of `Gate` from the probabilities of the second class of both files, each [N]."""
+    right, fp32_right = ((side >= THRESHOLD) == (labels == 1) for side in (smaller, fp32))
+    n = len(labels)
+    worse, better = int((fp32_right & ~right).sum()), int((right & ~fp32_right).sum())
+    drop = (worse - better) / n
+    low, high = intervals.of_paired_drop(worse, better, n)
+    losses = [
+        float(-np.log(np.maximum(np.where(labels == 1, side, 1 - side), np.finfo(np.float64).eps)).mean())
+        for side in (smaller.astype(np.float64), fp32.astype(np.float64))
+    ]
+    return Gate(n, float(right.mean()), losses[0], float(fp32_right.mean()), losses[1], drop, low, high, speed)

@@ -1,0 +1,118 @@
+"""Does the file say what JAX says? Both are asked about the same photos before the file takes its name."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+
+from catdog_jax.backbone import weights
+from catdog_jax.config import THRESHOLD
+from catdog_jax.errors import CatdogError
+from catdog_jax.features import extractor
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.files import buckets, sealed
+from catdog_jax.heads.head import FittedHead
+from catdog_jax.heads.run_directory import RunDirectory
+from catdog_jax.photos import sources
+from catdog_jax.runtime import side_by_side
+
+TOLERANCE = 1e-4  # on probabilities; decisions must be the same, however near to it
+_BATCH = 8  # bounds the memory of the check
+_ALONE = 2  # photos that are also checked in a batch of one
+
+
+class Parity(NamedTuple):
+    """How a file agrees with JAX.
+
+    Attributes:
+      photos: how many they were compared on.
+      source: of which data set.
+      difference: the largest of a probability; the decisions are the same.
+    """
+
+    photos: int
+    source: str
+    difference: float
+
+    def said(self) -> str:
+        """The figures in words."""
+        return (
+            f"agrees with JAX on {self.photos} photos of {self.source}: max |Δprobability| {self.difference:.1e}, "
+            "decisions identical"
+        )
+
+
+def photos_at_hand(run: RunDirectory, needed: Sequence[str]) -> tuple[sources.Dataset, str]:
+    """The photos that the head of a run was trained on, or else the embedded drawings.
+
+    Args:
+      run: the run.
+      needed: the splits that must have photos of both classes.
+
+    Returns:
+      The photos, and why they are the drawings, empty where they are not.
+    """
+    try:
+        settings = sealed.read_json(run.settings, "run's settings file")
+        source = FeatureCache.open(buckets.found_from(run.path, settings["features"])).source
+        return sources.load(source, needed), ""
+    except (CatdogError, KeyError, TypeError) as error:
+        note = f"The photos of the training are not at hand ({error}); comparing on the embedded drawings."
+        return sources.load("demo", needed), note
+
+
+def photos_of(dataset: sources.Dataset, count: int, left_out: dict[str, str]) -> np.ndarray:
+    """The photos to compare on, uint8 [N, 224, 224, 3], those of the test split first.
+
+    Args:
+      dataset: where they come from.
+      count: how many at most.
+      left_out: takes the ids of those that cannot be decoded, with the reason.
+
+    Raises:
+      CatdogError: fewer than two can be decoded.
+    """
+    records = itertools.chain.from_iterable(dataset.split(split) for split in reversed(sources.SPLITS))
+    photos = [photo for photo, _ in itertools.islice(side_by_side.readable(records, left_out), count)]
+    if len(photos) < 2:
+        raise CatdogError(
+            f"{dataset.source}: expected at least 2 photos that can be read, found {len(photos)}. Check --data."
+        )
+    return np.stack(photos)
+
+
+def expected(loaded: weights.Weights, fitted: FittedHead, photos: np.ndarray, mirror: bool) -> np.ndarray:
+    """JAX's probabilities of the second class, float64 [N], computed in full float32 on whatever device there is."""
+    extract = extractor.Extractor(loaded, pool=fitted.own_pool, precision="float32", batch_size=_BATCH)
+    views = [photos, photos[:, :, ::-1]] if mirror else [photos]
+    return np.mean([fitted(extract(view)) for view in views], axis=0)
+
+
+def check(name: str, model: bytes, answers: np.ndarray, photos: np.ndarray, source: str) -> Parity:
+    """Compares the file's probabilities, in batches and alone, with JAX's.
+
+    Args:
+      name: what the file is called in messages.
+      model: its content.
+      answers: of `expected`.
+      photos: uint8 [N, 224, 224, 3].
+      source: what the photos are called.
+
+    Raises:
+      CatdogError: a difference is not below `TOLERANCE`, or a decision differs.
+    """
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    batches = [photos[i : i + _BATCH] for i in range(0, len(photos), _BATCH)]
+    alone = [photo[None] for photo in photos[:_ALONE]]
+    rows = np.concatenate([session.run(["probability"], {"image": batch})[0] for batch in batches + alone])
+    answers = np.concatenate([answers, answers[:_ALONE]])
+    difference = float(np.abs(rows - np.stack([1 - answers, answers], axis=1)).max())
+    others = int(((rows[:, 1] >= THRESHOLD) != (answers >= THRESHOLD)).sum())
+    if not difference < TOLERANCE or others:  # written so that NaN fails
+        raise CatdogError(
+            f"{name}: expected JAX's probabilities within {TOLERANCE:g} and its decisions on {len(photos)} photos of {source}, "
+            f"found a difference of {difference:.2g} and {others} other decisions. Nothing was written; please report this."
+        )
+    return Parity(len(photos), source, difference)

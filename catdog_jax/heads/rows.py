@@ -1,0 +1,216 @@
+"""Labelled features as a training takes them: in chunks, from a feature cache or from arrays in memory."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from catdog_jax.backbone.pooling import Pool
+from catdog_jax.errors import UsageError
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.photos.fingerprint import Fingerprint
+
+_HELD_OUT = 0.1  # of the rows of each class, where no validation rows are given
+_PART = 4096  # rows of a chunk of arrays that are too large to be resident
+
+
+class Chunk(NamedTuple):
+    """Rows of features: x [rows, columns] as stored, y float32 [rows], 0 or 1."""
+
+    x: Any
+    y: Any
+
+
+Loaders = Sequence[Callable[[], Chunk]]
+
+
+class Scaling(NamedTuple):
+    """What makes features standard: (x - mean) / deviation, each float32 [1, columns], or [1, 1] for all alike."""
+
+    mean: Any
+    deviation: Any
+
+
+UNSCALED = Scaling(np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a head is trained on.
+
+    Attributes:
+      load: the loaders of a split, "train" or "validation", with the features of a pooling.
+      gives: whether features of this pooling can be had.
+      stored: the pooling of what is stored; None of columns that are no features of this package.
+      classes: the names of the two classes.
+      fingerprint: of the features; empty where they are not of this package.
+      name: what they are called in messages.
+    """
+
+    load: Callable[[str, str], Loaders]
+    gives: Callable[[str], bool]
+    stored: Pool | None
+    classes: tuple[str, str]
+    fingerprint: Fingerprint
+    name: str
+
+
+def of_cache(cache: FeatureCache, resident_gib: float) -> Rows:
+    """The rows of a feature cache.
+
+    Args:
+      cache: its views of a photo are rows of their own for training; in validation a photo has its
+        first view, as when it is deployed.
+      resident_gib: a split of up to this size is one chunk that stays on the device; a larger one is
+        a chunk a shard.
+    """
+    return Rows(
+        functools.partial(_load, cache, resident_gib),
+        cache.gives,
+        cache.pool,
+        cache.classes,
+        cache.fingerprint,
+        str(cache.path),
+    )
+
+
+def _load(cache: FeatureCache, resident_gib: float, split: str, pool: str) -> Loaders:
+    views = len(cache.views) if split == "train" else 1
+    names = cache.shard_names(split)
+
+    def load(name: str) -> Chunk:
+        x = np.asarray(cache.load_shard(name, pool))[:, :views]
+        return Chunk(x.reshape(-1, x.shape[-1]), np.repeat(cache.shard_labels(name), views).astype(np.float32))
+
+    # Pooling computes it
+    stored_type = cache.fingerprint.dtype if cache.pool == pool else np.float32
+    size = cache.rows(split) * views * Pool(pool).columns * np.dtype(stored_type).itemsize
+    if size > resident_gib * 2**30:
+        return [functools.partial(load, name) for name in names]
+    whole = Chunk(*(jnp.asarray(np.concatenate(parts)) for parts in zip(*map(load, names), strict=True)))
+    return [lambda: whole]
+
+
+Pair = tuple[Any, Any]  # x [N, columns] and labels [N]
+
+
+class Described(NamedTuple):
+    """What is known of the columns of arrays.
+
+    Attributes:
+      pool: the pooling, where they are features of this package.
+      classes: the names of the two classes; by default those of the fingerprint, else "0" and "1".
+      fingerprint: that of the features, where they are of this package.
+    """
+
+    pool: Pool | None = None
+    classes: Sequence[str] | None = None
+    fingerprint: Fingerprint | None = None
+
+
+def of_arrays(features: Pair, validation: Pair | None, described: Described, seed: int, resident_gib: float) -> Rows:
+    """The rows of arrays, each a pair (x [N, columns], labels [N]).
+
+    Args:
+      features: the training rows.
+      validation: the validation rows; without them a tenth of each class's training rows is held
+        out.
+      described: what is known of the columns.
+      seed: decides which rows are held out.
+      resident_gib: arrays of up to this size stay on the device.
+
+    Raises:
+      TypeError: `features` or `validation` is no pair.
+      UsageError: an array has another shape or other values, or a class has too few rows.
+    """
+    pool, classes, fingerprint = described
+    x, y = _checked("features", features)
+    held = _held_out(y, seed) if validation is None else np.zeros(len(y), bool)
+    parts = {"train": Chunk(x[~held], y[~held])}
+    parts["validation"] = Chunk(x[held], y[held]) if validation is None else _checked("validation", validation)
+    columns = x.shape[1]
+    if parts["validation"].x.shape[1] != columns:
+        raise UsageError(f"validation: expected x [N, {columns}], found {list(parts['validation'].x.shape)}.")
+    if pool is not None and Pool(pool).columns != columns:
+        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {Pool(pool).columns:,}.")
+    fingerprint = fingerprint or Fingerprint()
+    names = tuple(classes or fingerprint.classes or ("0", "1"))
+    if len(names) != 2 or names[0] == names[1] or not all(map(is_class_name, names)):
+        raise UsageError(f"--classes: expected the names of two classes, found {names}.")
+
+    def load(split: str, _: str) -> Loaders:
+        part = parts[split]
+        if part.x.nbytes <= resident_gib * 2**30:
+            whole = Chunk(*map(jnp.asarray, part))
+            return [lambda: whole]
+        return [
+            functools.partial(Chunk, part.x[start : start + _PART], part.y[start : start + _PART])
+            for start in range(0, len(part.y), _PART)
+        ]
+
+    return Rows(load, lambda wanted: wanted == pool, pool, (names[0], names[1]), fingerprint, "features")
+
+
+def _checked(name: str, pair: Pair) -> Chunk:
+    """The arrays of a pair as they are computed with: x of a floating type, y float32 of 0 and 1."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(
+            f"{name}: expected a FeatureCache, its path, or a pair (x, labels), found {type(pair).__name__}."
+        )
+    x, y = (np.asarray(array) for array in pair)
+    if x.ndim != 2 or not x.size or x.dtype.kind not in "fiub":
+        raise UsageError(f"{name}: expected x of numbers, [N, columns], found {x.dtype} {list(x.shape)}.")
+    if y.shape != x.shape[:1] or y.dtype.kind not in "fiub":
+        raise UsageError(f"{name}: expected a label of 0 or 1 a row, [{len(x)}], found {y.dtype} {list(y.shape)}.")
+    if others := sorted(set(np.unique(y).tolist()) - {0, 1}):
+        raise UsageError(f"{name}: expected labels of 0 or 1, found {', '.join(map(str, others[:3]))}.")
+    if lacking := {0, 1} - set(y.tolist()):
+        raise UsageError(f"{name}: expected rows of both classes, found none with the label {lacking.pop()}.")
+    if len(odd := np.flatnonzero(~np.isfinite(x).all(axis=1))):
+        raise UsageError(
+            f"{name}: expected finite numbers, found others in {len(odd):,} rows, the first of them {odd[0]}."
+        )
+    return Chunk(x if x.dtype in (np.float16, np.float32) else x.astype(np.float32), y.astype(np.float32))
+
+
+def _held_out(y: np.ndarray, seed: int) -> np.ndarray:
+    """Which rows are held out, bool [N]: a tenth of each class, and at least one row of it."""
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(y), bool)
+    for label in (0, 1):
+        rows = rng.permutation(np.flatnonzero(y == label))
+        if len(rows) < 2:
+            raise UsageError(
+                f"features: expected 2 or more rows of each class, found {len(rows)} with the label {label}."
+            )
+        held[rows[: max(1, round(_HELD_OUT * len(rows)))]] = True
+    return held
+
+
+def measure(training: Loaders) -> Scaling:
+    """The mean and the standard deviation of each column over the training rows, in float64; constant columns get 1."""
+    rows, total, squares = 0, 0.0, 0.0
+    for x in _parts(training):
+        rows, total, squares = rows + len(x), total + x.sum(axis=0), squares + (x**2).sum(axis=0)
+    mean = np.asarray(total / rows)
+    deviation = np.sqrt(np.maximum(squares / rows - mean**2, 0))
+    deviation[deviation < 1e-6] = 1
+    return Scaling(mean[None].astype(np.float32), deviation[None].astype(np.float32))
+
+
+def _parts(training: Loaders) -> Iterator[np.ndarray]:
+    """All features in float64, a bounded part at a time."""
+    for load in training:
+        x = np.asarray(load().x)
+        for start in range(0, len(x), 1024):
+            yield x[start : start + 1024].astype(np.float64)
+
+
+def standardise(x: jax.Array, scaling: Scaling) -> jax.Array:
+    """Features of any floating type, [rows, columns], made standard, float32."""
+    return (x.astype(jnp.float32) - scaling.mean) / scaling.deviation

@@ -1,0 +1,150 @@
+"""One pass over a chunk of features: optax Adam, exponentially decaying, with an L2 penalty in the loss.
+
+A pass is a jitted `lax.scan`. The penalty is Keras' kernel_regularizer, l2 * sum(kernel ** 2) added
+to the loss, so Adam rescales its gradient like any other; it is not AdamW's decoupled weight decay.
+
+Many heads of one shape are computed at once under vmap: they see the same batches and the same
+random bits of the dropout, so a batch is gathered once for all of them, and they differ by their
+hyperparameters alone.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from catdog_jax.backbone.vgg16 import Params
+from catdog_jax.config import THRESHOLD, Recipe
+from catdog_jax.heads import head
+from catdog_jax.heads.rows import Chunk, Scaling, standardise
+
+
+class Hyper(NamedTuple):
+    """The numbers of a recipe that may differ between heads that are fitted at once: scalars, or [heads].
+
+    `dropout` is None where no head drops anything, so that no random bits are drawn.
+    """
+
+    learning_rate: Any
+    decay_rate: Any
+    l2: Any
+    label_smoothing: Any
+    dropout: Any
+
+
+class Shape(NamedTuple):
+    """What such heads share: the widths of the hidden layers, rows a step, and steps until the rate has decayed once."""
+
+    hidden: tuple[int, ...]
+    batch_size: int
+    decay_steps: int
+
+
+class State(NamedTuple):
+    """What a step of the optimisation changes; with a leading axis of heads."""
+
+    params: Params
+    moments: Any
+
+
+def hypers(recipes: Sequence[Recipe]) -> Hyper:
+    """The hyperparameters of some recipes, float32 [heads] each."""
+    columns = {name: np.array([getattr(recipe, name) for recipe in recipes], np.float32) for name in Hyper._fields}
+    return Hyper(**columns | ({} if columns["dropout"].any() else {"dropout": None}))
+
+
+def initial(key: jax.Array, columns: int, shape: Shape, heads: int) -> State:
+    """The same initial parameters for all heads, and moments of zero."""
+    params = head.Head(shape.hidden).init(key, jnp.zeros((1, columns)))["params"]
+    state = State(params, optax.scale_by_adam().init(params))
+    return jax.tree.map(lambda array: jnp.repeat(array[None], heads, axis=0), state)
+
+
+def objective(
+    params: Params, x: jax.Array, y: jax.Array, weight: jax.Array, key: jax.Array, hyper: Hyper
+) -> tuple[jax.Array, jax.Array]:
+    """What is minimised: the mean log loss of a batch, plus l2 * sum(kernel ** 2).
+
+    Args:
+      params: the head's.
+      x: float32 [N, columns], standardised.
+      y: float32 [N], 0 or 1.
+      weight: float32 [N], 1 for a row and 0 for padding.
+      key: for the dropout.
+      hyper: one head's; with label smoothing s the loss is taken to y (1 - s) + s / 2.
+
+    Returns:
+      The objective, and the sum of the rows' log losses to the labels as they are.
+    """
+    logits = head.logits(params, x, 0.0 if hyper.dropout is None else hyper.dropout, key)
+    smoothed = y * (1 - hyper.label_smoothing) + hyper.label_smoothing / 2
+    total = (optax.sigmoid_binary_cross_entropy(logits, smoothed) * weight).sum()
+    penalty = sum((layer["kernel"] ** 2).sum() for layer in params.values())
+    log_loss = (optax.sigmoid_binary_cross_entropy(logits, y) * weight).sum()
+    return total / weight.sum() + hyper.l2 * penalty, log_loss
+
+
+@functools.partial(jax.jit, static_argnames=("shape",))
+def run_chunk(
+    state: State, chunk: Chunk, key: jax.Array, scaling: Scaling, hyper: Hyper, shape: Shape
+) -> tuple[State, jax.Array]:
+    """One pass over a chunk in random order; the last batch is padded and masked. Also returns the sums of log losses."""
+    rows = len(chunk.y)
+    batches = -(-rows // shape.batch_size)
+    order_key, dropout_key = jax.random.split(key)
+    order = jnp.pad(jax.random.permutation(order_key, rows), (0, batches * shape.batch_size - rows))
+    weight = (jnp.arange(order.size) < rows).astype(jnp.float32)
+
+    def step(state: State, batch: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        index, weight, key = batch
+        x = standardise(jnp.asarray(chunk.x)[index], scaling)
+        y = jnp.asarray(chunk.y)[index]
+
+        def step_one(state: State, hyper: Hyper) -> tuple[State, jax.Array]:
+            gradient, total = jax.grad(objective, has_aux=True)(state.params, x, y, weight, key, hyper)
+            updates, moments = optax.scale_by_adam().update(gradient, state.moments)
+            rate = hyper.learning_rate * hyper.decay_rate ** (
+                state.moments.count.astype(jnp.float32) / shape.decay_steps
+            )
+            return State(jax.tree.map(lambda p, u: p - rate * u, state.params, updates), moments), total
+
+        return _over_heads(step_one)(state, hyper)
+
+    by_batch = (order.reshape(batches, -1), weight.reshape(batches, -1), jax.random.split(dropout_key, batches))
+    state, totals = jax.lax.scan(step, state, by_batch)
+    return state, totals.sum(axis=0)
+
+
+def _over_heads(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Vmap over the leading axis; a single head is computed without it, since XLA has faster products for two axes."""
+
+    def apply(*trees: Any) -> Any:
+        if jax.tree.leaves(trees)[0].shape[0] > 1:
+            return jax.vmap(function)(*trees)
+        return jax.tree.map(lambda array: array[None], function(*jax.tree.map(lambda array: array[0], trees)))
+
+    return apply
+
+
+@jax.jit
+def losses(params: Params, chunk: Chunk, scaling: Scaling) -> tuple[jax.Array, jax.Array]:
+    """The heads' sums of log losses and numbers of right decisions."""
+    x, y = standardise(jnp.asarray(chunk.x), scaling), jnp.asarray(chunk.y)
+
+    def losses_of_one(params: Params) -> tuple[jax.Array, jax.Array]:
+        logits = head.logits(params, x)
+        right = (logits >= math.log(THRESHOLD / (1 - THRESHOLD))) == (y > 0.5)
+        return optax.sigmoid_binary_cross_entropy(logits, y).sum(), right.sum()
+
+    return _over_heads(losses_of_one)(params)
+
+
+@jax.jit
+def logits(params: Params, chunk: Chunk, scaling: Scaling) -> jax.Array:
+    """One head's logits of a chunk, float32 [rows]."""
+    return head.logits(params, standardise(jnp.asarray(chunk.x), scaling))

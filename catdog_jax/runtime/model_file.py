@@ -1,0 +1,127 @@
+"""An exported file as a session of ONNX Runtime, and what its metadata says: all that is checked before a photo is seen."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from catdog_jax.errors import CatdogError
+from catdog_jax.files import atomic
+from catdog_jax.photos import decoding
+from catdog_jax.photos.dataset import is_class_name
+from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.runtime import decision, model_check
+
+_INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
+_OUTPUT = "probability tensor(float) [N, 2]"
+
+
+def open_session(path: Path, threads: int | None, spin: bool) -> ort.InferenceSession:
+    """ONNX Runtime with the model of a file; see `Predictor` for the arguments.
+
+    Raises:
+      CatdogError: the file is missing, is not ONNX, or asks for what no export has.
+    """
+    try:
+        model = atomic.read_regular(path, model_check.MAX_BYTES)
+    except OSError as error:
+        found = "no file" if isinstance(error, FileNotFoundError) else error.strerror or error
+        raise _not_a_model(path, str(found), "Check --model, or run `catdog export` first.") from None
+    if model is None:
+        raise _not_a_model(path, f"more than {model_check.MAX_BYTES:,} bytes", "Check --model.")
+    try:
+        model_check.screen(model)
+    except CatdogError as error:
+        raise CatdogError(f"{path}: {error}. Nothing of it was run; use a model of `catdog export`.") from None
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    # External data is looked for below a path that cannot be a folder, so a stranger's model reads
+    # no file of this machine.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        reason = " ".join(str(error).split())[:200]
+        raise _not_a_model(path, f"what ONNX Runtime cannot load ({reason})", "Run `catdog export` again.") from None
+
+
+def _not_a_model(path: Path, found: str, advice: str) -> CatdogError:
+    return CatdogError(f"{path}: expected an ONNX model of `catdog export`, found {found}. {advice}")
+
+
+def check_signature(path: Path, session: ort.InferenceSession) -> None:
+    """Checks the names, types and shapes of what goes in and comes out; raises CatdogError."""
+    inputs, outputs = (
+        [_signature(tensor) for tensor in side] for side in (session.get_inputs(), session.get_outputs())
+    )
+    if inputs != [_INPUT]:
+        raise _not_a_model(path, f"the input {'; '.join(inputs)} instead of {_INPUT}", "Check --model.")
+    if _OUTPUT not in outputs:
+        raise _not_a_model(path, f"the output {'; '.join(outputs)} instead of {_OUTPUT}", "Check --model.")
+
+
+def _signature(tensor: Any) -> str:
+    """A tensor's name, type and shape, with N for a batch of any size."""
+    sizes = [str(size) for size in tensor.shape]
+    if sizes and not isinstance(tensor.shape[0], int):
+        sizes[0] = "N"
+    return f"{tensor.name} {tensor.type} [{', '.join(sizes)}]"
+
+
+def _metadata_json(path: Path, metadata: dict[str, str], key: str) -> Any:
+    try:
+        return json.loads(metadata[key])
+    except KeyError:
+        raise _not_a_model(path, f"no {key!r} in its metadata", "Check --model.") from None
+    except ValueError:
+        raise _not_a_model(
+            path, f"{metadata[key]!r} as {key!r} in its metadata", "Run `catdog export` again."
+        ) from None
+
+
+def classes(path: Path, metadata: dict[str, str]) -> tuple[str, str]:
+    """The names of the two classes; raises CatdogError."""
+    match _metadata_json(path, metadata, "classes"):
+        case [str(first), str(second)] if first != second and is_class_name(first) and is_class_name(second):
+            return first, second
+        case found:
+            raise _not_a_model(path, f"{found!r} instead of the names of two classes", "Run `catdog export` again.")
+
+
+def fingerprint(metadata: Mapping[str, str]) -> Fingerprint:
+    """That of the features that the head was trained on; empty where the file does not say."""
+    try:
+        return Fingerprint.from_json(json.loads(metadata["features"]))
+    except (KeyError, ValueError, CatdogError):
+        return Fingerprint()
+
+
+def rule(path: Path, classes: tuple[str, str], metadata: dict[str, str]) -> decision.Rule:
+    """What makes verdicts of the probabilities; raises CatdogError."""
+    try:
+        return decision.read(classes, metadata)
+    except CatdogError as error:
+        raise CatdogError(
+            f"{path}: metadata: {error}. Run `catdog export` again, or pip install -U catdog-jax."
+        ) from None
+
+
+def check_recipe(path: Path, metadata: dict[str, str]) -> None:
+    """Checks that the model is for photos as this version decodes them; raises CatdogError."""
+    recipe = _metadata_json(path, metadata, "recipe")
+    if recipe == decoding.RECIPE:
+        return
+    version = recipe.get("version") if isinstance(recipe, dict) else None
+    if isinstance(version, int) and version > decoding.VERSION:
+        raise CatdogError(
+            f"{path}: expected a model for photos of decoding recipe {decoding.VERSION}, found recipe {version}. "
+            "Upgrade: pip install -U catdog-jax."
+        )
+    raise _not_a_model(
+        path, f"photos of the recipe {recipe!r} instead of {decoding.RECIPE!r}", "Extract and train again."
+    )

@@ -1,0 +1,86 @@
+"""Protobuf's wire format: the fields of a message, in bounded steps, with the bytes of tensors passed over.
+
+See https://protobuf.dev/programming-guides/encoding.
+"""
+
+from typing import NamedTuple
+
+MAX_STEPS = 200_000  # numbers that are read; an export has some 3,000
+MAX_TEXT = 2**12  # bytes of a name
+
+
+class Field(NamedTuple):
+    """A field of a message: its number in onnx.proto, and the number or the bytes that it holds."""
+
+    number: int
+    value: int | memoryview
+
+
+class Wire:
+    """Reads messages, of `MAX_STEPS` numbers together at most. What it cannot read is a ValueError."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def fields(self, message: memoryview) -> list[Field]:
+        """All fields of a message, in their order."""
+        found: list[Field] = []
+        place = 0
+        while place < len(message):
+            tag, place = self._number(message, place)
+            number, kind = tag >> 3, tag & 7
+            if kind == 0:
+                value, place = self._number(message, place)
+                found.append(Field(number, value))
+            else:
+                if kind == 2:
+                    size, place = self._number(message, place)
+                elif kind in (1, 5):
+                    size = 8 if kind == 1 else 4
+                else:
+                    raise ValueError(f"a field of wire type {kind}")
+                found.append(Field(number, message[place : place + size]))
+                place += size
+            if place > len(message) or not 0 < number < 2**29:
+                raise ValueError("a field that is cut off or has no number")
+        return found
+
+    def messages(self, fields: list[Field], number: int) -> list[memoryview]:
+        """The contents of the fields of a number: messages, bytes or texts."""
+        values = [field.value for field in fields if field.number == number]
+        found = [value for value in values if isinstance(value, memoryview)]
+        if len(found) < len(values):
+            raise ValueError(f"a number in field {number}")
+        return found
+
+    def texts(self, fields: list[Field], number: int) -> list[str]:
+        """The texts of the fields of a number."""
+        found = self.messages(fields, number)
+        if max(map(len, found), default=0) > MAX_TEXT:
+            raise ValueError(f"a name of more than {MAX_TEXT:,} bytes")
+        return [bytes(text).decode() for text in found]
+
+    def numbers(self, fields: list[Field], number: int) -> list[int]:
+        """Signed numbers, one a field or many packed in one."""
+        found: list[int] = []
+        for value in (field.value for field in fields if field.number == number):
+            if isinstance(value, int):
+                found.append(value)
+                continue
+            place = 0
+            while place < len(value):
+                unpacked, place = self._number(value, place)
+                found.append(unpacked)
+        return [value - 2**64 if value >= 2**63 else value for value in found]
+
+    def _number(self, message: memoryview, place: int) -> tuple[int, int]:
+        """A number of seven bits a byte, and the place behind it."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise ValueError(f"more than {MAX_STEPS:,} numbers")
+        value = 0
+        for shift, byte in enumerate(message[place : place + 10]):
+            value |= (byte & 0x7F) << 7 * shift
+            if byte < 0x80:
+                return value % 2**64, place + shift + 1
+        raise ValueError("a number that does not end")
