@@ -1,6 +1,6 @@
 """Splits that come from different sources: those whose photos heads can tell from training photos."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -78,11 +78,7 @@ class Drifts(Check):
 
     def to_json(self) -> dict[str, Any]:
         """All splits."""
-        return {
-            "drift": [
-                {"split": drift.split, "auc": drift.auc, "low": drift.low, "high": drift.high} for drift in self.found
-            ]
-        }
+        return {"drift": [asdict(drift) for drift in self.found]}
 
 
 def _measured(evidence: Evidence, split: str) -> Drift | None:

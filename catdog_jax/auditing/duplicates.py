@@ -5,7 +5,7 @@ features where there are any.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -206,20 +206,8 @@ class Duplicates(Check):
 
     def to_json(self) -> dict[str, Any]:
         """All groups."""
-        return {
-            "copies": [
-                {
-                    "photos": [photo._asdict() for photo in group.photos],
-                    "exact": group.exact,
-                    "correlation": group.correlation,
-                    "cosine": group.cosine,
-                    "mirrored": group.mirrored,
-                    "across": group.across,
-                    "opposite": group.opposite,
-                }
-                for group in self.found
-            ]
-        }
+        groups = [asdict(group) | {"across": group.across, "opposite": group.opposite} for group in self.found]
+        return {"copies": [{key: value for key, value in group.items() if key != "rows"} for group in groups]}
 
 
 def _group(group: Copies) -> Group:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +10,8 @@ from catdog_jax.photos.dataset import Dataset
 MIN_PHOTOS = 20  # of each side that heads tell apart; below it a fold holds too few to measure
 
 
-class Photo(NamedTuple):
+@dataclass(frozen=True)
+class Photo:
     """Which photo is meant: its id, its split and the class that it is labelled with."""
 
     id: str

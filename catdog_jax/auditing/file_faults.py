@@ -185,8 +185,4 @@ class FileFaults(Check):
 
     def to_json(self) -> dict[str, Any]:
         """All faults."""
-        return {
-            "faulty": [
-                {"photo": fault.photo._asdict(), "kind": fault.kind, "reason": fault.reason} for fault in self.found
-            ]
-        }
+        return {"faulty": [dataclasses.asdict(fault) for fault in self.found]}

@@ -3,7 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -137,10 +137,7 @@ class Findings:
         written |= {"classes": self.classes, "counts": self.counts}
         for check in self.checks:
             written |= check.to_json()
-        left_out = [
-            {"kind": kind.kind, "count": kind.count, "pictures": kind.pictures, "example": kind.example}
-            for kind in self.left_out
-        ]
+        left_out = [asdict(kind) for kind in self.left_out]
         return written | {"notes": self.notes, "left_out": left_out}
 
     def report(self) -> str:

@@ -1,7 +1,7 @@
 """Labels that are probably wrong: those that heads which have not seen the photo contradict."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,15 +127,7 @@ class LabelErrors(Check):
 
     def to_json(self) -> dict[str, Any]:
         """The labels, and what they were found by."""
-        found = [
-            {
-                "photo": label.photo._asdict(),
-                "other": label.other,
-                "probability": label.probability,
-                "suspect": label.suspect,
-            }
-            for label in self.found
-        ]
+        found = [asdict(label) for label in self.found]
         return {"judged": self.checked, "accuracy": self.accuracy, "suspicions": found}
 
 

@@ -12,9 +12,8 @@ import numpy as np
 import optax
 
 from catdog_jax.auditing.evidence import Copies
-from catdog_jax.backbone.vgg16 import Params
-from catdog_jax.heads import head, steps
-from catdog_jax.heads.rows import Chunk, Scaling, measure, standardise
+from catdog_jax.heads import head, rows, steps
+from catdog_jax.heads.rows import Scaling
 from catdog_jax.heads.steps import Hyper
 
 FOLDS = 5
@@ -44,15 +43,15 @@ def predict(features: Mapping[int, np.ndarray], labels: np.ndarray, copies: Sequ
     """
     place = {row: index for index, row in enumerate(features)}
     together = [[place[row] for row in sorted(group.rows) if row in place] for group in copies]
-    fold = folds(len(features), [rows for rows in together if rows], seed)
+    fold = folds(len(features), [group for group in together if group], seed)
     return out_of_fold(np.stack(list(features.values())), labels, fold).probabilities
 
 
 def folds(count: int, groups: Sequence[Sequence[int]], seed: int) -> np.ndarray:
     """A fold for each row, int [count]: at random and of equal size, but for groups, which stay together."""
     result = np.random.default_rng(seed).permutation(count) % FOLDS
-    for rows in groups:
-        result[list(rows)] = result[rows[0]]
+    for group in groups:
+        result[list(group)] = result[group[0]]
     return result
 
 
@@ -64,7 +63,7 @@ def out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> OutOfFol
       labels: [N], 0 or 1.
       fold: [N], of `folds`.
     """
-    scaling = measure([lambda: Chunk(x, labels)])
+    scaling = rows.measure([lambda: rows.Chunk(x, labels)])
     outside = (fold[None] != np.arange(FOLDS)[:, None]).astype(np.float32)
     penalties = np.repeat(np.array(_PENALTIES, np.float32), FOLDS)
     weights = np.tile(outside, (len(_PENALTIES), 1))
@@ -78,7 +77,7 @@ def out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> OutOfFol
 @jax.jit
 def _fit_all(x: jax.Array, y: jax.Array, weights: jax.Array, penalties: jax.Array, scaling: Scaling) -> jax.Array:
     """The logits of heads, [heads, N], each fitted on the rows of its weights, [heads, N], with the objective of training."""
-    x = standardise(x, scaling)
+    x = rows.standardise(x, scaling)
     start = head.Head().init(jax.random.key(0), x[:1])["params"]
     search = optax.scale_by_zoom_linesearch(_SEARCH, initial_guess_strategy="one")
     optimiser = optax.lbfgs(linesearch=search)
@@ -86,10 +85,12 @@ def _fit_all(x: jax.Array, y: jax.Array, weights: jax.Array, penalties: jax.Arra
     def fit(weight: jax.Array, l2: jax.Array) -> jax.Array:
         hyper = Hyper(0.0, 1.0, l2, 0.0, None)
 
-        def value(params: Params) -> jax.Array:
+        def value(params: steps.Params) -> jax.Array:
             return steps.objective(params, x, y, weight, jax.random.key(0), hyper)[0]
 
-        def step(state: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], None]:
+        def step(
+            state: tuple[steps.Params, optax.OptState], _: None
+        ) -> tuple[tuple[steps.Params, optax.OptState], None]:
             params, memory = state
             loss, gradient = optax.value_and_grad_from_state(value)(params, state=memory)
             updates, memory = optimiser.update(gradient, memory, params, value=loss, grad=gradient, value_fn=value)

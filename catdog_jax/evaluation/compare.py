@@ -133,11 +133,14 @@ def compare(
     for path, predictor in zip(paths, predictors, strict=True):
         if predictor.classes != chosen.classes:
             raise CatdogError(f"{path}: expected a model of {chosen.classes}, found {predictor.classes}. Check --data.")
-    left_out: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     records = chosen.split(split)
-    in_turns = [predictor.probabilities for predictor in predictors]
-    readable = side_by_side.readable(records, left_out)
-    labels, rows, seconds = side_by_side.in_turns(in_turns, readable, len(records), "evaluate")
+    labels, rows, seconds = side_by_side.in_turns(
+        [predictor.probabilities for predictor in predictors],
+        side_by_side.readable(records, skipped),
+        len(records),
+        "evaluate",
+    )
     if not len(labels):
         raise CatdogError(f"{photos.source}: expected {split} photos that can be read, found none. Check --data.")
     compared = tuple(
@@ -152,7 +155,8 @@ def compare(
         )
         for path, predictor, row, took in zip(paths, predictors, rows, seconds, strict=True)
     )
+    left_out = tuple({"id": name, "reason": reason} for name, reason in skipped.items())
     counts = [Predictions.checked(labels, row).confusion for row in rows]
     skipped = tuple({"id": photo, "reason": reason} for photo, reason in left_out.items())
     sentences = [sentence for table in counts for sentence in metrics.warnings(table, chosen.classes, split)]
-    return Comparison(split, chosen.notes[-1], len(labels), tuple(dict.fromkeys(sentences)), compared, skipped)
+    return Comparison(split, chosen.notes[-1], len(labels), tuple(dict.fromkeys(sentences)), compared, left_out)

@@ -151,10 +151,9 @@ def of_arrays(head: FittedHead, x: ArrayLike, labels: ArrayLike) -> Predicted:
       CatdogError: the shapes do not go together, or a feature is no finite number.
     """
     x, labels = np.asarray(x), np.asarray(labels)
-    columns = next(iter(head.params.values()))["kernel"].shape[0]
-    if x.ndim != 2 or x.shape[1] != columns or x.dtype.kind not in "fiu":
+    if x.ndim != 2 or x.shape[1] != head.columns or x.dtype.kind not in "fiu":
         raise CatdogError(
-            f"features: expected numbers of shape [N, {columns}], as the head was trained on, found {x.dtype} of shape "
+            f"features: expected numbers of shape [N, {head.columns}], as the head was trained on, found {x.dtype} of shape "
             f"{list(x.shape)}. Check the array."
         )
     if labels.shape != x.shape[:1] or not np.isin(labels, (0, 1)).all():

@@ -1,7 +1,7 @@
 """What an evaluation finds out: metrics with intervals, calibration, the worst mistakes; as JSON and as a page."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,8 @@ class Evaluation:
         """The page as one HTML document, with the photos of the worst mistakes where they can be read.
 
         Args:
-          history: the columns of history.csv, where there is one.
+          history: the columns of history.csv; by default that of the head, which has one when it was
+            trained in this process.
           settings: what else the page lists of this evaluation.
         """
         photos, note = self._thumbnails()
@@ -173,7 +174,7 @@ class Evaluation:
             self.to_json(),
             self.predicted.labels,
             self.probabilities,
-            history=history,
+            history=history or _columns(self.head.history),
             photos=photos,
             photos_note=note,
             configuration={
@@ -236,3 +237,7 @@ class Evaluation:
 
 def _as_json(measured: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
     return {name: metric.to_json() for name, metric in measured.items()}
+
+
+def _columns(epochs: Sequence[head.Epoch]) -> History | None:
+    return {name: [getattr(epoch, name) for epoch in epochs] for name in head.Epoch._fields} if epochs else None

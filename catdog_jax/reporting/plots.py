@@ -43,9 +43,9 @@ def roc(labels: np.ndarray, probabilities: np.ndarray) -> Markup:
         corner.set_facecolor(_PAPER)
         corner.text(0.1, 0.902, "the corner, enlarged", fontsize=7.5, color=_MUTED, ha="right")
         both.append(corner)
-    for one in both:
-        one.plot(false_positive, true_positive, color=_ACCENT, linewidth=1.6, clip_on=one is not axes)
-        one.plot(*here, "o", color=_ERROR, markersize=4.5)
+    for drawn in both:
+        drawn.plot(false_positive, true_positive, color=_ACCENT, linewidth=1.6, clip_on=drawn is not axes)
+        drawn.plot(*here, "o", color=_ERROR, markersize=4.5)
     return _svg(figure, "roc", "ROC curve: true positive rate against false positive rate")
 
 
@@ -55,8 +55,8 @@ def reliability(bins: Sequence[Json]) -> Markup:
     Args:
       bins: of `calibration_error.calibration_bins`.
     """
-    filled = [one for one in bins if one["count"]]
-    count, x, y = (np.array([one[key] for one in filled], float) for key in ("count", "confidence", "accuracy"))
+    filled = [bin for bin in bins if bin["count"]]
+    count, x, y = (np.array([bin[key] for bin in filled], float) for key in ("count", "confidence", "accuracy"))
     figure = Figure(figsize=(4.2, 3.7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
     low, high = wilson(y, count)
@@ -64,8 +64,8 @@ def reliability(bins: Sequence[Json]) -> Markup:
     upper.vlines(x, low, high, color=_ACCENT, linewidth=1.2, alpha=0.55)
     upper.plot(x, y, "o-", color=_ACCENT, linewidth=1.2, markersize=4)
     upper.set(ylabel="Accuracy", xlim=(0.49, 1.01), ylim=(min(0.45, low.min() - 0.03), 1.03))
-    left = np.array([max(one["low"], 0.5) for one in filled])
-    width = np.array([one["high"] for one in filled]) - left
+    left = np.array([max(bin["low"], 0.5) for bin in filled])
+    width = np.array([bin["high"] for bin in filled]) - left
     lower.bar(left, count, width=width, align="edge", color=_ACCENT, alpha=0.75, edgecolor=_PAPER, linewidth=0.8)
     lower.set(xlabel="Confidence in the predicted class", ylabel="Photos", yscale="log", ylim=(0.7, 2 * count.max()))
     lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

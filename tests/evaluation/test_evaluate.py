@@ -327,6 +327,15 @@ def test_an_evaluation_shows_itself(run: Path):
     assert html.unescape(frame).count("data:image/jpeg;base64,") == 4
 
 
+def test_a_head_that_was_just_trained_shows_its_history(run: Path):
+    fitted = head.load(run / "head.safetensors")
+    epochs = (head.Epoch(1, 0.1, 0.7, 0.6, 0.5), head.Epoch(2, 0.1, 0.5, 0.4, 0.9))
+    cache = FeatureCache.open(run.parent / "features")
+    trained = evaluate.evaluate(dataclasses.replace(fitted, history=epochs), cache, bootstrap=20)
+    assert trained.report() == trained.report(history=run_files.read_history(run / "history.csv"))
+    assert "best epoch: 2" in trained.report()
+
+
 def test_features_in_memory_are_evaluated():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
