@@ -157,6 +157,5 @@ def compare(
     )
     left_out = tuple({"id": name, "reason": reason} for name, reason in skipped.items())
     counts = [Predictions.checked(labels, row).confusion for row in rows]
-    skipped = tuple({"id": photo, "reason": reason} for photo, reason in left_out.items())
     sentences = [sentence for table in counts for sentence in metrics.warnings(table, chosen.classes, split)]
     return Comparison(split, chosen.notes[-1], len(labels), tuple(dict.fromkeys(sentences)), compared, left_out)
