@@ -18,7 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from catdog_jax.files.buckets import Location, location
 from catdog_jax.ranges import AtLeast, Between, MoreThan
 
-THRESHOLD = 0.5  # a photo is of the second class from this probability of it on
+THRESHOLD = 0.5  # the probability of the second class from which a photo is of that class
 
 
 def cores() -> int:
@@ -120,7 +120,7 @@ class ExtractConfig:
     """Photos a shard; an interrupted run loses at most the shard in progress."""
     workers: Workers = None
     shard_index: int = 0
-    """Which of `num_shards` shares this process takes, from 0: the shards that it, counting on by `num_shards`, comes to."""
+    """Which of `num_shards` shares this process takes, from 0: every `num_shards`-th shard, beginning with this one."""
     num_shards: int = 1
     """How many processes extract into the directory, each a share; whichever finishes last writes the manifest."""
     distributed: str | None = None
@@ -213,18 +213,18 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Judge a trained head on photos that it has not seen: metrics with intervals, plots, one HTML report."""
+    """Evaluate a trained head on photos that it has not seen: metrics with intervals, plots, one HTML report."""
 
     run: Path = Path("run")
     """The run directory of `catdog train`."""
     split: Literal["train", "validation", "test"] = "test"
-    """Which photos to judge; test is for final numbers, choices are made on validation."""
+    """Which photos to evaluate on; test is for final numbers, choices are made on validation."""
     features: Cache | None = None
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None
-    """Photos to judge end to end, instead of cached features: those of PATH/SPLIT/CLASS/*, or all of PATH/CLASS/*."""
+    """Photos to evaluate on end to end, instead of cached features: those of PATH/SPLIT/CLASS/*, or all of PATH/CLASS/*."""
     model: tuple[Path, ...] = ()
-    """Exported models to judge side by side on the photos of --data, instead of a run: no JAX, only the files."""
+    """Exported models to compare on the photos of --data, instead of a run: no JAX, only the files."""
     data_dir: DataDir = None
     out: Path | None = None
     """Where metrics.json and report.html go; by default the run directory."""
@@ -249,15 +249,15 @@ class ExportConfig:
     data: str | None = None
     """Photos for the parity check; by default those that the head was trained on, else the embedded drawings."""
     views: Literal["original", "original,mirror"] = "original"
-    """What a photo is judged by: itself, or the mean of it and its mirror image (better probabilities, for twice the time)."""
+    """What the probabilities are of: the photo, or the mean of it and its mirror image (better, for twice the time)."""
     parity_photos: Annotated[int, AtLeast(2)] = 32
     """How many photos the exported file and JAX must agree on."""
     precision: Precision = "fp32"
     """fp16 halves the file (weights stored in half the bytes, computed in float32); int8 quarters it and is several times as
-    fast on CPUs with 8-bit instructions. Both are judged beside fp32 on validation photos before
+    fast on CPUs with 8-bit instructions. Both are compared with fp32 on validation photos before
     they are written."""
     gate_photos: Annotated[int, AtLeast(0)] = 500
-    """How many validation photos fp16 and int8 are judged on; 0 for all."""
+    """How many validation photos fp16 and int8 are compared with fp32 on; 0 for all."""
     force: bool = False
     """Write fp16 or int8 even where its accuracy is more than 0.3 points below fp32's."""
     triton: Path | None = None

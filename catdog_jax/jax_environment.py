@@ -49,7 +49,7 @@ def keep_sums_right() -> None:
     Products that are summed in the same fusion come out wrong by up to 1e38, and bfloat16
     convolutions as NaN. Other flags of XLA_FLAGS are kept; where it has this one, the user has
     decided. XLA ends the process at a flag that it does not know, so the installed library is
-    asked, whatever its version; of a fault in one that has another flag, `catdog doctor` tells.
+    asked, whatever its version. `catdog doctor` finds wrong sums in a library that has another flag.
 
     Warns:
       RuntimeWarning: it is too late, since JAX has started, or XLA_FLAGS names a file.

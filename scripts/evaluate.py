@@ -1,6 +1,6 @@
-"""Judge a trained head: `catdog evaluate` as a file that a job scheduler can start.
+"""Evaluate a trained head: `catdog evaluate` as a file that a job scheduler can start.
 
-Cached features need no accelerator; photos judged end to end (--data) do. On one GPU of a SLURM
+Cached features need no accelerator; photos evaluated end to end (--data) do. On one GPU of a SLURM
 cluster:
 
     srun --gpus=1 --cpus-per-task=16 python scripts/evaluate.py --run runs/head --data other-photos

@@ -53,7 +53,7 @@ def test_rounding_is_no_fault():
 
 
 def test_the_extractor_comes_first(monkeypatch):
-    """The very one that photos are extracted with, judged by the tolerance of its precision."""
+    """The extractor that photos go through, with the tolerance of its precision."""
     expected = np.full((1, 512), 2.0)
     monkeypatch.setattr(numerics, "CHECKS", ())
     monkeypatch.setattr(numerics, "convolutions", lambda *_: np.full((1, 7, 7, 512), 2.0))

@@ -145,10 +145,10 @@ def _about(predictor: Predictor, config: ServeConfig) -> dict[str, Any]:
     return {"classes": predictor.classes, "decision": predictor.rule.settings(), "max_bytes": config.max_body}
 
 
-def _raised(found: Any) -> Any:
-    if isinstance(found, BaseException):
-        raise found
-    return found
+def _raised(result: Any) -> Any:
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _json(content: object) -> Callable[[Request], Awaitable[Response]]:

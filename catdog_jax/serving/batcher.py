@@ -129,8 +129,8 @@ class Batcher:
             probabilities, heatmaps = await loop.run_in_executor(self._worker, self._model, photos)
         except Exception as error:
             if len(batch) > 1:  # one photo must not spoil the others' answers
-                for one in batch:
-                    await self._compute([one])
+                for photo_alone in batch:
+                    await self._compute([photo_alone])
             elif not batch[0][1].done():
                 batch[0][1].set_exception(error)
             return

@@ -70,20 +70,21 @@ def model_metadata(heatmaps: bool) -> dict[str, Any]:
     return {"name": MODEL, "platform": "onnxruntime_onnx", "inputs": [INPUT], "outputs": outputs}
 
 
-def _identity(found: Any) -> str | None:
-    if found is None or isinstance(found, str):
-        return found
-    raise ProtocolError(f"id: expected a string, found {type(found).__name__}.")
+def _identity(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ProtocolError(f"id: expected a string, found {type(value).__name__}.")
 
 
 def _given(heatmaps: bool) -> list[str]:
     return [name for name in OUTPUTS if heatmaps or name != "heatmap"]
 
 
-def _outputs(found: Any, given: list[str]) -> list[str]:
-    if found is None or found == []:
+def _outputs(wanted: Any, given: list[str]) -> list[str]:
+    if wanted is None or wanted == []:
         return given
-    names = [one.get("name") if isinstance(one, dict) else None for one in found] if isinstance(found, list) else [None]
+    items = wanted if isinstance(wanted, list) else [None]
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
     if not all(isinstance(name, str) and name in given for name in names) or len(set(names)) < len(names):
         raise ProtocolError(
             f"outputs: expected objects named {' or '.join(given)}, each once, found {str(names[:9])[:100]}."

@@ -179,8 +179,8 @@ def _shape(count: Json, rest: Iterable[int]) -> Json:
 
 
 def _object(required: Json, optional: Json | None = None, *, closed: bool = True) -> Json:
-    found = {"type": "object", "properties": {**required, **(optional or {})}, "required": [*required]}
-    return found | ({"additionalProperties": False} if closed else {})
+    schema = {"type": "object", "properties": {**required, **(optional or {})}, "required": [*required]}
+    return schema | ({"additionalProperties": False} if closed else {})
 
 
 def _get(summary: str, media: str, schema: Json) -> Json:

@@ -2,10 +2,10 @@
 
     python -m scripts.experiments.ablate --features runs/reproduce/features --data dogs-vs-cats --keras-weights keras
 
-Heads are trained on the training photos, stopped on the validation photos, and judged on the test
+Heads are trained on the training photos, stopped on the validation photos, and evaluated on the test
 photos, by which no row chooses anything; ablation_rows.py lists them. Most rows share the cache
 that reproduce.py extracts (7x7x512 cells, original and mirror images). Where other pixels go into
-the convolutions they have to be computed anew, so those rows, and a baseline of theirs, train on
+the convolutions they have to be computed again, so those rows, and a baseline of theirs, train on
 fewer photos. The paired test is McNemar's exact one (1947; binomial on the photos that only one of
 two heads gets right), seed 0 of a row against seed 0 of its baseline. Everything goes into one CSV
 and one plot; a run that was cut off goes on from its rows. On 2 fast cores a row of the cache takes

@@ -72,10 +72,10 @@ class Variant:
       cells: what is made of the cells where it is none of the tool's poolings: "gem" (generalised
         mean, p = 3: Radenović et al., 2019), "quadrants" (the average of all and of each quarter),
         or "block4" (the recipe's pooling of block 5, and beside it that of block 4).
-      both_views: whether photos are judged by the mean logit of the original and its mirror image.
+      both_views: whether photos are evaluated by the mean logit of the original and its mirror image.
       averaged: whether the seeds' heads are averaged into one.
-      mixup: train on mixtures of two rows and their labels, in shares of Beta(mixup, mixup), drawn
-        anew each epoch (Zhang et al., 2018); 0 for none.
+      mixup: train on mixtures of two rows and their labels, in shares of Beta(mixup, mixup),
+        drawn in each epoch (Zhang et al., 2018); 0 for none.
       swapped: the share of training photos that are given the other label.
     """
 

@@ -2,7 +2,7 @@
 
     python -m scripts.experiments.robustness --data dogs-vs-cats --originals dogs-vs-cats-original-size
 
-Test photos are spoiled in eleven ways (corruptions.py), from mild to severe, and judged by the
+Test photos are spoiled in eleven ways (corruptions.py), from mild to severe, and given to the
 exported file in ONNX Runtime: its accuracy with 95 % Wilson intervals, and how many photos it
 abstains from (confidence below that of --run's metrics.json, where it is given). Photos that exist
 in both folders are also compared at their original size and squashed. Everything goes into one CSV,
@@ -40,10 +40,10 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class RobustnessConfig:
-    """Judge an exported model on spoiled photos and on pictures of neither class."""
+    """Evaluate an exported model on spoiled photos and on pictures of neither class."""
 
     data: str = "demo"
-    """The photos, as for `catdog extract`; the test split is judged."""
+    """The photos, as for `catdog extract`; the test split is taken."""
     model: Path | None = None
     """An exported model (an int8 one is four times as fast); by default the one that `catdog predict` finds."""
     originals: Path | None = None

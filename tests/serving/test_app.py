@@ -72,8 +72,8 @@ def test_tensors(server):
             status, body, _ = ask(url, json.dumps({"inputs": [{**tensor, key: value}]}).encode())
             assert status == 400
             assert f"inputs[0].{key}: expected" in json.loads(body)["error"]
-    for names in (["heatmap"], ["probability"] * 2, [None]):
-        outputs = [{"name": name} for name in names]
+    probability = {"name": "probability"}
+    for outputs in ([{"name": "heatmap"}], [probability] * 2, [{"name": None}], ["probability"], probability):
         status, body, _ = ask(url, json.dumps({"inputs": [tensor], "outputs": outputs}).encode())
         assert (status, json.loads(body)["error"].split(",")[0]) == (400, "outputs: expected objects named probability")
 
