@@ -161,7 +161,7 @@ def test_features_of_other_photos_are_an_error(source, tmp_path, capsys):
     assert cli.main(command) == 1
     assert "expected features of photos of" in capsys.readouterr().err
     assert cli.main(["audit", "--data", "demo", "--workers", "0"]) == 2
-    assert "--seed and --workers: expected" in capsys.readouterr().err
+    assert "--workers: expected 1 or more" in capsys.readouterr().err
 
 
 class Tags(HTMLParser):
