@@ -24,7 +24,7 @@ def audit(config: AuditConfig) -> int:
 
     Raises:
       CatdogError: there is no usable data set or cache, or a file cannot be written.
-      UsageError: an option is out of its range.
+      UsageError: no data set is named.
     """
     if config.features is not None:
         jax_environment.require_devices()

@@ -33,10 +33,8 @@ def export(config: ExportConfig) -> Path:
 
     Raises:
       CatdogError: as `onnx_file.export`, or a folder cannot be written.
-      UsageError: a setting is out of range.
+      UsageError: --model has no folder to go to.
     """
-    views = tuple(config.views.split(","))
-    onnx_file.check_arguments(config.precision, views, config.parity_photos, config.gate_photos)
     _check_folders(config)
     if config.model is not None:
         return _repacked(config, config.model)
@@ -50,7 +48,7 @@ def export(config: ExportConfig) -> Path:
         photos=_photos(config, run),
         weights=config.weights,
         precision=config.precision,
-        views=views,
+        views=config.views,
         parity_photos=config.parity_photos,
         gate_photos=config.gate_photos,
         force=config.force,

@@ -37,7 +37,7 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
         weights=config.weights,
         preprocessing=config.preprocessing,
         pool=config.pool,
-        views=config.views.split(","),
+        views=config.views,
         dtype=config.dtype,
         precision=config.precision,
         conv=config.conv,

@@ -31,7 +31,8 @@ def predict(config: PredictConfig) -> int:
       CatdogError: there are no photos, or the model cannot be used; see `Predictor`.
       UsageError: a setting is out of range.
     """
-    _check_settings(config)
+    if not config.paths:
+        raise UsageError("paths: expected photos or folders, found none. Name some; see `catdog predict --help`.")
     photos = find_photos(config.paths)
     predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
     if config.heatmap is not None and not predictor.explains:
@@ -47,14 +48,6 @@ def predict(config: PredictConfig) -> int:
     unknown = "" if predictor.rule.abstain_below is not None else f". {decision.UNKNOWN}"
     console.print(Text(f"{len(photos):,} photos: {_in_words(predictor.rule, counts)}{where}{unknown}"), soft_wrap=True)
     return 1 if counts[None, None] else 0
-
-
-def _check_settings(config: PredictConfig) -> None:
-    if not config.paths:
-        raise UsageError("paths: expected photos or folders, found none. Name some; see `catdog predict --help`.")
-    for name, value in (("batch_size", config.batch_size), ("threads", config.threads)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name}: expected 1 or more, found {value}. Leave it out for the default.")
 
 
 def _counted(batches: Iterable[list[Row]], counts: Counts) -> Iterator[list[Row]]:

@@ -13,6 +13,7 @@ import onnx
 from catdog_jax import __version__, jax_environment
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as weight_files
+from catdog_jax.config import ExportConfig
 from catdog_jax.deployment import gate, graph, parity, precisions
 from catdog_jax.deployment.gate import Gate
 from catdog_jax.deployment.parity import Parity
@@ -23,13 +24,13 @@ from catdog_jax.heads.head import FittedHead, digest
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import decision, side_by_side
 
 LICENCES = {
     "code": "Apache-2.0 (catdog_jax)",
     "weights": "VGG16: BSD-3-Clause from torchvision; CC BY 4.0 (Simonyan and Zisserman, University of Oxford) from Keras",
 }
-_VIEWS = (("original",), ("original", "mirror"))
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,7 +112,11 @@ def export(
       >>> exported.gate.drop  # doctest: +SKIP
       0.0005
     """
-    check_arguments(precision, views, parity_photos, gate_photos)
+    check_arguments(
+        ExportConfig, precision=precision, views=views, parity_photos=parity_photos, gate_photos=gate_photos
+    )
+    if "original" not in views:
+        raise UsageError(f"--views: expected original, with mirror or without, found {', '.join(views)}. Add it.")
     jax_environment.require_devices()
     path = None if path is None else Path(path)
     loaded = _matching_weights(weights, head)
@@ -136,22 +141,6 @@ def export(
     if path is not None:
         atomic.write_bytes(path, model)
     return Exported(model, path, agreed, passed, left_out, figures is not None, notes)
-
-
-def check_arguments(precision: str, views: Sequence[str], parity_photos: int, gate_photos: int) -> None:
-    """Checks what can be said before anything is read; see `export`.
-
-    Raises:
-      UsageError: an argument is out of range.
-    """
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision: expected {', '.join(PRECISIONS)}, found {precision}.")
-    if isinstance(views, str) or tuple(views) not in _VIEWS:
-        raise UsageError(f"--views: expected {' or '.join(map(str, _VIEWS))}, found {views!r}.")
-    if parity_photos < 2:
-        raise UsageError(f"--parity-photos: expected 2 or more, found {parity_photos}. Leave it out for the default.")
-    if gate_photos < 0:
-        raise UsageError(f"--gate-photos: expected 0 or more, found {gate_photos}. Leave it out for the default.")
 
 
 def smaller(

@@ -7,10 +7,11 @@ from numpy.typing import ArrayLike
 
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as vgg16_weights
+from catdog_jax.config import EvaluateConfig
 from catdog_jax.console import progress_bar
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.errors import CatdogError
 from catdog_jax.evaluation.result import Evaluation, Predicted
-from catdog_jax.evaluation.unseen import check_split, unseen
+from catdog_jax.evaluation.unseen import unseen
 from catdog_jax.features import extraction
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.features.cache import FeatureCache
@@ -18,6 +19,7 @@ from catdog_jax.heads.head import FittedHead, probabilities
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.ranges import check_arguments
 
 _SHARD = 512  # photos whose features are in memory at once, end to end
 
@@ -55,9 +57,7 @@ def evaluate(
       UsageError: an argument is out of its range.
       TypeError: the head or the photos are of another type.
     """
-    if seed < 0 or bootstrap < 1:
-        raise UsageError(f"--seed and --bootstrap: expected 0 and 1 or more, found {seed} and {bootstrap}.")
-    check_split(split)
+    check_arguments(EvaluateConfig, split=split, bootstrap=bootstrap, seed=seed)
     if not isinstance(head, FittedHead):
         raise TypeError(f"head: expected a FittedHead, found {type(head).__name__}. Train one, or load one.")
     own = False

@@ -17,9 +17,9 @@ import numpy as np
 from catdog_jax import jax_environment
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as backbone_weights
-from catdog_jax.config import Preprocessing
+from catdog_jax.config import ExtractConfig, Preprocessing
 from catdog_jax.console import progress_bar
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.errors import CatdogError
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features import locks
 from catdog_jax.features import shards as shard_files
@@ -31,6 +31,7 @@ from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.photos.prefetch import Decoded, decoded
+from catdog_jax.ranges import check_arguments
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
 FORGIVEN = 3  # unreadable photos of a split, however small it is
@@ -114,10 +115,7 @@ def extract(
     """
     if not isinstance(photos, Dataset):
         raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Make one with load_photos.")
-    if any(value is not None and value < 1 for value in (shard_size, batch_size, workers)):
-        raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
-    if dtype not in shard_files.DTYPES:
-        raise UsageError(f"--dtype: expected {' or '.join(shard_files.DTYPES)}, found {dtype}. Choose one of them.")
+    check_arguments(ExtractConfig, dtype=dtype, shard_size=shard_size, batch_size=batch_size, workers=workers)
     share = locks.share(shard_index, num_shards, distributed)
     jax_environment.require_devices()
     folder = location(out) if isinstance(out, str) else out

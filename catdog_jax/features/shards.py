@@ -19,7 +19,6 @@ from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
 
 FORMAT = 1
 KINDS = ("features", "labels")
-DTYPES = ("float16", "float32")  # of the stored features
 
 
 @dataclass(frozen=True)

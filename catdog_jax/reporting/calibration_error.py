@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax.errors import UsageError
+from catdog_jax.config import EvaluateConfig
+from catdog_jax.ranges import check_arguments
 from catdog_jax.reporting.predictions import Predictions
 
 BINS = 15
@@ -64,8 +65,7 @@ def calibration_error_by_chance(probabilities: np.ndarray, resamples: int = 2000
     Raises:
       UsageError: `resamples` is below 1.
     """
-    if resamples < 1:
-        raise UsageError(f"--bootstrap: expected at least 1 resample, found {resamples}. Leave it out for 2000.")
+    check_arguments(EvaluateConfig, bootstrap=resamples)
     n = len(probabilities)
     generator, step = np.random.default_rng(seed), max(1, _CHUNK // n)
     confidence, bin_of = _binned(probabilities, BINS)

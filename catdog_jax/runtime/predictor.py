@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, prefetch
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import decision, model_file, prediction
 from catdog_jax.runtime.prediction import Prediction
 
@@ -42,9 +44,7 @@ class Predictor:
             made for photos that are decoded in another way than this version does.
           UsageError: a number is out of range.
         """
-        for name, value in (("--batch-size", batch_size), ("--threads", threads)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name}: expected 1 or more, found {value}. Leave it out for the default.")
+        check_arguments(PredictConfig, batch_size=batch_size, threads=threads)
         self._path = path = Path(path)
         self._batch_size = batch_size
         self._session = model_file.open_session(path, threads, spin)

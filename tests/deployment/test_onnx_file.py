@@ -454,9 +454,9 @@ def test_a_head_on_other_features_cannot_be_exported() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "--precision: expected fp32, fp16, int8, found int4"),
-        ({"views": "original"}, "--views: expected .*, found 'original'"),
-        ({"views": ("mirror",)}, "--views: expected"),
+        ({"precision": "int4"}, "--precision: expected fp32, fp16 or int8, found int4"),
+        ({"views": "original"}, "--views: expected original or mirror"),
+        ({"views": ("mirror",)}, "--views: expected original, with mirror or without, found mirror"),
         ({"parity_photos": 1}, "--parity-photos: expected 2 or more, found 1"),
         ({"gate_photos": -1}, "--gate-photos: expected 0 or more, found -1"),
     ],
@@ -477,15 +477,10 @@ def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
     metrics = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "confusion": [], "views_averaged": averaged}
     metrics |= {"own_features": True, "head_sha256": head.digest(head.load(run / "head.safetensors").params)}
     (run / "metrics.json").write_text(json.dumps(metrics))
-    wanted = replace(settings(run, weights_file, folder), views="original,mirror")
+    wanted = replace(settings(run, weights_file, folder), views=("original", "mirror"))
     said = predict.Predictor(export.export(wanted)).metadata
     assert json.loads(said["views"]) == ["original", "mirror"]
     assert json.loads(said["test_metrics"])["metrics"] == averaged["metrics"]
-
-
-def test_one_photo_proves_nothing() -> None:
-    with pytest.raises(UsageError, match="--parity-photos: expected 2 or more, found 1"):
-        export.export(ExportConfig(parity_photos=1))
 
 
 # The photos of the comparison

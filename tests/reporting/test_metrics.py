@@ -191,7 +191,7 @@ def test_the_seed_decides_what_chance_gives_and_chunks_do_not(monkeypatch: pytes
 
 
 def test_no_resamples_is_wrong_usage():
-    with pytest.raises(UsageError, match=r"--bootstrap: expected at least 1 resample, found 0"):
+    with pytest.raises(UsageError, match=r"--bootstrap: expected 1 or more, found 0"):
         figures(np.array([0, 1]), np.array([0.2, 0.8]), 0)
 
 
