@@ -122,6 +122,11 @@ def progress_bar(unit: str) -> Progress:
     )
 
 
+def say(line: str, style: str = "") -> None:
+    """Prints a line on stderr as it is: not folded, nothing taken for markup, with escapes as of `printable`."""
+    console.print(Text(printable(line), style), soft_wrap=True)
+
+
 def warn(sentences: Iterable[str]) -> None:
     """Prints what a result does not tell, with the result: a line each on stdout. Raises as `write`."""
     for sentence in sentences:

@@ -85,10 +85,6 @@ class Advice:
 def examine(*, source: str = "auto", seconds: float = 3.0) -> Facts:
     """Looks at the machine, JAX and the weights, and measures both rates.
 
-    Args:
-      source: where the weights come from, as `weights.load` takes it.
-      seconds: how long each rate is measured.
-
     Raises:
       UsageError: `seconds` is not positive, or JAX has no device.
     """

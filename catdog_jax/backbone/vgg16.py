@@ -45,7 +45,6 @@ LAYERS = (
     Conv("block5_conv2", 512, 512, False),
     Conv("block5_conv3", 512, 512, True),
 )
-PARAMETER_COUNT = 14_714_688
 CHANNELS = 512
 GRID = 7  # a 224x224 photo becomes 7x7 cells
 

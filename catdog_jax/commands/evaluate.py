@@ -8,7 +8,7 @@ from rich.table import Table
 
 from catdog_jax import jax_environment
 from catdog_jax.config import EvaluateConfig
-from catdog_jax.console import console, show, warn
+from catdog_jax.console import say, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import page, run_files
 from catdog_jax.evaluation.compare import Comparison, compare
@@ -52,7 +52,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         fitted, photos, split=config.split, weights=config.weights, bootstrap=config.bootstrap, seed=config.seed
     )
     if result.predicted.which:
-        console.print(result.predicted.which, markup=False, soft_wrap=True)
+        say(result.predicted.which)
     out = result.save(
         config.out or config.run, history=run_files.read_history(run.history), settings=dataclasses.asdict(config)
     )
@@ -62,7 +62,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     warn(result.warnings)
     if skipped := len(result.predicted.skipped):
         show(f"{skipped} photos could not be read and count nowhere; the report lists them")
-    console.print(f"Report: {out.report(config.split)}", markup=False, soft_wrap=True)
+    say(f"Report: {out.report(config.split)}")
     return result.to_json()
 
 
@@ -73,13 +73,13 @@ def _compare(config: EvaluateConfig) -> dict[str, Any]:
             "Name some with --data."
         )
     result = compare(config.model, _photos(config), split=config.split, bootstrap=config.bootstrap, seed=config.seed)
-    console.print(result.photos, markup=False, soft_wrap=True)
+    say(result.photos)
     out = result.save(config.out or config.run)
     show(compared(result))
     warn(result.warnings)
     if result.skipped:
         show(f"photos that could not be read and count nowhere: {len(result.skipped)}, listed in {out.name}")
-    console.print(f"Written to {out}", markup=False, soft_wrap=True)
+    say(f"Written to {out}")
     return result.to_json()
 
 

@@ -3,10 +3,8 @@
 import collections
 from collections.abc import Iterable, Iterator
 
-from rich.text import Text
-
 from catdog_jax.config import PredictConfig
-from catdog_jax.console import console, printable, progress_bar, write
+from catdog_jax.console import printable, progress_bar, say, write
 from catdog_jax.errors import UsageError
 from catdog_jax.runtime import decision, heatmaps
 from catdog_jax.runtime.arguments import find_model, find_photos, predictions
@@ -19,9 +17,6 @@ Counts = collections.Counter[tuple[str | None, bool | None]]
 
 def predict(config: PredictConfig) -> int:
     """Classifies photos and prints the results on stdout as a table, as JSON lines or as CSV.
-
-    Args:
-      config: the photos, the model and the format.
 
     Returns:
       The exit status: 0, or 1 if a photo could not be read (it is listed with the reason).
@@ -46,7 +41,7 @@ def predict(config: PredictConfig) -> int:
         write(text)
     where = "" if config.heatmap is None else f"; heat maps in {config.heatmap}"
     unknown = "" if predictor.rule.abstain_below is not None else f". {decision.UNKNOWN}"
-    console.print(Text(f"{len(photos):,} photos: {_in_words(predictor.rule, counts)}{where}{unknown}"), soft_wrap=True)
+    say(f"{len(photos):,} photos: {_in_words(predictor.rule, counts)}{where}{unknown}")
     return 1 if counts[None, None] else 0
 
 

@@ -47,16 +47,10 @@ class Gate(NamedTuple):
 
 
 def measure(model: bytes, fp32: bytes, photos: Iterable[tuple[np.ndarray, int]], total: int) -> Gate:
-    """Measures a file beside the float32 one, batch by batch in turns.
+    """Measures a file beside the float32 one that it was made of, see `side_by_side.in_turns`.
 
     In a file of which nothing is `precisions.saturating`, the figures are those of every CPU, but
     for the rounding of sums.
-
-    Args:
-      model: the file.
-      fp32: the float32 file that it was made of.
-      photos: uint8 [224, 224, 3] and the label, 0 or 1.
-      total: how many, for the progress display.
 
     Raises:
       CatdogError: there are no photos.

@@ -153,17 +153,9 @@ def smaller(
     force: bool,
     left_out: dict[str, str],
 ) -> tuple[bytes, Gate]:
-    """The file in a smaller precision, and how it compares with fp32 on validation photos.
+    """The file in a smaller precision, and how it compares with fp32 on validation photos; see `export`.
 
-    Args:
-      name: what the file is called in messages.
-      fp32: the file in float32.
-      precision: of `PRECISIONS`.
-      dataset: the photos.
-      classes: of the head.
-      gate_photos: as in `export`.
-      force: as in `export`.
-      left_out: takes the ids of the photos that cannot be decoded, with the reason.
+    `left_out` takes the ids of the photos that cannot be decoded, with the reason.
 
     Raises:
       CatdogError: the photos are of other classes, or the file is not fit to be published.
@@ -215,13 +207,7 @@ def _matching_weights(source: str, head: FittedHead) -> weight_files.Weights:
 
 
 def tested_figures(head: FittedHead, views: Sequence[str], metrics: Any) -> dict[str, Any] | None:
-    """The test figures that go into the file: those of this head, its own test photos and these views, if there are any.
-
-    Args:
-      head: the head.
-      views: as in `export`.
-      metrics: as in `export`.
-    """
+    """The test figures that go into the file: those of this head, its own test photos and these views, if there are any."""
     measured: Mapping[str, Any] = metrics.to_json() if hasattr(metrics, "to_json") else metrics or {}
     if not measured.get("own_features") or measured.get("head_sha256") != digest(head.params):
         return None
@@ -236,12 +222,6 @@ def metadata(
     head: FittedHead, loaded: weight_files.Weights, views: Sequence[str], figures: dict[str, Any] | None
 ) -> dict[str, str]:
     """The `metadata_props` of a file but for its parity and its seal.
-
-    Args:
-      head: the head.
-      loaded: the weights.
-      views: as in `export`.
-      figures: of `tested_figures`.
 
     Raises:
       CatdogError: the recipe of the head has no valid level to abstain at.

@@ -112,14 +112,7 @@ class Comparison:
 def compare(
     models: Sequence[Path | str], photos: Dataset, *, split: str = "test", bootstrap: int = 2000, seed: int = 0
 ) -> Comparison:
-    """Measures exported models on the same photos.
-
-    Args:
-      models: the files.
-      photos: of which `unseen` takes the photos.
-      split: see `unseen`.
-      bootstrap: resamples for what the calibration error would be by chance.
-      seed: decides the resamples.
+    """Measures exported models on the same photos, which `unseen` takes; see `evaluate` for the other arguments.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be

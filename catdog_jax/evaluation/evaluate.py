@@ -16,6 +16,7 @@ from catdog_jax.features import extraction
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads.head import FittedHead, probabilities
+from catdog_jax.heads.rows import Pair, checked
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
@@ -66,7 +67,7 @@ def evaluate(
     elif isinstance(photos, Dataset):
         predicted = of_photos(head, photos, split, weights)
     elif isinstance(photos, tuple) and len(photos) == 2:
-        predicted = of_arrays(head, *photos)
+        predicted = of_arrays(head, photos)
     else:
         raise TypeError(
             f"photos: expected a FeatureCache, a Dataset or a pair (features, labels), found {type(photos).__name__}."
@@ -98,13 +99,7 @@ def of_cache(head: FittedHead, cache: FeatureCache, split: str) -> Predicted:
 
 
 def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> Predicted:
-    """What a head predicts for photos: decoded in threads, computed in jitted batches, in bounded memory.
-
-    Args:
-      head: the head.
-      dataset: of which `unseen` takes the photos.
-      split: see `unseen`.
-      weights: where the VGG16 weights come from.
+    """What a head predicts for the photos that `unseen` takes: decoded and computed in bounded memory.
 
     Raises:
       CatdogError: the weights are not the head's, the classes differ, or a photo has neither a row
@@ -139,32 +134,11 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
     return predicted
 
 
-def of_arrays(head: FittedHead, x: ArrayLike, labels: ArrayLike) -> Predicted:
-    """What a head predicts for features in memory.
-
-    Args:
-      head: the head.
-      x: [N, columns] of any real type.
-      labels: [N], 0 or 1.
-
-    Raises:
-      CatdogError: the shapes do not go together, or a feature is no finite number.
-    """
-    x, labels = np.asarray(x), np.asarray(labels)
-    if x.ndim != 2 or x.shape[1] != head.columns or x.dtype.kind not in "fiu":
-        raise CatdogError(
-            f"features: expected numbers of shape [N, {head.columns}], as the head was trained on, found {x.dtype} of shape "
-            f"{list(x.shape)}. Check the array."
-        )
-    if labels.shape != x.shape[:1] or not np.isin(labels, (0, 1)).all():
-        raise CatdogError(
-            f"labels: expected 0 or 1 for each of {len(x):,} rows of features, found {labels.dtype} of shape "
-            f"{list(labels.shape)}{' with other values' * (labels.shape == x.shape[:1])}. Check the arrays."
-        )
-    if not np.isfinite(x).all():
-        raise CatdogError("features: expected finite numbers, found NaN or infinity. Check the array.")
+def of_arrays(head: FittedHead, pair: Pair) -> Predicted:
+    """What a head predicts for features in memory, [N, columns], with labels [N]. Raises as `rows.checked` and the head."""
+    x, labels = checked("features", pair)
     ids = [f"row {row}" for row in range(len(x))]
-    return Predicted("", ids, labels.astype(np.int64), _by_view(head, x[:, None]), [])
+    return Predicted("", ids, labels.astype(np.int64), head(x)[:, None], [])
 
 
 def check_rows(predicted: Predicted, expected: int, of_what: str) -> None:

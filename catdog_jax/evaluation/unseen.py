@@ -15,10 +15,8 @@ def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()
     They are those of that split, or all of a folder without splits. Where a folder without splits
     is what the model was trained on, its split by hash keeps the training photos out.
 
-    Args:
-      dataset: may lack the other splits.
-      split: the split to evaluate.
-      trained_on: the `Dataset.inputs_sha256` of what the models were trained on.
+    The data set may lack the other splits; `trained_on` has the `Dataset.inputs_sha256` of what
+    the models were trained on.
 
     Returns:
       A data set whose last note says which photos these are.

@@ -121,10 +121,6 @@ class FeatureCache:
         """The stems of a split's files, in order, without shards that have no readable photo."""
         return [shard["name"] for shard in self.manifest["splits"][split]["shards"] if shard["rows"]]
 
-    def gives(self, pool: str) -> bool:
-        """Whether features of this pooling can be had from what is stored."""
-        return self.pool.gives(Pool(pool))
-
     def load_shard(self, name: str, pool: str) -> np.ndarray:
         """The features of one shard, pooled as a head wants them.
 

@@ -150,7 +150,7 @@ def extract(
         if missing(photos, folder, shard_size):
             return None
         names = [shard.name for shard in shards]
-        check_readable(photos, {name: shard_files.skipped(folder, name) for name in names})
+        check_readable(photos, {name: shard_files.read_sidecar(folder, name)["skipped"] for name in names})
         shard_files.write_manifest(folder, photos.source, names, fingerprint, photos.left_out)
     return FeatureCache.open(folder)
 
@@ -174,7 +174,7 @@ def _extract_share(
     finished = shard_files.finished(out, [shard.name for shard in shards], fingerprint)
     pending = [shard for shard in shards if shard.name not in finished]
     remaining = sum(len(shard.records) for shard in pending)
-    skipped = {name: shard_files.skipped(out, name) for name in finished}
+    skipped = {name: shard_files.read_sidecar(out, name)["skipped"] for name in finished}
     if remaining <= _DECODED_FIRST:
         check_readable(photos, skipped | _unreadable(pending, workers))
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
@@ -231,11 +231,8 @@ def compute_shards(
     A batch never mixes shards, so a shard's bytes do not depend on which others are computed in the
     same run.
 
-    Args:
-      shards: what to compute.
-      extractor: computes it.
-      workers: decoding threads; None for one a core.
-      advance: is told how many further photos are done.
+    `workers` are decoding threads, None for one a core; `advance` is told how many further
+    photos are done.
     """
     records = (record for shard in shards for record in shard.records)
     photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size)
@@ -277,10 +274,6 @@ def _dispatch(shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Ext
 
 def check_readable(dataset: Dataset, skipped: Mapping[str, Sequence[dict[str, str]]]) -> None:
     """Checks that no split has lost a class, nor more than 5 % of its photos where these are more than three.
-
-    Args:
-      dataset: the photos.
-      skipped: the unreadable ones of each shard so far.
 
     Raises:
       CatdogError: naming the split, the class and its first unreadable photos, and a way out.

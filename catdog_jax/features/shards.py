@@ -132,11 +132,6 @@ def with_sidecar(out: Location) -> set[str]:
     return {path.stem for path in out.glob("*-of-*.json")}
 
 
-def skipped(out: Location, name: str) -> list[dict[str, str]]:
-    """The unreadable photos of a finished shard: [{"id": …, "reason": …}]."""
-    return read_sidecar(out, name)["skipped"]
-
-
 def write_manifest(
     out: Location, source: str, names: Sequence[str], fingerprint: Fingerprint, left_out: Sequence[LeftOut] = ()
 ) -> None:

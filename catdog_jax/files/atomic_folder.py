@@ -22,9 +22,7 @@ def folder_writer(path: Path, option: str) -> Iterator[Path]:
     an older `path` is untouched. Of a process that is killed between the two renames, the older
     folder stays beside `path` under a hidden name; the next run puts it back first.
 
-    Args:
-      path: the folder to write.
-      option: what the user named it with, for the errors.
+    `option` is what the user named the folder with, for the errors.
 
     Yields:
       The folder to fill.

@@ -44,10 +44,6 @@ def fetch(download: Download, directory: Path) -> Path:
     takes its name only when its hash is right. Proxies are taken from the usual environment
     variables (https_proxy, no_proxy).
 
-    Args:
-      download: what to fetch.
-      directory: where the file is kept.
-
     Raises:
       CatdogError: the server cannot be reached or refuses, the connection ends early (what has come
         is kept), or the content is not the published one (the .part file is removed).

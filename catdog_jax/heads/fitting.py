@@ -72,15 +72,9 @@ def fit_many(
     It ends when every head has gone `patience` epochs without a better validation loss, or has left
     the finite numbers; the history of each is cut where it would have ended alone.
 
-    Args:
-      recipes: they may differ in what `Hyper` has, and in nothing else.
-      training: load the chunks of training rows.
-      validation: load the chunks of validation rows.
-      scaling: how features are standardised.
-      seed: decides the initial parameters, the order of the rows and the dropout, alike for all
-        heads.
-      show: is told the epoch, whether it was the last, and the heads' validation losses and
-        accuracies.
+    The recipes may differ in what `Hyper` has, and in nothing else. `show` is told the epoch,
+    whether it was the last, and the heads' validation losses and accuracies. The other
+    arguments are as in `fit`.
 
     Returns:
       As many as there are recipes, in their order.

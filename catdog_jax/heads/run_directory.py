@@ -6,7 +6,7 @@ training removes it first. A file whose name the user chose is the user's and st
 settings and models say which head they are of, and `catdog verify` compares.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -118,11 +118,6 @@ def check_head(path: Location, found: object, expected: str) -> None:
             f"{path}: expected a file of the head beside it, sha256 {expected[:12]}…, found one of {str(found)[:12]}…. "
             "Run the stage that writes it again."
         )
-
-
-def removed(path: Path, names: Iterable[str]) -> str:
-    """The sentence that says what `make_way` removed."""
-    return f"{path}: removed what described the head before: {', '.join(names)}"
 
 
 def _suffix(name: str, plain: str) -> str:

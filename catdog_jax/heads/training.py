@@ -94,18 +94,20 @@ def train(
         cache = features if isinstance(features, FeatureCache) else FeatureCache.open(location(str(features)))
         taken = rows.of_cache(cache, resident_gib)
     else:
-        described = rows.Described(None if pool is None else Pool(pool), classes, fingerprint)
-        taken = rows.of_arrays(features, validation, described, seed, resident_gib)
+        taken = rows.of_arrays(
+            features,
+            validation,
+            pool=None if pool is None else Pool(pool),
+            classes=classes,
+            fingerprint=fingerprint,
+            seed=seed,
+            resident_gib=resident_gib,
+        )
     return _train(wanted, taken, pool, seed, sweep)
 
 
 def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
-    """The preset with the values that were given in place of its own.
-
-    Args:
-      preset: its name.
-      head: "mlp", "linear", or None for the preset's.
-      given: fields of `Recipe`; None stands for the preset's.
+    """The preset with the fields of `Recipe` that are given, and not None, in place of its own.
 
     Raises:
       UsageError: a value is out of its range.

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.text import Text
 
 from catdog_jax import config
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import progress_bar, say
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, downloads
 from catdog_jax.photos import decoding
@@ -42,7 +41,7 @@ _CHUNK = 128  # photos that are in memory at once
 _QUALITY = 95  # of a picture that is encoded again
 _DESCRIPTION = (
     "A large set of images of cats and dogs. Prepared by catdog_jax without TensorFlow: every file that decodes is here, a "
-    "JPEG in RGB with its original bytes; metadata.json lists what was encoded anew and what was left out."
+    "JPEG in RGB with its original bytes; metadata.json lists what was encoded again and what was left out."
 )
 
 
@@ -89,12 +88,9 @@ def _download(root: Path) -> Path:
             f"{root}: expected {needed / downloads.MB:,.0f} MB of free space for {NAME}, found {free / downloads.MB:,.0f} MB. "
             "Free space or choose another --data-dir."
         )
-    console.print(
-        Text(
-            f"{NAME} is not prepared in {root}: downloading the photos, {(ARCHIVE.size - have) / downloads.MB:,.0f} MB, "
-            f"and preparing them (another {ARCHIVE.size / downloads.MB:,.0f} MB); {archive} may be deleted then."
-        ),
-        soft_wrap=True,
+    say(
+        f"{NAME} is not prepared in {root}: downloading the photos, {(ARCHIVE.size - have) / downloads.MB:,.0f} MB, "
+        f"and preparing them (another {ARCHIVE.size / downloads.MB:,.0f} MB); {archive} may be deleted then."
     )
     downloads.fetch(ARCHIVE, folder)
     found = atomic.sha256_of_file(archive)  # a copy that was put there by hand, or has changed since
@@ -138,7 +134,7 @@ def _write(tfds: Any, builder: Any, archive: Path, folder: Path) -> None:
         )
     notes = {"left_out": left_out, "encoded_anew": encoded}
     _describe(tfds, builder, folder, lengths, size, notes)
-    console.print(
+    say(
         f"prepared {sum(lengths):,} photos; {len(encoded)} encoded again as RGB; {len(left_out)} left out: metadata.json"
     )
 

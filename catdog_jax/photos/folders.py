@@ -24,15 +24,10 @@ def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = S
     """Loads ROOT/SPLIT/CLASS/* (see `layout.read_layout`), or ROOT/CLASS/* split by content.
 
     Without split folders a photo's split follows from the hash of its bytes (80/10/10), so
-    identical photos never lie on two sides and the split stays when photos are added.
-
-    Args:
-      root: the folder.
-      source: the name to remember it by; by default the path.
-      needed: see `load`.
+    identical photos never lie on two sides and the split stays when photos are added. `source` is the name to remember it by.
 
     Raises:
-      CatdogError: see `load`.
+      CatdogError: see `sources.load`.
     """
     source = source or str(root)
     if not root.is_dir():
@@ -68,8 +63,12 @@ def _records(layout: Layout, classes: tuple[str, str], walk: Walk) -> Iterator[R
 
 def _record(root: Path, photo: Path, split: str, label: int) -> Record:
     name = photo.relative_to(root).as_posix()
-    size = photo.stat().st_size if photo.exists() else 0
-    return Record(name, label, split, size, functools.partial(_read_below, root, name))
+    return Record(name, label, split, size_of(photo), functools.partial(_read_below, root, name))
+
+
+def size_of(photo: Path) -> int:
+    """The length of a file in bytes; 0 where there is none."""
+    return photo.stat().st_size if photo.exists() else 0
 
 
 def _read_below(root: Path, name: str) -> bytes:

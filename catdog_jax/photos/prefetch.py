@@ -69,11 +69,6 @@ def decoded(records: Iterable[Record], workers: int | None, ahead: int) -> Itera
     A file that is no photo is yielded with the reason. A file that the system fails to read is an
     error instead, because it may be a good photo.
 
-    Args:
-      records: read as they are needed.
-      workers: as in `map_ahead`.
-      ahead: as in `map_ahead`.
-
     Raises:
       CatdogError: the system cannot read a photo, twice.
     """

@@ -47,10 +47,6 @@ def locate(source: str, directory: Path) -> str:
 def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     """Loads a TFDS data set, and prepares `cats_vs_dogs` first where it is missing.
 
-    Args:
-      source: as above.
-      needed: the splits that are used, in which each class must have photos.
-
     Raises:
       UsageError: the extra `tfds` is not installed, or the source is not written as above.
       CatdogError: the name is unknown, the data set is not prepared, has no image or not two

@@ -39,7 +39,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray) -> Markup:
     if here[0] <= 0.1 and here[1] >= 0.9:
         corner = axes.inset_axes((0.36, 0.16, 0.58, 0.56), xlim=(-0.002, 0.102), ylim=(0.898, 1.002))
         corner.set(xticks=[0, 0.05, 0.1], yticks=[0.9, 0.95, 1])
-        _style(corner)
+        style(corner)
         corner.set_facecolor(_PAPER)
         corner.text(0.1, 0.902, "the corner, enlarged", fontsize=7.5, color=_MUTED, ha="right")
         both.append(corner)
@@ -50,11 +50,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray) -> Markup:
 
 
 def reliability(bins: Sequence[Json]) -> Markup:
-    """Accuracy against confidence for each bin, with 95 % Wilson intervals, over a histogram of the confidences.
-
-    Args:
-      bins: of `calibration_error.calibration_bins`.
-    """
+    """Accuracy against confidence for each bin, with 95 % Wilson intervals, over a histogram of the confidences."""
     filled = [bin for bin in bins if bin["count"]]
     count, x, y = (np.array([bin[key] for bin in filled], float) for key in ("count", "confidence", "accuracy"))
     figure = Figure(figsize=(4.2, 3.7), layout="constrained")
@@ -70,8 +66,8 @@ def reliability(bins: Sequence[Json]) -> Markup:
     lower.set(xlabel="Confidence in the predicted class", ylabel="Photos", yscale="log", ylim=(0.7, 2 * count.max()))
     lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     lower.yaxis.set_minor_locator(NullLocator())
-    _style(upper)
-    _style(lower)
+    style(upper)
+    style(lower)
     return _svg(figure, "reliability", "Reliability diagram: accuracy against confidence, and how many photos have it")
 
 
@@ -130,57 +126,7 @@ def parallel(settings: Mapping[str, Sequence[Any]], losses: Sequence[float], nam
     axes.tick_params(length=0)
     for position in range(len(axes_of)):
         axes.axvline(position, color=_LINE, linewidth=0.8, zorder=0)
-    return _png(figure)
-
-
-def panels(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], quantity: str) -> bytes:
-    """A panel a series of shares with their intervals, all on one scale, as PNG.
-
-    Args:
-      rows: a panel's title -> its points from left to right: the label, the share, its lowest and
-        its highest value.
-      quantity: what the share is of, for the axis.
-    """
-    across = 3
-    down = -(-len(rows) // across)
-    figure = Figure(figsize=(10, 2.3 * down), dpi=110, layout="constrained", facecolor=_PAPER)
-    grid = figure.subplots(down, across, sharey=True, squeeze=False)
-    for axes, (title, points) in zip(grid.flat, rows.items(), strict=False):
-        _style(axes)
-        labels, share, low, high = zip(*points, strict=True)
-        places = np.arange(len(points))
-        axes.fill_between(places, low, high, color=_ACCENT, alpha=0.18, linewidth=0)
-        axes.plot(places, share, "o-", color=_ACCENT, linewidth=1.4, markersize=3.5)
-        axes.set_xticks(places, labels)
-        axes.set_title(title, fontsize=9, color=_INK, loc="left")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-    for axes in grid.flat[len(rows) :]:
-        axes.remove()
-    for axes in grid[:, 0]:
-        axes.set_ylabel(quantity, color=_INK)
-    return _png(figure)
-
-
-def dots(rows: Sequence[tuple[str, float, float, float]], quantity: str) -> bytes:
-    """A line a share with its interval, one below the other, the first marked as what the others compare with; as PNG.
-
-    Args:
-      rows: from top to bottom: the label, the share, its lowest and its highest value.
-      quantity: what the share is of, for the axis.
-    """
-    figure = Figure(figsize=(7.5, 0.6 + 0.27 * len(rows)), dpi=110, layout="constrained", facecolor=_PAPER)
-    axes = figure.subplots()
-    _style(axes)
-    names, share, low, high = zip(*rows, strict=True)
-    places = np.arange(len(rows))
-    axes.axvline(share[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
-    axes.hlines(places, low, high, color=_ACCENT, linewidth=1.6, alpha=0.45)
-    axes.plot(share, places, "o", color=_ACCENT, markersize=4.5)
-    axes.set_yticks(places, names)
-    axes.invert_yaxis()
-    axes.set_xlabel(quantity, color=_INK)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    return _png(figure)
+    return png(figure)
 
 
 def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
@@ -204,11 +150,12 @@ def _axes(x: str, y: str, height: float = 3.7) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.2, height), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=x, ylabel=y)
-    _style(axes)
+    style(axes)
     return figure, axes
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
+    """Gives axes the look of the report."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_LINE)
     axes.tick_params(colors=_MUTED, labelsize=7.5, width=0.8, length=3, color=_LINE)
@@ -218,7 +165,8 @@ def _style(axes: Axes) -> None:
         label.set(color=_INK, fontsize=8.5)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, the same bytes each time."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=_PAPER, metadata={"Software": None})
     return buffer.getvalue()

@@ -40,13 +40,10 @@ class Verdict:
 
     def row(self) -> dict[str, Any]:
         """The verdict as it is written: {"class", "probability", "probabilities", "sure", "why"}."""
-        values = {
-            "probability": self.probability,
-            "probabilities": self.probabilities,
-            "sure": self.sure,
-            "why": self.why,
+        return {
+            "class": self.name,
+            **{key: getattr(self, key) for key in ("probability", "probabilities", "sure", "why")},
         }
-        return {"class": self.name, **values}
 
 
 @dataclass(frozen=True)
@@ -116,6 +113,12 @@ def read(classes: tuple[str, str], metadata: Mapping[str, str]) -> Rule:
     if threshold is None:
         raise CatdogError("decision: threshold: expected a number from 0 to 1, found null")
     return Rule(classes, threshold, _level("decision", stored["abstain_below"]))
+
+
+def stored(metadata: Mapping[str, str]) -> Rule:
+    """The rule of a file of `catdog export`, whose classes are in its metadata. Raises as `read`."""
+    first, second = json.loads(metadata["classes"])
+    return read((first, second), metadata)
 
 
 def _object(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -124,7 +124,8 @@ class Predictor:
                 if isinstance(picture, decoding.ImageError):
                     yield photo, picture
                 else:
-                    yield photo, Prediction.of(self.rule, *next(computed), photo)
+                    pair, heatmap = next(computed)
+                    yield photo, Prediction(self.rule.decide(pair), heatmap, photo)
 
     def probabilities(self, photos: np.ndarray) -> np.ndarray:
         """The probabilities of the two classes.

@@ -34,11 +34,8 @@ class Turns(NamedTuple):
 def in_turns(models: Sequence[Model], photos: Iterable[tuple[np.ndarray, int]], total: int, task: str) -> Turns:
     """Runs models on photos, in turns.
 
-    Args:
-      models: functions of a batch.
-      photos: uint8 [224, 224, 3], and the label, 0 or 1; read as they are needed.
-      total: how many there are, for the progress display.
-      task: what that display says.
+    A photo is uint8 [224, 224, 3] with its label, 0 or 1, and read as it is needed; `total` and
+    `task` are for the progress display.
     """
     remaining = iter(photos)
     labels: list[int] = []

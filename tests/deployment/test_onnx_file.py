@@ -229,7 +229,7 @@ def make_run(directory: Path, params: vgg16.Params) -> Path:
         classes=("cats", "dogs"),
     )
     directory.mkdir()
-    head.save(directory / "head.safetensors", fitted_head("avg+max", (8,), fingerprint, feature_size=100))
+    fitted_head("avg+max", (8,), fingerprint, feature_size=100).save(directory / "head.safetensors")
     return directory
 
 
@@ -359,9 +359,7 @@ def test_parity_fails_on_a_difference_a_decision_or_nan(
 
 def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
     fitted = head.load(run / "head.safetensors")
-    head.save(
-        run / "head.safetensors", replace(fitted, fingerprint=replace(fitted.fingerprint, weights_sha256="0" * 64))
-    )
+    replace(fitted, fingerprint=replace(fitted.fingerprint, weights_sha256="0" * 64)).save(run / "head.safetensors")
     with pytest.raises(
         CatdogError, match=rf"vgg16\.safetensors: expected the weights .*sha256 {'0' * 64}, found [0-9a-f]{{64}} "
     ):
@@ -372,7 +370,7 @@ def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights
 def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
     fitted = head.load(run / "head.safetensors")
     other = replace(fitted.fingerprint, image=decoding.RECIPE | {"version": 0})
-    head.save(run / "head.safetensors", replace(fitted, fingerprint=other))
+    replace(fitted, fingerprint=other).save(run / "head.safetensors")
     with pytest.raises(CatdogError, match=r"expected image = .*'version': 0"):
         export.export(settings(run, weights_file, folder))
 
