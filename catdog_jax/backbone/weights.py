@@ -100,16 +100,16 @@ def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = No
       UsageError: the preprocessing cannot be told, and is not named.
     """
     checkpoint = checkpoint_files.parse(data, where)
-    found = layouts.find(checkpoint.tensors, where)
-    params = _params(checkpoint, found, where)
+    place = layouts.find(checkpoint.tensors, where)
+    params = _params(checkpoint, place, where)
     sha256, recorded = digest(params), checkpoint.metadata.get("sha256")
-    if found.layout.program == "catdog_jax" and recorded not in (None, sha256):
+    if place.layout.program == "catdog_jax" and recorded not in (None, sha256):
         raise CatdogError(
             f"{where}: expected weights with sha256 {recorded}, found {sha256}: damaged. Delete it, port again."
         )
     first = params[LAYERS[0].name]
     told = pixels.told_by(first["kernel"])
-    mode, named = _mode(told, preprocessing, checkpoint.metadata, found.layout, where)
+    mode, named = _mode(told, preprocessing, checkpoint.metadata, place.layout, where)
     if told.reverse and mode == told.mode:
         first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
         sha256 = digest(params)

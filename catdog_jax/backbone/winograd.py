@@ -28,12 +28,8 @@ _KERNEL_TRANSFORM = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [
 def transform_kernels(params: Params) -> Params:
     """Transforms the kernels once, in float64, so that a forward pass need not.
 
-    Args:
-      params: as in `vgg16`, kernels [3, 3, inputs, outputs].
-
-    Returns:
-      The same names; kernels float32 [36, inputs, outputs]. The first layer's kernel stays as it
-      is: three input channels are too few to gain.
+    The names stay, and so does the first layer's kernel: three input channels are too few to
+    gain. The other kernels, [3, 3, inputs, outputs], become float32 [36, inputs, outputs].
     """
     return {
         name: {"kernel": transform_kernel(layer["kernel"]), "bias": layer["bias"]} for name, layer in params.items()
@@ -49,13 +45,8 @@ def transform_kernel(kernel: np.ndarray) -> np.ndarray:
 def forward(params: Params, x: jax.Array, layers: Sequence[Conv] = LAYERS) -> jax.Array:
     """What `vgg16.VGG16` computes, from transformed kernels.
 
-    Args:
-      params: of `transform_kernels`.
-      x: float32 [N, H, W, 3], normalised.
-      layers: the first ones of the network, as many as are wanted.
-
-    Returns:
-      float32 [N, H // 32, W // 32, 512] of all layers.
+    `params` are of `transform_kernels`, x is float32 [N, H, W, 3], normalised, and `layers` are
+    the first ones of the network, all of which give float32 [N, H // 32, W // 32, 512].
     """
     first, *rest = layers
     layout, exactly = ("NHWC", "HWIO", "NHWC"), lax.Precision.HIGHEST

@@ -29,9 +29,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     With --model it compares exported models instead, and writes models.json.
 
-    Returns:
-      The contents of metrics.json, or of models.json.
-
     Raises:
       CatdogError: the run or the features are missing or do not go together, or a row is missing.
       UsageError: options do not go together.

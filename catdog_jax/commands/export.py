@@ -22,9 +22,6 @@ _NAMED = 3  # photos left out that are named
 def export(config: ExportConfig) -> Path:
     """Writes the head of a run, the convolutions and the preprocessing as one ONNX file, and the folders around it.
 
-    Returns:
-      The path of the file.
-
     Raises:
       CatdogError: as `onnx_file.export`, or a folder cannot be written.
       UsageError: --model has no folder to go to.
@@ -36,6 +33,7 @@ def export(config: ExportConfig) -> Path:
     run = RunDirectory(config.run)
     fitted = head.load(run.head)
     measured = run.metrics()
+    kind = "metrics file of `catdog evaluate`"
     exported = onnx_file.export(
         fitted,
         config.out or run.model(config.precision),
@@ -46,7 +44,7 @@ def export(config: ExportConfig) -> Path:
         parity_photos=config.parity_photos,
         gate_photos=config.gate_photos,
         force=config.force,
-        metrics=_metrics(measured) if measured.exists() else None,
+        metrics=sealed.read_sealed_json(measured, kind, older=True) if measured.exists() else None,
     )
     assert exported.path is not None  # it was named
     if not exported.tested:
@@ -65,10 +63,6 @@ def _photos(config: ExportConfig, run: RunDirectory) -> sources.Dataset:
     if note:
         say(note)
     return photos
-
-
-def _metrics(path: Path) -> Mapping[str, object]:
-    return sealed.read_sealed_json(path, "metrics file of `catdog evaluate`", older=True)
 
 
 def _repacked(config: ExportConfig, path: Path) -> Path:

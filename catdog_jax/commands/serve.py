@@ -13,9 +13,6 @@ from catdog_jax.serving.app import application
 def serve(config: ServeConfig) -> int:
     """Serves until SIGTERM or SIGINT; requests in flight are answered first.
 
-    Returns:
-      The exit status 0.
-
     Raises:
       CatdogError: the model cannot be used (see `Predictor`), or the address cannot be bound.
       UsageError: a setting is out of range.

@@ -51,9 +51,6 @@ def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
     `runtime` is the file of the pinned npm package, which npm fetches by default, once, into
     the cache.
 
-    Returns:
-      The folder.
-
     Raises:
       CatdogError: the folder cannot be written or holds files of other origin, or the runtime
         cannot be had.
@@ -94,11 +91,11 @@ def _package(named: Path | None) -> Path:
 def _check_integrity(path: Path, advice: str) -> None:
     try:
         with open(path, "rb") as file:
-            found = "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
+            integrity = "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
     except OSError as error:
         raise CatdogError(f"{path}: expected {PACKAGE} {VERSION}, found: {error.strerror}. {advice}") from None
-    if found != INTEGRITY:
-        raise CatdogError(f"{path}: expected {PACKAGE} {VERSION} with {INTEGRITY}, found {found}. {advice}")
+    if integrity != INTEGRITY:
+        raise CatdogError(f"{path}: expected {PACKAGE} {VERSION} with {INTEGRITY}, found {integrity}. {advice}")
 
 
 def _fetch(path: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 
 from catdog_jax.backbone import weights
 from catdog_jax.config import THRESHOLD
@@ -89,10 +88,9 @@ def check(name: str, model: bytes, answers: np.ndarray, photos: np.ndarray, sour
     Raises:
       CatdogError: a difference is not below `TOLERANCE`, or a decision differs.
     """
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     batches = [photos[i : i + _BATCH] for i in range(0, len(photos), _BATCH)]
     alone = [photo[None] for photo in photos[:_ALONE]]
-    rows = np.concatenate([session.run(["probability"], {"image": batch})[0] for batch in batches + alone])
+    rows = np.concatenate([*map(side_by_side.opened(model), batches + alone)])
     answers = np.concatenate([answers, answers[:_ALONE]])
     difference = float(np.abs(rows - np.stack([1 - answers, answers], axis=1)).max())
     others = int(((rows[:, 1] >= THRESHOLD) != (answers >= THRESHOLD)).sum())

@@ -31,10 +31,7 @@ def check(directory: Path) -> None:
 
 
 def write(directory: Path, model: bytes) -> Path:
-    """Writes the model `catdog` of a repository, whole or not at all; other models in the repository stay as they are.
-
-    Returns:
-      The folder of the model.
+    """Writes the folder of the model `catdog`, whole or not at all; other models in the repository stay as they are.
 
     Raises:
       CatdogError: the folder cannot be written or holds files of other origin, or a class has no

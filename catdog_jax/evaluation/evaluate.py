@@ -1,5 +1,6 @@
 """How good a head is on photos that it has not seen: on cached features, on photos end to end, or on arrays."""
 
+import functools
 import math
 
 import numpy as np
@@ -111,9 +112,8 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
     ids, labels, skipped, rows_of = [], [], {}, [np.zeros((0, 1))]
     with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=len(chosen.records))
-        for shard, rows in extraction.compute_shards(
-            shards, extractor, None, lambda done: progress.advance(task, done)
-        ):
+        advance = functools.partial(progress.advance, task)
+        for shard, rows in extraction.compute_shards(shards, extractor, None, advance):
             ids += rows.ids
             labels += rows.labels
             skipped[shard.name] = rows.skipped

@@ -193,13 +193,13 @@ def _extract_share(
 
 def _unreadable(shards: Sequence[Shard], workers: int | None) -> dict[str, list[dict[str, str]]]:
     """The photos of each shard that cannot be decoded, found without the network."""
-    found: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
+    unreadable: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
     names = (shard.name for shard in shards for _ in shard.records)
     photos = decoded((record for shard in shards for record in shard.records), workers, _IN_FLIGHT)
     for name, photo in zip(names, photos, strict=True):
         if photo.pixels is None:
-            found[name].append(photo.skipped)
-    return found
+            unreadable[name].append(photo.skipped)
+    return unreadable
 
 
 @dataclass(frozen=True)

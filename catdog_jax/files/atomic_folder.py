@@ -101,12 +101,12 @@ def check_file(path: Path, digest: str) -> int:
       CatdogError: it cannot be read, or has other contents.
     """
     try:
-        found, size = sha256_of_file(path), path.stat().st_size
+        now, size = sha256_of_file(path), path.stat().st_size
     except OSError as error:
         raise CatdogError(f"{path}: expected a file, found: {error.strerror or error}. Run its stage again.") from None
-    if found != digest:
+    if now != digest:
         raise CatdogError(
-            f"{path}: expected sha256 {digest[:12]}…, found {found[:12]}…: it is altered. Run its stage again."
+            f"{path}: expected sha256 {digest[:12]}…, found {now[:12]}…: it is altered. Run its stage again."
         )
     return size
 

@@ -195,13 +195,8 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
 def fold_standardisation(params: Params, mean: np.ndarray, deviation: np.ndarray) -> Params:
     """Makes a head that was trained on (x - mean) / deviation one of x, exactly: W' = W / deviation, b' = b - mean W'.
 
-    Args:
-      params: as in `FittedHead`.
-      mean: [columns].
-      deviation: [columns], positive.
-
-    Returns:
-      New params; computed in float64, float32.
+    The parameters are as in `FittedHead`; mean and deviation, which is positive, are [columns].
+    The new ones are computed in float64 and float32.
     """
     first = next(iter(params))
     kernel = np.asarray(params[first]["kernel"], np.float64) / deviation[:, None]
@@ -210,12 +205,9 @@ def fold_standardisation(params: Params, mean: np.ndarray, deviation: np.ndarray
 
 
 def probabilities(params: Params, x: np.ndarray) -> np.ndarray:
-    """The probability of the second class for each row of features, computed on the device in bounded batches.
+    """The probability of the second class for each row of features, float64 [N], computed on the device in bounded batches.
 
     `params` are as in `FittedHead`, x is [N, columns] of any floating type.
-
-    Returns:
-      float64 [N].
     """
     size = 1024
     batches = (jnp.asarray(x[start : start + size], jnp.float32) for start in range(0, len(x), size))

@@ -63,11 +63,9 @@ class Rows:
 def of_cache(cache: FeatureCache, resident_gib: float) -> Rows:
     """The rows of a feature cache.
 
-    Args:
-      cache: its views of a photo are rows of their own for training; in validation a photo has its
-        first view, as when it is deployed.
-      resident_gib: a split of up to this size is one chunk that stays on the device; a larger one is
-        a chunk a shard.
+    For training the views of a photo are rows of their own; in validation a photo has its first
+    view, as when it is deployed. A split of up to `resident_gib` is one chunk that stays on the
+    device; a larger one is a chunk a shard.
     """
     return Rows(
         functools.partial(_load, cache, resident_gib),

@@ -28,11 +28,7 @@ SWEEP = ("sweep.csv", "sweep.png")  # of the `catdog train --sweep` that chose t
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The paths of a run's files, whether they exist or not.
-
-    Attributes:
-      path: the directory.
-    """
+    """The paths of a run's files, whether they exist or not."""
 
     path: Path
 
@@ -71,18 +67,15 @@ class RunDirectory:
     def make_way(self, same_head: bool, sweep: bool) -> list[str]:
         """Removes what the next training makes stale, before it writes its head, so that a kill leaves no lie.
 
-        Args:
-          same_head: whether the head that is there is the next one already.
-          sweep: whether the training was a sweep, whose files come next.
-
-        Returns:
-          The names of the removed files.
+        `same_head`: whether the head that is there is the next one already; `sweep`:
+        whether the training was a sweep, whose files come next. Gives the names of the
+        removed files.
         """
         stale = [*(() if same_head else DERIVED), *(() if same_head and sweep else SWEEP)]
-        found = [name for name in stale if (self.path / name).is_symlink() or (self.path / name).is_file()]
-        for name in found:
+        names = [name for name in stale if (self.path / name).is_symlink() or (self.path / name).is_file()]
+        for name in names:
             (self.path / name).unlink()
-        return found
+        return names
 
     def write_settings(self, settings: dict[str, Any], files: Mapping[str, bytes]) -> None:
         """Writes the other files of a training, and last the settings with the hash of each, for `catdog verify`."""

@@ -48,9 +48,8 @@ _DESCRIPTION = (
 def prepare(tfds: Any, builder: Any) -> None:
     """Downloads and prepares the data set where `builder` looks for it. The folder takes its name once it is whole.
 
-    Args:
-      tfds: the module tensorflow_datasets.
-      builder: its builder of `cats_vs_dogs`, for array_record files.
+    `tfds` is the module tensorflow_datasets, `builder` its builder of `cats_vs_dogs`, for
+    array_record files.
 
     Raises:
       CatdogError: no space, no or another zip, no photos in it, or the files cannot be written.
@@ -93,9 +92,9 @@ def _download(root: Path) -> Path:
         f"and preparing them (another {ARCHIVE.size / downloads.MB:,.0f} MB); {archive} may be deleted then."
     )
     downloads.fetch(ARCHIVE, folder)
-    found = atomic.sha256_of_file(archive)  # a copy that was put there by hand, or has changed since
-    if found != ARCHIVE.sha256:
-        raise CatdogError(f"{archive}: expected sha256 {ARCHIVE.sha256}, found {found}. Delete it, and run again.")
+    digest = atomic.sha256_of_file(archive)  # a copy that was put there by hand, or has changed since
+    if digest != ARCHIVE.sha256:
+        raise CatdogError(f"{archive}: expected sha256 {ARCHIVE.sha256}, found {digest}. Delete it, and run again.")
     return archive
 
 
@@ -208,12 +207,12 @@ def _check_and_sync(tfds: Any, folder: Path) -> None:
     for path, expected in zip(written.filepaths, written.shard_lengths, strict=True):
         try:
             reader = ArrayRecordReader(os.fspath(path))
-            found = reader.num_records()
+            count = reader.num_records()
             reader.close()
         except (RuntimeError, ValueError) as error:
             raise OSError(errno.EIO, f"{Path(path).name}: {error}") from None
-        if found != expected:
-            raise OSError(errno.EIO, f"{Path(path).name}: expected {expected} photos, found {found}")
+        if count != expected:
+            raise OSError(errno.EIO, f"{Path(path).name}: expected {expected} photos, found {count}")
     for file in folder.iterdir():
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())

@@ -94,10 +94,10 @@ def split_by_content(photo: Path) -> str:
 
 def _two_classes(layout: Layout) -> tuple[str, str]:
     """The names of the class folders; of more than two, those that hold pictures."""
-    found = [folder for place in layout.places for folder in subfolders(place)]
-    names = {folder.name for folder in found}
+    folders = [folder for place in layout.places for folder in subfolders(place)]
+    names = {folder.name for folder in folders}
     if len(names) > 2:
-        names = {folder.name for folder in found if _holds_pictures(folder)}
+        names = {folder.name for folder in folders if _holds_pictures(folder)}
     for name in names:
         if not is_class_name(name):
             raise CatdogError(
@@ -107,7 +107,7 @@ def _two_classes(layout: Layout) -> tuple[str, str]:
     if len(names) != 2:
         listed = ", ".join(sorted(names)) or "none"
         raise CatdogError(
-            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. {_advice(layout.root, found)}"
+            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. {_advice(layout.root, folders)}"
         )
     first, second = sorted(names)
     return first, second
@@ -118,9 +118,9 @@ def _holds_pictures(folder: Path) -> bool:
     return bool(walk.photos(folder)) or any(kind.pictures for kind in walk.left_out.values())
 
 
-def _advice(root: Path, found: Sequence[Path]) -> str:
+def _advice(root: Path, folders: Sequence[Path]) -> str:
     """What to do where there are not two class folders."""
-    match found:
+    match folders:
         case []:
             return "Put the photos of each class into a folder of its own, and name the folder above the two."
         case [only] if len(subfolders(only)) > 1:

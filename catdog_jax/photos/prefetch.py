@@ -23,11 +23,8 @@ def map_ahead(
 ) -> Iterator[Output]:
     """Yields what a function makes of each input, in order. Threads compute it: Pillow decodes and resizes without the GIL.
 
-    Args:
-      function: what is computed.
-      inputs: read as they are needed.
-      workers: threads; None for one a core.
-      ahead: how many results there are at most that nobody has taken yet.
+    The inputs are read as they are needed. `workers` are threads, None for one a core; `ahead`
+    is how many results there are at most that nobody has taken yet.
     """
     pool = ThreadPoolExecutor(workers or cores())
     try:

@@ -57,10 +57,8 @@ def calibration_error_by_chance(probabilities: np.ndarray, resamples: int = 2000
     themselves instead (consistency resampling, Bröcker & Smith, "Increasing the Reliability of
     Reliability Diagrams", 2007) says what chance does.
 
-    Args:
-      probabilities: [N], of class 1.
-      resamples: how often labels are drawn.
-      seed: the same seed gives the same figure.
+    The probabilities [N] are of class 1; labels are drawn `resamples` times, and the same seed
+    gives the same figure.
 
     Raises:
       UsageError: `resamples` is below 1.

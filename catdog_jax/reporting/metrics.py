@@ -207,10 +207,7 @@ def warnings(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str
     A class is named where its interval is twice as wide as that of all photos: where it has much
     fewer than half of them.
 
-    Args:
-      counts: of `Predictions.confusion`.
-      classes: their two names.
-      split: which photos they are.
+    The counts are those of `Predictions.confusion`, the classes the two names.
     """
     n, mistakes = sum(map(sum, counts)), counts[0][1] + counts[1][0]
     width = np.ptp(intervals.of_share(mistakes, n))

@@ -74,10 +74,8 @@ def reliability(bins: Sequence[Json]) -> Markup:
 def curves(history: History, metric: str, title: str) -> Markup:
     """A metric of training over the epochs, for training and validation where the history has both.
 
-    Args:
-      history: the columns of history.csv.
-      metric: "loss" or "accuracy": the columns train_METRIC and validation_METRIC.
-      title: the label of the vertical axis.
+    `metric` is "loss" or "accuracy", `history` has the columns of history.csv, and `title` is
+    the label of the vertical axis.
     """
     figure, axes = _axes("Epoch", title, height=2.3)
     for split, colour in (("train", _MUTED), ("validation", _ACCENT)):
@@ -135,15 +133,15 @@ def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
     ticks = sorted(set(values)) if numbers else sorted(set(values), key=lambda value: (len(str(value)), str(value)))
     if not numbers or len(ticks) <= 6:
         place = {tick: i / max(1, len(ticks) - 1) for i, tick in enumerate(ticks)}
-        found, labels = np.array([place[value] for value in values]), {f"{tick}": place[tick] for tick in ticks}
+        places, labels = np.array([place[value] for value in values]), {f"{tick}": place[tick] for tick in ticks}
     else:
         logarithmic = ticks[0] > 0 and ticks[-1] > 30 * ticks[0]
         scaled = np.log(values) if logarithmic else np.array(values, np.float64)
-        found = (scaled - scaled.min()) / (np.ptp(scaled) or 1)
+        places = (scaled - scaled.min()) / (np.ptp(scaled) or 1)
         labels = {f"{ticks[0]:.3g}": 0.0, f"{ticks[-1]:.3g}": 1.0}
     for text, height in labels.items():
         axes.text(position + 0.04, height, text, fontsize=7, color=_MUTED, va="center")
-    return found
+    return places
 
 
 def _axes(x: str, y: str, height: float = 3.7) -> tuple[Figure, Axes]:

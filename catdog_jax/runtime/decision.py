@@ -64,8 +64,7 @@ class Rule:
     def decide(self, probabilities: np.ndarray) -> Verdict:
         """The verdict on a photo.
 
-        Args:
-          probabilities: float32 [2], in the order of `classes`.
+        The probabilities are float32 [2], in the order of `classes`.
         """
         pair = np.asarray(probabilities, np.float32)
         # The float with the fewest digits that is still this float32: 0.9, not 0.8999999761581421
@@ -124,17 +123,17 @@ def stored(metadata: Mapping[str, str]) -> Rule:
 def _object(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     text = metadata.get(name, "{}")
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        value = None
+    if not isinstance(value, dict):
         raise CatdogError(f"{name}: expected a JSON object, found {text[:100]!r}")
-    return found
+    return value
 
 
-def _level(name: str, found: Any, key: str = "abstain_below") -> float | None:
-    if found is None:
+def _level(name: str, level: Any, key: str = "abstain_below") -> float | None:
+    if level is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:  # so that NaN is refused
-        raise CatdogError(f"{name}: {key}: expected a number from 0 to 1, found {json.dumps(found)[:100]}")
-    return float(found)
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level <= 1:  # so that NaN is refused
+        raise CatdogError(f"{name}: {key}: expected a number from 0 to 1, found {json.dumps(level)[:100]}")
+    return float(level)

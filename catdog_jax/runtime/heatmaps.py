@@ -20,14 +20,9 @@ _FAINT, _STRONG = np.array([255, 200, 0, 0.0]), np.array([255, 40, 0, 165.0])  #
 def tint(cells: np.ndarray, second: bool) -> np.ndarray:
     """The colours of a heat map.
 
-    Args:
-      cells: float32 [7, 7], contributions to the logit of the second class, as the model gives
-        them.
-      second: whether the verdict is the second class; evidence for the verdict is shown, evidence
-        against it is not.
-
-    Returns:
-      uint8 [7, 7, 4], RGBA: from transparent over yellow to red.
+    The cells, float32 [7, 7], are contributions to the logit of the second class, as the model
+    gives them; what speaks against the verdict, the `second` class or the first, is not shown.
+    The colours are uint8 [7, 7, 4], RGBA: from transparent over yellow to red.
     """
     evidence = cells if second else -cells
     strength = np.clip(evidence, 0, None) / max(LEAST_SCALE, float(np.abs(cells).max()))

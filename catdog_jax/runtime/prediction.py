@@ -112,9 +112,8 @@ def decoded(numbered: tuple[int, Any]) -> tuple[Any, np.ndarray | decoding.Image
 def upright(photo: Any, name: str = "photo") -> Image.Image:
     """A photo in RGB at its own size, turned upright.
 
-    Args:
-      photo: a path, the bytes of a file, a PIL image, or an array uint8 [H, W, 3] in RGB.
-      name: what it is called in messages.
+    A photo is a path, the bytes of a file, a PIL image, or an array uint8 [H, W, 3] in RGB;
+    `name` is what messages call it.
 
     Raises:
       ImageError: it cannot be read or decoded.

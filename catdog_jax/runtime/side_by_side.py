@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import onnxruntime as ort
 
 from catdog_jax.console import progress_bar
 from catdog_jax.photos.prefetch import decoded
@@ -29,6 +30,12 @@ class Turns(NamedTuple):
     labels: np.ndarray
     probabilities: list[np.ndarray]
     seconds: list[float]
+
+
+def opened(model: bytes) -> Model:
+    """A file of `catdog export` as ONNX Runtime computes it by default."""
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda photos: session.run(["probability"], {"image": photos})[0]
 
 
 def in_turns(models: Sequence[Model], photos: Iterable[tuple[np.ndarray, int]], total: int, task: str) -> Turns:
