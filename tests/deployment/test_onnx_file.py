@@ -332,7 +332,7 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
 def test_a_model_that_disagrees_with_jax_leaves_no_file(
     run: Path, weights_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity.ort, "InferenceSession", HalfSession)
+    monkeypatch.setattr(parity.side_by_side.ort, "InferenceSession", HalfSession)
     monkeypatch.setattr(parity, "expected", lambda *_: np.array([0.500001, 0.4]))
     with pytest.raises(CatdogError, match=r"found a difference of 0\.1 and 2 other decisions\. Nothing was written"):
         export.export(settings(run, weights_file, folder))
@@ -350,7 +350,7 @@ def test_a_model_that_disagrees_with_jax_leaves_no_file(
 def test_parity_fails_on_a_difference_a_decision_or_nan(
     expected: float, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity.ort, "InferenceSession", HalfSession)
+    monkeypatch.setattr(parity.side_by_side.ort, "InferenceSession", HalfSession)
     black = np.zeros((1, 224, 224, 3), np.uint8)
     assert parity.check("m.onnx", b"", np.array([0.500001]), black, "photos").difference < 1e-6
     with pytest.raises(CatdogError, match=found):
