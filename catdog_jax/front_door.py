@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from catdog_jax.errors import CatdogError, for_python
+from catdog_jax.errors import ArgumentError, CatdogError, UsageError, for_python
 
 
 def public(thing: Any, names: Mapping[str, str]) -> Any:
@@ -30,6 +30,7 @@ def _translated(call: Callable[..., Any], names: Mapping[str, str]) -> Callable[
         try:
             return call(*arguments, **options)
         except CatdogError as error:
-            raise type(error)(for_python(str(error), names)) from None
+            kind = ArgumentError if isinstance(error, UsageError) else type(error)
+            raise kind(for_python(str(error), names)) from None
 
     return translated

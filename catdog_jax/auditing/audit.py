@@ -38,10 +38,11 @@ def audit(
 ) -> Findings:
     """Looks for what speaks against training on a data set: faulty files, copies, label errors, drift.
 
-        >>> from catdog_jax.photos import sources
-        >>> findings = audit(sources.load_photos("demo"))
-        >>> findings.anything(), findings["copies"]
-        (False, ())
+    Example:
+      >>> import catdog_jax as cd
+      >>> findings = cd.audit(cd.load_photos("demo"))
+      >>> findings.anything(), findings["copies"]
+      (False, ())
 
     Args:
       photos: the data set.

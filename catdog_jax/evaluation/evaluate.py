@@ -37,12 +37,13 @@ def evaluate(
 ) -> Evaluation:
     """Measures how good a head is.
 
-        >>> from catdog_jax.backbone.pooling import Pool
-        >>> layer = {"kernel": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)}
-        >>> head = FittedHead(Pool.AVG, {"output": layer}, ("cats", "dogs"), Fingerprint(), {})
-        >>> result = evaluate(head, ([[-2.0], [-1.0], [1.0], [3.0]], [0, 1, 1, 1]))
-        >>> result.metrics["accuracy"].value, result.confusion
-        (0.75, [[1, 0], [1, 2]])
+    Example:
+      >>> import catdog_jax as cd
+      >>> head = cd.train(features)
+      >>> result = cd.evaluate(head, features)
+      >>> accuracy = result.metrics["accuracy"]
+      >>> accuracy.low < accuracy.value < accuracy.high, result.n
+      (True, 60)
 
     Args:
       head: the head.

@@ -81,7 +81,8 @@ def extract(
     """Extracts the features of every photo, or of those that an interrupted run left.
 
     Example:
-      >>> features = extract(load_photos("demo"), "run/features")
+      >>> import catdog_jax as cd
+      >>> features = cd.extract(cd.load_photos("demo"), "run/features")
       >>> features.load("test", "avg").shape
       (60, 1, 512)
 

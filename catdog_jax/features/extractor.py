@@ -52,7 +52,8 @@ class Extractor:
     """The frozen convolutions as a jitted function of uint8 photos, on all local devices.
 
     Example:
-      >>> extractor = Extractor("auto", pool="avg")
+      >>> import catdog_jax as cd
+      >>> extractor = cd.Extractor("auto", pool="avg")
       >>> extractor(np.zeros((3, 224, 224, 3), np.uint8)).shape
       (3, 512)
 

@@ -242,6 +242,15 @@ def digest(params: Params) -> str:
 def load(path: Path | str) -> FittedHead:
     """Reads a head that `catdog train` or `FittedHead.save` wrote.
 
+    Example:
+      >>> import catdog_jax as cd
+      >>> head.save("run/head.safetensors")
+      >>> cd.load_head("run/head.safetensors").classes
+      ('cats', 'dogs')
+
+    Args:
+      path: of the .safetensors file.
+
     Raises:
       CatdogError: the file is missing, is not a head, or is damaged: a layer is missing, of a wrong
         shape, altered or not finite.

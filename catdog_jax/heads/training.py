@@ -72,9 +72,9 @@ def train(
       TypeError: `features` is none of these.
 
     Example:
-      >>> import numpy as np
+      >>> import catdog_jax as cd
       >>> x = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
-      >>> fitted = train((x, x[:, 0] > 0), head="linear", epochs=5, learning_rate=0.1)
+      >>> fitted = cd.train((x, x[:, 0] > 0), head="linear", epochs=5, learning_rate=0.1)
       >>> [epoch.epoch for epoch in fitted.history]
       [1, 2, 3, 4, 5]
       >>> fitted(x[:3]).shape

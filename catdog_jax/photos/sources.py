@@ -39,7 +39,9 @@ def load_photos(
     """Looks up the photos of a data set, without reading them.
 
     Example:
-      >>> load_photos("demo")
+      >>> import catdog_jax as cd
+      >>> photos = cd.load_photos("demo")
+      >>> photos
       Dataset demo: cats and dogs
         train         160 photos (80 + 80)
         validation     60 photos (30 + 30)

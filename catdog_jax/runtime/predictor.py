@@ -21,6 +21,12 @@ class Predictor:
 
     The model is this one file: external data is never read, whatever the file says.
 
+    Example:
+      >>> import catdog_jax as cd
+      >>> model = cd.Predictor("run/model.onnx")
+      >>> model.classes
+      ('cats', 'dogs')
+
     Attributes:
       classes: the names of the two classes, in the order of the probabilities.
       metadata: what the file says of itself (`metadata_props`), as strings.
@@ -78,9 +84,13 @@ class Predictor:
           CatdogError: a photo cannot be read or decoded, or the model answers with NaN.
 
         Example:
-          >>> model = Predictor(MODEL)  # doctest: +SKIP
-          >>> model("cat.jpg").label  # doctest: +SKIP
-          'cats'
+          >>> import catdog_jax as cd
+          >>> model = cd.Predictor("run/model.onnx")
+          >>> verdict = model("cat.jpg")
+          >>> verdict.label, verdict.heatmap.shape
+          ('cats', (7, 7))
+          >>> [answer.label for answer in model(["cat.jpg", Path("cat.jpg").read_bytes()])]
+          ['cats', 'cats']
         """
         if prediction.is_one(photos):
             (answer,) = self._raising([photos])

@@ -193,7 +193,7 @@ def test_another_fingerprint_is_refused_and_the_field_named(photos, tmp_path, st
     others = (
         ({"pool": "max"}, "pool is 'avg', expected 'max'"),
         ({"dtype": "float32"}, "dtype is 'float16'"),
-        ({"views": "original,mirror"}, "views is"),
+        ({"views": ("original", "mirror")}, "views is"),
         ({"shard_size": 16}, "shard_size is 10, expected 16"),
     )
     for options, field in others:
