@@ -61,14 +61,10 @@ def forward(params: Params, x: jax.Array, layers: Sequence[Conv] = LAYERS) -> ja
 def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, pool: bool = False) -> jax.Array:
     """A 3x3 convolution with "SAME" padding, bias and ReLU, then an optional 2x2 max-pool.
 
-    Args:
-      x: float32 [N, H, W, inputs]; any H and W.
-      kernel: float32 [36, inputs, outputs], of `transform_kernel`.
-      bias: float32 [outputs].
-      pool: take the 2x2 maximum with stride 2, dropping an odd last row or column.
-
-    Returns:
-      float32 [N, H, W, outputs], or [N, H // 2, W // 2, outputs] with `pool`.
+    x is float32 [N, H, W, inputs] of any H and W, the kernel, float32 [36, inputs, outputs], is
+    of `transform_kernel`, and the bias float32 [outputs]. The result is float32 [N, H, W,
+    outputs], or [N, H // 2, W // 2, outputs] with `pool`, which drops an odd last row or
+    column.
     """
     n, height, width, channels = x.shape
     rows, columns = -(-height // TILE), -(-width // TILE)

@@ -61,9 +61,7 @@ def to_fp16(model: bytes) -> bytes:
 def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
     """The same graph with its convolutions in 8 bits.
 
-    Args:
-      model: of `export`, in float32.
-      photos: uint8 [224, 224, 3] each; the ranges of the activations are measured on them.
+    The ranges of the activations are measured on the photos, uint8 [224, 224, 3] each.
 
     Raises:
       CatdogError: there are no photos.

@@ -10,16 +10,13 @@ from catdog_jax.ranges import check_arguments
 
 
 def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()) -> Dataset:
-    """The photos of a data set to evaluate a model on, all in the split `split`.
+    """The photos of a data set to evaluate a model on, all in the split `split`; the last note says which they are.
 
     They are those of that split, or all of a folder without splits. Where a folder without splits
     is what the model was trained on, its split by hash keeps the training photos out.
 
     The data set may lack the other splits; `trained_on` has the `Dataset.inputs_sha256` of what
     the models were trained on.
-
-    Returns:
-      A data set whose last note says which photos these are.
 
     Raises:
       CatdogError: a class has no photos there.

@@ -27,12 +27,7 @@ _REMEDY = "Run `catdog extract` again with the same options: it computes only wh
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A finished feature cache. Arrays are mapped into memory and checked against their hashes as they are read.
-
-    Attributes:
-      path: the directory.
-      manifest: the contents of manifest.json.
-    """
+    """A finished feature cache. Arrays are mapped into memory and checked against their hashes as they are read."""
 
     path: Location
     manifest: dict[str, Any]

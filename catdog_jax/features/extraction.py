@@ -205,15 +205,9 @@ def _unreadable(shards: Sequence[Shard], workers: int | None) -> dict[str, list[
 
 @dataclass(frozen=True)
 class _Batch:
-    """Photos of one shard on their way through the device.
+    """Photos of one shard on their way through the device: how many were decoded, and how many of them are in the batch.
 
-    Attributes:
-      shard: where they belong.
-      rows: what is known of the shard so far.
-      photos: how many photos were decoded for it, readable or not.
-      readable: how many of them are in the batch.
-      features: what the device computes; None where no photo was readable.
-      last: whether the shard is complete with it.
+    The features are None where no photo was readable; `last` says that the shard is complete with it.
     """
 
     shard: Shard

@@ -98,11 +98,9 @@ def curves(history: History, metric: str, title: str) -> Markup:
 def parallel(settings: Mapping[str, Sequence[Any]], losses: Sequence[float], name: str) -> bytes:
     """Parallel coordinates of a sweep, as PNG: a line a head through its settings to its loss; the best tenth stands out.
 
-    Args:
-      settings: a column of values for each setting; numbers are placed by size, on a logarithmic
-        axis where they span more than a factor of 30, and anything else by kind.
-      losses: [heads], the lower the better; the axis ends at twice the lowest.
-      name: of the losses, for the last axis.
+    The settings have a column of values each: numbers are placed by size, on a logarithmic axis
+    where they span more than a factor of 30, anything else by kind. The losses [heads], of that
+    name, are on the last axis, which ends at twice the lowest.
     """
     axes_of = {
         **{title: list(values) for title, values in settings.items()},

@@ -94,10 +94,8 @@ def said(name: str, sure: bool | None) -> str:
 def read(classes: tuple[str, str], metadata: Mapping[str, str]) -> Rule:
     """The rule of a model file.
 
-    Args:
-      classes: the names of the two classes.
-      metadata: what the file says of itself. The key `decision` counts; a file from before it has
-        the level to abstain at in the recipe of its `head`, or not at all.
+    `metadata` is what the file says of itself. The key `decision` counts; a file from before it
+    has the level to abstain at in the recipe of its `head`, or not at all.
 
     Raises:
       CatdogError: a value is damaged, or the key has another content than this version knows. The

@@ -140,11 +140,8 @@ class Predictor:
     def probabilities(self, photos: np.ndarray) -> np.ndarray:
         """The probabilities of the two classes.
 
-        Args:
-          photos: uint8 [N, 224, 224, 3], RGB, as `decoding.decode` makes them.
-
-        Returns:
-          float32 [N, 2], in the order of `classes`.
+        From uint8 [N, 224, 224, 3], RGB, as `decoding.decode` makes them, to float32 [N,
+        2], in the order of `classes`.
 
         Raises:
           CatdogError: `photos` has another type or shape, or the model answers with NaN.
