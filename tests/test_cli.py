@@ -154,8 +154,9 @@ def test_the_systems_errors_name_the_path(capsys, monkeypatch):
 
 
 def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
-    for module in [name for name in sys.modules if name.startswith(("catdog_jax.heads.", "catdog_jax.commands.train"))]:
-        monkeypatch.delitem(sys.modules, module)
+    for module in ("commands.train", "heads.training", "heads.fitting", "heads.steps"):
+        monkeypatch.delitem(sys.modules, f"catdog_jax.{module}")
+        monkeypatch.delattr(f"catdog_jax.{module}")  # or `from catdog_jax.heads import …` would find it there
     monkeypatch.setitem(sys.modules, "optax", None)
     assert run(["train"]) == 2
     assert "expected the package optax" in (shown := capsys.readouterr().err)
