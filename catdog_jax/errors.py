@@ -32,9 +32,7 @@ def for_python(message: str, names: Mapping[str, str]) -> str:
 
     Commands between backticks stay as they are.
 
-    Args:
-      message: for example "--batch-size: expected 1 or more, found 0.".
-      names: options whose argument is called otherwise, for example {"data": "photos"}.
+    `names` has the options whose argument is called otherwise, for example {"data": "photos"}.
 
     Example:
       >>> for_python("--batch-size: expected 1 or more, found 0. See `catdog run --help`.", {})

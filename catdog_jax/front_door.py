@@ -11,13 +11,8 @@ from catdog_jax.errors import ArgumentError, CatdogError, UsageError, for_python
 def public(thing: Any, names: Mapping[str, str]) -> Any:
     """A function or a class of a room as users get it.
 
-    Args:
-      thing: the function or the class.
-      names: options of the command line whose argument here is called otherwise; see
-        `errors.for_python`.
-
-    Returns:
-      A function with the same signature and docstring, or a subclass.
+    `names` has the options whose argument is called otherwise, see `errors.for_python`. A
+    function keeps its signature and docstring; of a class it is a subclass.
     """
     if not inspect.isclass(thing):
         return _translated(thing, names)

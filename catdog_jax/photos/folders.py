@@ -24,15 +24,10 @@ def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = S
     """Loads ROOT/SPLIT/CLASS/* (see `layout.read_layout`), or ROOT/CLASS/* split by content.
 
     Without split folders a photo's split follows from the hash of its bytes (80/10/10), so
-    identical photos never lie on two sides and the split stays when photos are added.
-
-    Args:
-      root: the folder.
-      source: the name to remember it by; by default the path.
-      needed: see `load`.
+    identical photos never lie on two sides and the split stays when photos are added. `source` is the name to remember it by.
 
     Raises:
-      CatdogError: see `load`.
+      CatdogError: see `sources.load`.
     """
     source = source or str(root)
     if not root.is_dir():
@@ -68,8 +63,12 @@ def _records(layout: Layout, classes: tuple[str, str], walk: Walk) -> Iterator[R
 
 def _record(root: Path, photo: Path, split: str, label: int) -> Record:
     name = photo.relative_to(root).as_posix()
-    size = photo.stat().st_size if photo.exists() else 0
-    return Record(name, label, split, size, functools.partial(_read_below, root, name))
+    return Record(name, label, split, size_of(photo), functools.partial(_read_below, root, name))
+
+
+def size_of(photo: Path) -> int:
+    """The length of a file in bytes; 0 where there is none."""
+    return photo.stat().st_size if photo.exists() else 0
 
 
 def _read_below(root: Path, name: str) -> bytes:
@@ -95,10 +94,10 @@ def split_by_content(photo: Path) -> str:
 
 def _two_classes(layout: Layout) -> tuple[str, str]:
     """The names of the class folders; of more than two, those that hold pictures."""
-    found = [folder for place in layout.places for folder in subfolders(place)]
-    names = {folder.name for folder in found}
+    folders = [folder for place in layout.places for folder in subfolders(place)]
+    names = {folder.name for folder in folders}
     if len(names) > 2:
-        names = {folder.name for folder in found if _holds_pictures(folder)}
+        names = {folder.name for folder in folders if _holds_pictures(folder)}
     for name in names:
         if not is_class_name(name):
             raise CatdogError(
@@ -108,7 +107,7 @@ def _two_classes(layout: Layout) -> tuple[str, str]:
     if len(names) != 2:
         listed = ", ".join(sorted(names)) or "none"
         raise CatdogError(
-            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. {_advice(layout.root, found)}"
+            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. {_advice(layout.root, folders)}"
         )
     first, second = sorted(names)
     return first, second
@@ -119,9 +118,9 @@ def _holds_pictures(folder: Path) -> bool:
     return bool(walk.photos(folder)) or any(kind.pictures for kind in walk.left_out.values())
 
 
-def _advice(root: Path, found: Sequence[Path]) -> str:
+def _advice(root: Path, folders: Sequence[Path]) -> str:
     """What to do where there are not two class folders."""
-    match found:
+    match folders:
         case []:
             return "Put the photos of each class into a folder of its own, and name the folder above the two."
         case [only] if len(subfolders(only)) > 1:

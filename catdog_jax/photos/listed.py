@@ -13,9 +13,7 @@ from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class
 def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS) -> Dataset:
     """The files as a data set. Their splits follow from their content, as in a folder without splits.
 
-    Args:
-      pairs: (path, name of the class) of each photo.
-      needed: the splits in which each class must have photos.
+    The pairs are (path, name of the class), one a photo.
 
     Raises:
       CatdogError: there are not two classes, a file is listed twice, or a split lacks a class.
@@ -33,9 +31,13 @@ def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS
         raise CatdogError(f"photos: expected photos of two classes, found {len(classes)}: {found}. Keep two.")
     records = (
         Record(
-            path, classes.index(name), folders.split_by_content(Path(path)), _size(path), functools.partial(_read, path)
+            name,
+            classes.index(files[name]),
+            folders.split_by_content(path),
+            folders.size_of(path),
+            functools.partial(decoding.read_photo, path),
         )
-        for path, name in files.items()
+        for name, path in ((name, Path(name)) for name in files)
     )
     source = f"a list of {len(files):,} photos"
     dataset = collect(source, source, (classes[0], classes[1]), records, "List more photos.", needed)
@@ -49,11 +51,3 @@ def _checked(pairs: object) -> Iterable[tuple[str | Path, str]]:
                 yield path, name
             case _:
                 raise TypeError(f"photos: expected a folder, or pairs (path, class), found {pair!r}. See load_photos.")
-
-
-def _size(path: str) -> int:
-    return Path(path).stat().st_size if Path(path).exists() else 0
-
-
-def _read(path: str) -> bytes:
-    return decoding.read_photo(Path(path))

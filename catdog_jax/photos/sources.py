@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from catdog_jax.console import console, printable
+from catdog_jax.console import say
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, exclude_list, folders, listed, tfds
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record
@@ -109,10 +109,6 @@ def locate(source: str | None, data_dir: Path | None) -> str:
 def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds`), or the path of a folder.
 
-    Args:
-      source: the name.
-      needed: the splits that are used, in which each class must have photos.
-
     Raises:
       CatdogError: the data set is missing or empty, or does not hold two classes, each in every
         split that is needed.
@@ -125,4 +121,4 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
 def tell(dataset: Dataset) -> None:
     """Prints how the folders of a data set were understood, and what of them is left out."""
     for line in filter(None, (*dataset.notes, told(dataset.left_out))):
-        console.print(printable(line), markup=False, soft_wrap=True)
+        say(line)

@@ -57,7 +57,7 @@ def test_a_folder_without_splits_is_split_by_content(tmp_path):
     dataset = sources.load(str(fill(tmp_path / "a", names)))
     shares = [len(dataset.split(split)) / 600 for split in sources.SPLITS]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.04)
-    for record in dataset.records:  # the documented rule, computed anew
+    for record in dataset.records:  # the documented rule, computed again
         share = int(hashlib.sha256(record.id.encode()).hexdigest()[:16], 16) / 16**16
         assert record.split == ("train" if share < 0.8 else "validation" if share < 0.9 else "test")
 
