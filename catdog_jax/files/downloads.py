@@ -58,8 +58,6 @@ def fetch(download: Download, directory: Path) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         _receive(download, part)
         _accept(download, part, path)
-    except CatdogError:
-        raise
     except urllib.error.HTTPError as error:
         error.close()
         raise CatdogError(

@@ -45,8 +45,6 @@ def _read_json(path: Location, what: str) -> tuple[bytes, dict[str, Any]]:
     try:
         data = path.read_bytes()
         value = json.loads(data, parse_constant=_refuse_constant)
-    except CatdogError:  # of a bucket
-        raise
     except FileNotFoundError:
         raise CatdogError(
             f"{path}: expected a {what}, found no file. Check the path, or run the stage before."
