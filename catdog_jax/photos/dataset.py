@@ -58,7 +58,7 @@ class Dataset:
       source: what the data set was loaded from, as `sources.load` takes it.
       classes: the names of the two classes; the second is the positive one.
       records: sorted by split, then by the hash of the id.
-      by_hash: whether the splits follow from the photos' hashes, for want of folders of splits.
+      drawn: the splits that nobody named, so that they were drawn from train (see `splitting`).
       notes: how the folders were understood, a sentence each, where that is not plain.
       left_out: what its folders hold and is not taken.
     """
@@ -66,7 +66,7 @@ class Dataset:
     source: str
     classes: tuple[str, str]
     records: tuple[Record, ...]
-    by_hash: bool = False
+    drawn: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 

@@ -6,19 +6,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from catdog_jax.errors import CatdogError
-from catdog_jax.photos import decoding, folders
+from catdog_jax.photos import decoding, splitting
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
 
 
 def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS) -> Dataset:
-    """The files as a data set. Their splits follow from their content, as in a folder without splits.
+    """The files as a data set. Their splits are drawn, see `splitting`.
 
     Args:
       pairs: (path, name of the class) of each photo.
       needed: the splits in which each class must have photos.
 
     Raises:
-      CatdogError: there are not two classes, a file is listed twice, or a split lacks a class.
+      CatdogError: there are not two classes, a file is listed twice, or there are too few photos.
       TypeError: these are no pairs of a path and a name.
     """
     files: dict[str, str] = {}
@@ -31,15 +31,14 @@ def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS
     if len(classes) != 2 or not all(map(is_class_name, classes)):
         found = ", ".join(map(repr, classes)) or "none"
         raise CatdogError(f"photos: expected photos of two classes, found {len(classes)}: {found}. Keep two.")
-    records = (
-        Record(
-            path, classes.index(name), folders.split_by_content(Path(path)), _size(path), functools.partial(_read, path)
-        )
+    records = [
+        Record(path, classes.index(name), "train", _size(path), functools.partial(_read, path))
         for path, name in files.items()
-    )
-    source = f"a list of {len(files):,} photos"
+    ]
+    source, splits = f"a list of {len(files):,} photos", splitting.lacking(())
+    records = splitting.draw(records, splits, classes, source, needed)
     dataset = collect(source, source, (classes[0], classes[1]), records, "List more photos.", needed)
-    return dataclasses.replace(dataset, by_hash=True)
+    return dataclasses.replace(dataset, drawn=splits)
 
 
 def _checked(pairs: object) -> Iterable[tuple[str | Path, str]]:

@@ -47,8 +47,8 @@ def load_photos(
 
     Args:
       source: a folder, PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*; "demo", the embedded
-        drawings; "tfds:NAME", a TensorFlow Datasets one; or pairs of a file and its class, which
-        are split by their content.
+        drawings; "tfds:NAME", a TensorFlow Datasets one; or pairs of a file and its class, of which
+        splits are drawn.
       data_dir: where tfds: data sets are.
       exclude: a file that lists photos to leave out, as `catdog audit --write-exclude` writes it.
       needed: the splits in which each class must have photos.
