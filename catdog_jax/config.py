@@ -53,9 +53,9 @@ Seed = Annotated[int, AtLeast(0)]
 Photos = Annotated[
     str | None,
     arg(
-        help="Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded "
-        "drawings, or tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded "
-        "where it is missing)."
+        help="Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), a table of paths and labels "
+        "(PATH.csv, .tsv, .jsonl or .parquet), `demo` for the embedded drawings, or tfds:NAME[:TRAIN/VALIDATION/TEST] for a "
+        "TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."
     ),
 ]
 DataDir = Annotated[

@@ -24,6 +24,7 @@ class Record:
       split: "train", "validation" or "test".
       size: the length of the undecoded photo in bytes.
       read: returns the undecoded photo, or raises `decoding.ImageError`.
+      group: what belongs together, such as photos of the same animal; None where nobody says.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Record:
     split: str
     size: int
     read: Callable[[], bytes]
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = S
     source = source or str(root)
     if not root.is_dir():
         kind = "a file" if root.exists() else "nothing"
-        raise CatdogError(f"{root}: expected a folder of photos, found {kind}. Check --data.")
+        advice = "Name a folder, or a table (.csv, .tsv, .jsonl, .parquet); unpack an archive first."
+        advice = advice if root.exists() else "Check --data."
+        raise CatdogError(f"{root}: expected a folder of photos, found {kind}. {advice}")
     layout, walk = read_layout(root), Walk(root)
     classes = _two_classes(layout)
     _check_places(layout, classes, needed)

@@ -29,7 +29,8 @@ def draw(
 ) -> list[Record]:
     """Moves a tenth of the photos of train into each of `splits`.
 
-    Copies count as one photo and stay together; a photo of both classes counts in both.
+    Copies count as one photo and stay together; a photo of both classes counts in both. A group
+    (`Record.group`) stays together too, and may fill more than a tenth.
 
     Args:
       records: of all splits; those of no split are in train.
@@ -45,29 +46,47 @@ def draw(
     train = [record for record in records if record.split == "train"]
     if not splits or {record.label for record in train} != {0, 1}:
         return [*records]
-    digests = {record.id: _digest(record, where) for record in train}
-    labels: dict[bytes, set[int]] = {}
-    for record in train:
-        if digest := digests[record.id]:
-            labels.setdefault(digest, set()).add(record.label)
-    different = Counter(label for both in labels.values() for label in both)
+    units = _units(train, where)
+    counts = [Counter(label for _, label in {(digest, record.label) for digest, record in unit}) for unit in units]
+    different = sum(counts, Counter[int]())
     if min(different[0], different[1]) < AT_LEAST and {*splits} & {*needed}:
         raise CatdogError(
             f"{where}: expected at least {AT_LEAST} different photos of each class, to draw the {' and '.join(splits)} "
             f"split{'s' * (len(splits) > 1)} from, found {different[0]:,} of {classes[0]!r} and {different[1]:,} of "
             f"{classes[1]!r}. Add photos of the smaller class."
         )
-    room = {(split, label): _tenth(different[label]) for split in splits for label in (0, 1)}
-    drawn: dict[bytes, str] = {}
-    for digest in sorted(labels):
-        split = next((split for split in splits if all(room[split, label] for label in labels[digest])), "train")
-        if split != "train":
-            drawn[digest] = split
-            for label in labels[digest]:
-                room[split, label] -= 1
-    return [
-        dataclasses.replace(record, split=drawn.get(digests.get(record.id, b""), record.split)) for record in records
-    ]
+    room = {split: Counter({label: _tenth(different[label]) for label in (0, 1)}) for split in splits}
+    drawn: dict[str, str] = {}
+    for unit, count in zip(units, counts, strict=True):
+        split = next((split for split in splits if all(room[split][label] > 0 for label in count)), None)
+        if split is not None:
+            room[split].subtract(count)
+            drawn.update((record.id, split) for _, record in unit)
+    return [dataclasses.replace(record, split=drawn.get(record.id, record.split)) for record in records]
+
+
+def _units(train: Sequence[Record], where: str) -> list[list[tuple[bytes, Record]]]:
+    """What must stay together: (hash, photo) of the same bytes or the same group; in the order of hashes."""
+    above: dict[bytes, bytes] = {}  # a tree for each unit, of the hashes of photos and of the names of groups
+
+    def top(key: bytes) -> bytes:
+        while (higher := above.setdefault(key, key)) != key:
+            key = higher
+        return key
+
+    found = []
+    for record in train:
+        if digest := _digest(record, where):
+            name = digest if record.group is None else hashlib.sha256(record.group.encode(errors="replace")).digest()
+            found.append((digest, name, record))
+            above[top(digest)] = top(name)
+    units: dict[bytes, list[tuple[bytes, Record]]] = {}
+    for digest, _, record in sorted(found, key=lambda one: one[:2]):
+        units.setdefault(top(digest), []).append((digest, record))
+    first: dict[bytes, bytes] = {}
+    for digest, name, _ in found:
+        first[top(digest)] = min(name, first.get(top(digest), name))
+    return [units[unit] for unit in sorted(units, key=first.__getitem__)]
 
 
 def notes(records: Sequence[Record], splits: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
@@ -84,7 +103,7 @@ def notes(records: Sequence[Record], splits: Sequence[str], classes: Sequence[st
 
 
 def _tenth(photos: int) -> int:
-    """A tenth, rounded; none where there are too few to divide."""
+    """A tenth, rounded; nothing where there are too few to divide."""
     return (photos + 5) // 10 if photos >= AT_LEAST else 0
 
 

@@ -1,5 +1,6 @@
 """The splits that nobody named: how many photos, which, and what moves when a folder grows."""
 
+import dataclasses
 import hashlib
 from collections import Counter
 from pathlib import Path
@@ -145,4 +146,26 @@ def test_a_large_drawn_test_is_not_called_small():
     records = [record(f"{i}", i % 2, b"", "test") for i in range(300)]
     assert splitting.notes(records, ("test",), CLASSES) == (
         "found no test split: 300 photos of train (150 'cats', 150 'dogs') were drawn for it",
+    )
+
+
+def test_a_group_stays_together_and_with_copies_of_its_photos():
+    rng = np.random.default_rng(0)
+    animals = [
+        dataclasses.replace(one, group=f"{one.label}-{int(one.id[2:]) % 25}") for one in random_records(rng, 100, 100)
+    ]
+    copy = dataclasses.replace(animals[0], id="0/copy", group="0-1")  # so groups 0-0 and 0-1 are one
+    alone = [record(f"1/alone{i}", 1, rng.bytes(16)) for i in range(30)]
+    records = [*animals, *alone, copy]
+    found = drawn(records)
+    groups: dict[str, set[str]] = {}
+    for one in records:
+        groups.setdefault(one.group or one.id, set()).add(found[one.id])
+    assert all(len(splits) == 1 for splits in groups.values())
+    assert groups["0-0"] == groups["0-1"]
+    assert all(8 <= counts(found)[split, kind] <= 20 for split in ("test", "validation") for kind in "01")
+    assert drawn(records[::-1]) == found
+    assert (
+        drawn([one for one in records if one.group != "0-7"]).items()
+        >= {name: split for name, split in found.items() if name.startswith("1")}.items()
     )
