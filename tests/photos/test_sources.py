@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.photos import sources
+from catdog_jax.photos import decoding, sources
 
 
 def fill(root: Path, names: list[str]) -> Path:
@@ -198,12 +198,15 @@ def test_a_single_class_is_not_taken_for_a_folder_in_between(tmp_path):
 JPEG, HEIC, TIFF = b"\xff\xd8\xff\xe0", b"\0\0\0\x18ftypheic", b"II*\0"
 
 
-def test_what_is_not_taken_is_counted(tmp_path, capsys):
+def test_what_is_not_taken_is_counted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(decoding, "has_heic", lambda: False)
     split_folder(tmp_path)
     for name, content in {
         "train/cats/phone.HEIC": HEIC,
         "train/cats/scan.tif": TIFF,
         "train/cats/bare": JPEG,
+        "train/cats/README": b"text",
+        "train/cats/modern": b"\xff\x0a\xfa\x7f",
         "train/cats/notes.txt": b"text",
         "train/cats/saved.jpg_": JPEG,
         "train/cats/.thumbs/1.jpg": JPEG,
@@ -216,11 +219,11 @@ def test_what_is_not_taken_is_counted(tmp_path, capsys):
         fill(tmp_path, [name])
         (tmp_path / name).write_bytes(content)
     dataset = sources.load(str(tmp_path))
-    assert len(dataset.records) == 12
+    assert len(dataset.records) == 14
+    assert {"train/cats/scan.tif", "train/cats/bare"} <= {record.id for record in dataset.records}
     assert {one.kind: (one.count, one.pictures) for one in dataset.left_out} == {
         ".heic": (2, 2),
-        ".tif": (1, 1),
-        "without a suffix": (1, 1),
+        "without a suffix": (2, 1),
         ".txt": (1, 0),
         ".jpg_": (1, 1),
         "hidden folder": (1, 0),
@@ -230,9 +233,10 @@ def test_what_is_not_taken_is_counted(tmp_path, capsys):
     sources.tell(dataset)
     line = capsys.readouterr().err
     assert line.startswith(
-        "left out: 2 .heic, 2 outside the class folders, 1 .jpg_, 1 .tif, 1 hidden, 1 without a suffix, 1 .txt"
+        "left out: 2 .heic, 2 outside the class folders, 2 without a suffix, 1 .jpg_, 1 hidden, 1 .txt"
     )
-    assert "8 of them look like pictures, for example 'train/cats/phone.HEIC'" in line
+    assert "7 of them look like pictures, for example 'train/cats/phone.HEIC'" in line
+    assert line.rstrip().endswith("; for the 2 HEIC, run pip install 'catdog-jax[heic]'")
 
 
 def test_every_name_of_a_jpeg_is_taken(tmp_path):
@@ -285,8 +289,8 @@ def test_folders_without_pictures_are_no_classes(tmp_path):
     split_folder(tmp_path)
     fill(tmp_path, ["train/notes/read.me", "test/empty/.keep"])
     assert sources.load(str(tmp_path)).classes == CLASSES
-    fill(tmp_path, ["train/birds/1.heic"])
-    (tmp_path / "train" / "birds" / "1.heic").write_bytes(HEIC)
+    fill(tmp_path, ["train/birds/1.jxl"])
+    (tmp_path / "train" / "birds" / "1.jxl").write_bytes(b"\xff\x0a\xfa\x7f")
     with pytest.raises(CatdogError, match="found 3: birds, cats, dogs"):
         sources.load(str(tmp_path))
 
