@@ -122,9 +122,9 @@ def test_names_that_are_not_utf8_pass_through(source, tmp_path, capsys):
 
 
 def test_a_data_set_that_lacks_a_split_is_looked_at_all_the_same(source, tmp_path, capsys):
-    shutil.copytree(source / "test", tmp_path / "photos" / "train")
+    shutil.copytree(source / "test", tmp_path / "photos" / "validation")
     assert cli.main(["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]) == 3
-    assert "No photos of 'cats' in the validation split: `catdog extract` needs some." in capsys.readouterr().out
+    assert "No photos of 'cats' in the train split: `catdog extract` needs some." in capsys.readouterr().out
 
 
 def test_a_cameras_jpeg_of_several_pictures_is_no_fault(source, tmp_path):
