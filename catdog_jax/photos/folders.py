@@ -8,8 +8,10 @@ from pathlib import Path
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding, splitting
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
-from catdog_jax.photos.layout import Layout, read_layout
+from catdog_jax.photos.layout import Layout, read_layout, split_named
 from catdog_jax.photos.walk import Walk, subfolders, told
+
+_BESIDE = range(2, 5)  # folders beside a class or a split; more are somebody's collection
 
 
 def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
@@ -97,10 +99,18 @@ def _two_classes(layout: Layout) -> tuple[str, str]:
             )
     if len(names) != 2:
         listed = ", ".join(sorted(names)) or "none"
+        loose = len(Walk().photos(layout.root)) if not found else 0
+        listed += f", and {loose:,} photos right here" if loose else ""
         raise CatdogError(
-            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. {_advice(layout.root, found)}"
+            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. "
+            f"{_advice(layout.root, found, len(names), loose)}"
         )
     first, second = sorted(names)
+    if not layout.has_splits and split_named(first) and split_named(second):
+        raise CatdogError(
+            f"{layout.root}: expected folders of two classes, found the splits {first} and {second} without class "
+            f"folders. Put the photos of each class into a folder of its own in them: {second}/CLASS."
+        )
     return first, second
 
 
@@ -109,11 +119,20 @@ def _holds_pictures(folder: Path) -> bool:
     return bool(walk.photos(folder)) or any(kind.pictures for kind in walk.left_out.values())
 
 
-def _advice(root: Path, found: Sequence[Path]) -> str:
+def _advice(root: Path, found: Sequence[Path], classes: int, loose: int) -> str:
     """What to do where there are not two class folders."""
     match found:
         case []:
+            above = root.resolve().parent
+            above = above.parent if split_named(above.name) else above
+            if loose and len(subfolders(above)) in _BESIDE:
+                return f"Name the folder above: --data {above}."
             return "Put the photos of each class into a folder of its own, and name the folder above the two."
         case [only] if len(subfolders(only)) > 1:
             return f"Perhaps --data {only} is meant."
-    return "Keep two."
+    if classes < 2:
+        return "Put photos of another class into a folder beside it."
+    return (
+        "catdog tells two apart: keep two. To train one against the rest, move the others into one folder, or give them one "
+        "label in a table (--data photos.csv). For all of them at once, use Keras or fastai."
+    )

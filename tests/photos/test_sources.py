@@ -82,8 +82,14 @@ def test_names_that_are_not_utf8_are_kept(tmp_path):
     ("names", "message"),
     [
         ([], "expected folders of two classes, found 0: none"),
-        (["cats/1.jpg"], "found 1: cats"),
-        (["a/1.jpg", "b/1.jpg", "c/1.jpg"], "found 3: a, b, c"),
+        (["cats/1.jpg"], r"found 1: cats\. Put photos of another class into a folder beside it"),
+        (
+            ["a/1.jpg", "b/1.jpg", "c/1.jpg"],
+            r"found 3: a, b, c\. catdog tells two apart: keep two\. To train one against the rest, move the "
+            r"others into one folder, or give them one label in a table \(--data photos\.csv\)\. For all of them at once, "
+            r"use Keras or fastai",
+        ),
+        (["train/1.jpg", "train/2.jpg", "test/1.jpg"], "found the splits test and train without class folders"),
         (["train/a/1.jpg", "train/b/1.jpg", "val/c/1.jpg"], "found 3: a, b, c"),
         (
             ["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg"],
@@ -100,6 +106,39 @@ def test_what_is_not_two_classes_is_an_error(tmp_path, names, message):
         sources.load(str(tmp_path))
     assert str(tmp_path) in str(error.value)
     assert error.value.exit_status == 1
+
+
+@pytest.mark.parametrize("named", ["photos/cats", "photos/train/cats"])
+def test_one_level_too_deep_names_the_folder_above(tmp_path, named, monkeypatch):
+    above = (tmp_path / named).parent
+    fill(tmp_path / named, [f"{i}.jpg" for i in range(75)] + ["notes.txt"])
+    fill(above / "dogs", ["1.jpg"])
+    fill(tmp_path / "photos", ["test/cats/1.jpg"] if "train" in named else [])
+    with pytest.raises(CatdogError) as error:
+        sources.load(str(tmp_path / named))
+    assert str(error.value) == (
+        f"{tmp_path / named}: expected folders of two classes, found 0: none, and 75 photos right here. Name the folder above: "
+        f"--data {tmp_path / 'photos'}."
+    )
+    monkeypatch.chdir(tmp_path / named)
+    with pytest.raises(CatdogError, match=f"Name the folder above: --data {tmp_path / 'photos'}"):
+        sources.load(".")
+
+
+def test_photos_without_class_folders_are_told(tmp_path):
+    fill(tmp_path / "above" / "photos", ["a.jpg", "b.jpg"])
+    with pytest.raises(
+        CatdogError, match=r"none, and 2 photos right here\. Put the photos of each class into a folder of"
+    ):
+        sources.load(str(tmp_path / "above" / "photos"))
+
+
+def test_a_folder_in_between_is_seen_through_and_said(tmp_path):
+    fill(tmp_path / "pets", [f"pets/{kind}/{i}.jpg" for kind in CLASSES for i in range(10)])
+    fill(tmp_path / "pets", ["__MACOSX/pets/cats/._1.jpg", ".DS_Store"])
+    dataset = sources.load(str(tmp_path / "pets"))
+    assert (dataset.classes, len(dataset.records), dataset.left_out) == (CLASSES, 20, ())
+    assert dataset.notes == ("found class folders in 'pets'",)
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
