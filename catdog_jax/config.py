@@ -1,6 +1,6 @@
 """Every stage's settings: frozen dataclasses that the command line, the scripts and the run directory's config.json share.
 
-Beside a setting stands its range, which `ranges.check` checks. Settings that several stages have are
+Beside a setting stands what it may be, which `ranges.check` checks. Settings that several stages have are
 types of their own, with their help text.
 
 Nothing heavy is imported here, so that `catdog --help` and `catdog predict` start at once.
@@ -34,6 +34,17 @@ Cache = Annotated[  # a path or a bucket's URL
         instance_from_str=lambda words: location(words[0]),
         is_instance=lambda value: isinstance(value, Location),
         str_from_instance=lambda value: [str(value)],
+    ),
+]
+Views = Annotated[  # of a photo, in the order in which features keep them
+    tuple[Literal["original", "mirror"], ...],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{original|original,mirror}",
+        choices=("original", "original,mirror"),
+        instance_from_str=lambda words: tuple(words[0].split(",")),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(value)],
     ),
 ]
 Pool = Literal["avg", "max", "avg+max", "none"]
@@ -106,7 +117,7 @@ class ExtractConfig:
     """Override the preprocessing that the weights were trained with (for ablations only)."""
     pool: Pool = "avg"
     """How the 7x7 cells become one vector; `none` keeps them all, and every head can be trained on them."""
-    views: Literal["original", "original,mirror"] = "original"
+    views: Views = ("original",)
     """What is kept of each photo: the photo, or the photo and its mirror image (more to train on, for twice the time)."""
     dtype: Literal["float16", "float32"] = "float16"
     """The type of the stored features."""
@@ -248,7 +259,7 @@ class ExportConfig:
     """Where the VGG16 weights come from; they must be those that the features were made with."""
     data: str | None = None
     """Photos for the parity check; by default those that the head was trained on, else the embedded drawings."""
-    views: Literal["original", "original,mirror"] = "original"
+    views: Views = ("original",)
     """What the probabilities are of: the photo, or the mean of it and its mirror image (better, for twice the time)."""
     parity_photos: Annotated[int, AtLeast(2)] = 32
     """How many photos the exported file and JAX must agree on."""
@@ -330,7 +341,7 @@ class RunConfig:
     """What is kept of the 7x7 cells; by default what the preset needs. A cache with `none` serves every preset."""
     preset: Preset = "default"
     weights: Weights = "auto"
-    views: Literal["original", "original,mirror"] = "original"
+    views: Views = ("original",)
     """What is kept of each photo; the mirror image is more to train on, for twice the time."""
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Decides the initial weights, the order of rows and the dropout."""

@@ -5,10 +5,11 @@ colours.
 """
 
 import contextlib
+import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -120,6 +121,23 @@ def progress_bar(unit: str) -> Progress:
         console=console,
         disable=not _progress,
     )
+
+
+def say(line: str, style: str = "") -> None:
+    """Prints a line on stderr as it is: not folded, nothing taken for markup, with escapes as of `printable`."""
+    console.print(Text(printable(line), style), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def quieted(logger: str | None = None) -> Iterator[None]:
+    """Keeps the remarks of a library's logger, or of the root's, from the terminal, but for errors."""
+    noisy = logging.getLogger(logger)
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        noisy.setLevel(level)
 
 
 def warn(sentences: Iterable[str]) -> None:

@@ -39,15 +39,10 @@ class Facts:
 
     Attributes:
       backend: JAX's, "cpu", "gpu" or "tpu".
-      devices: the kinds of its local devices.
-      cores: CPU cores that this process may use.
-      accelerator: a device file of an accelerator that the machine has, or "".
-      platforms: the environment variable JAX_PLATFORMS, or "".
-      memory: bytes that JAX may take of a device; 0 where it does not say.
+          accelerator: a device file of an accelerator that the machine has, or "".
+        memory: bytes that JAX may take of a device; 0 where it does not say.
       preallocates: whether JAX takes the device's memory at its start.
-      precision: what the convolutions compute in.
-      conv: the algorithm they take.
-      compile_cache: the folder of compiled programs, or "" where none are kept.
+          compile_cache: the folder of compiled programs, or "" where none are kept.
       cache_writable: whether they can be written there.
       weights: what `--weights auto` takes, or the reason why there is nothing.
       has_weights: whether there is something.
@@ -84,10 +79,6 @@ class Advice:
 
 def examine(*, source: str = "auto", seconds: float = 3.0) -> Facts:
     """Looks at the machine, JAX and the weights, and measures both rates.
-
-    Args:
-      source: where the weights come from, as `weights.load` takes it.
-      seconds: how long each rate is measured.
 
     Raises:
       UsageError: `seconds` is not positive, or JAX has no device.

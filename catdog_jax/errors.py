@@ -13,10 +13,18 @@ class CatdogError(Exception):
     exit_status = 1
 
 
-class UsageError(CatdogError, ValueError):
+class UsageError(CatdogError):
     """Wrong usage (arguments that do not go together, a missing package): exit status 2."""
 
     exit_status = 2
+
+
+class ArgumentError(UsageError, ValueError):
+    """Wrong usage as a Python caller meets it, who may expect a ValueError.
+
+    Inside the package a `UsageError` is none: whoever reads a file catches ValueError, and would
+    take wrong usage for bad data.
+    """
 
 
 def for_python(message: str, names: Mapping[str, str]) -> str:
@@ -24,9 +32,7 @@ def for_python(message: str, names: Mapping[str, str]) -> str:
 
     Commands between backticks stay as they are.
 
-    Args:
-      message: for example "--batch-size: expected 1 or more, found 0.".
-      names: options whose argument is called otherwise, for example {"data": "photos"}.
+    `names` has the options whose argument is called otherwise, for example {"data": "photos"}.
 
     Example:
       >>> for_python("--batch-size: expected 1 or more, found 0. See `catdog run --help`.", {})

@@ -5,19 +5,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from catdog_jax.errors import CatdogError, for_python
+from catdog_jax.errors import ArgumentError, CatdogError, UsageError, for_python
 
 
 def public(thing: Any, names: Mapping[str, str]) -> Any:
     """A function or a class of a room as users get it.
 
-    Args:
-      thing: the function or the class.
-      names: options of the command line whose argument here is called otherwise; see
-        `errors.for_python`.
-
-    Returns:
-      A function with the same signature and docstring, or a subclass.
+    `names` has the options whose argument is called otherwise, see `errors.for_python`. A
+    function keeps its signature and docstring; of a class it is a subclass.
     """
     if not inspect.isclass(thing):
         return _translated(thing, names)
@@ -35,6 +30,7 @@ def _translated(call: Callable[..., Any], names: Mapping[str, str]) -> Callable[
         try:
             return call(*arguments, **options)
         except CatdogError as error:
-            raise type(error)(for_python(str(error), names)) from None
+            kind = ArgumentError if isinstance(error, UsageError) else type(error)
+            raise kind(for_python(str(error), names)) from None
 
     return translated

@@ -71,8 +71,8 @@ def _warn(reason: str) -> None:
 
 def _knows_the_flag() -> bool:
     """Whether the installed jaxlib has the flag and its value: both are searched in its library, which takes 20 ms."""
-    found = importlib.util.find_spec("jaxlib")
-    folders = (found and found.submodule_search_locations) or ()
+    spec = importlib.util.find_spec("jaxlib")
+    folders = (spec and spec.submodule_search_locations) or ()
     for library in (path for folder in folders for path in Path(folder).glob("*jax_common*")):
         with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             name = _FUSIONS.removeprefix("--").encode()

@@ -173,8 +173,8 @@ def label_errors(rows: int = 1_001) -> Pair:
     fold = out_of_fold.folds(len(x), [], 0)
     found = out_of_fold.out_of_fold(x.astype(np.float32), labels, fold)
     standard, expected = (x - x.mean(axis=0)) / x.std(axis=0), np.zeros(len(x))
-    for one in range(out_of_fold.FOLDS):
-        seen = fold != one
+    for held_out in range(out_of_fold.FOLDS):
+        seen = fold != held_out
 
         def loss(head: np.ndarray, seen: np.ndarray = seen) -> float:
             logits = standard[seen] @ head[:-1] + head[-1]

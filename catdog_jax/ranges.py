@@ -1,10 +1,10 @@
-"""What a setting may be: written beside the setting, as in `Annotated[int, AtLeast(1)]`, and checked here alone."""
+"""What a setting may be: written beside it, as in `Annotated[int, AtLeast(1)]` or `Literal["a", "b"]`, and checked here."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from catdog_jax.errors import UsageError
 
@@ -50,12 +50,12 @@ class MoreThan(Range):
 
 
 def check(settings: object) -> None:
-    """Checks every setting of a dataclass against the range beside it. Raises as `check_arguments`."""
+    """Checks every setting of a dataclass. Raises as `check_arguments`."""
     check_arguments(type(settings), **vars(settings))
 
 
 def check_arguments(settings: type, **values: Any) -> None:
-    """Checks values against the ranges that a dataclass of settings has for these names. None is a default, and fits.
+    """Checks values against what a dataclass of settings says of these names. None stands for a default, and fits.
 
     Args:
       settings: the dataclass.
@@ -63,7 +63,8 @@ def check_arguments(settings: type, **values: Any) -> None:
 
     Raises:
       TypeError: a value is no number, or a fraction where a whole number belongs.
-      UsageError: a value is outside its range. The message names the option of the command line.
+      UsageError: a value is outside its range, or none of the choices. The message names the option
+        of the command line.
 
     Example:
       >>> from catdog_jax.config import ExtractConfig
@@ -72,9 +73,10 @@ def check_arguments(settings: type, **values: Any) -> None:
       catdog_jax.errors.UsageError: --batch-size: expected 1 or more, found 0. Leave it out for the default.
     """
     hints = get_type_hints(settings, include_extras=True)
-    for name, value in values.items():
-        for bounds, kind in _ranges(hints[name]) if value is not None else ():
+    for name, value in ((name, value) for name, value in values.items() if value is not None):
+        for bounds, kind in _ranges(hints[name]):
             _check(name, value, bounds, whole=kind is not float)
+        _check_choice(name, value, hints[name])
 
 
 def _ranges(hint: Any) -> Iterator[tuple[Range, Any]]:
@@ -84,12 +86,31 @@ def _ranges(hint: Any) -> Iterator[tuple[Range, Any]]:
         yield from _ranges(inner)
 
 
+def _choices(hint: Any) -> Iterator[str]:
+    """The texts that a type allows; none where it allows any."""
+    for inner in get_args(hint):
+        yield from [inner] if get_origin(hint) is Literal else _choices(inner)
+
+
 def _check(name: str, value: Any, bounds: Range, *, whole: bool) -> None:
     numbers = value if isinstance(value, tuple) else (value,)
     kind = Integral if whole else Real
     if not all(isinstance(number, kind) and not isinstance(number, bool) for number in numbers):
         raise TypeError(f"{name}: expected a {'whole ' * whole}number, found {value!r}.")
     if not all(bounds.low <= number <= bounds.high for number in numbers):
-        raise UsageError(
-            f"--{name.replace('_', '-')}: expected {bounds.expected}, found {value}. {bounds.advice}".rstrip()
-        )
+        raise UsageError(f"{_option(name)}: expected {bounds.expected}, found {value}. {bounds.advice}".rstrip())
+
+
+def _check_choice(name: str, value: Any, hint: Any) -> None:
+    choices = [*_choices(hint)]
+    several = isinstance(value, tuple | list)
+    chosen = value if several else (value,)
+    fits = several == any(get_origin(part) is tuple for part in (hint, *get_args(hint)))
+    if choices and not (fits and chosen and all(choice in choices for choice in chosen)):
+        known = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        found = ", ".join(map(str, chosen)) or "none"
+        raise UsageError(f"{_option(name)}: expected {known}, found {found}. Choose from these.")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

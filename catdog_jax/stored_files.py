@@ -254,9 +254,9 @@ def _page(file: Location, _: str | None) -> int:
 def _model(file: Location, head_sha256: str | None) -> int:
     """Checks an exported model, and whether it is of the head beside it."""
     size = sealed.check_seal(file)
-    if head_sha256 and (found := _OF_HEAD.search(file.read_bytes())):
+    if head_sha256 and (recorded := _OF_HEAD.search(file.read_bytes())):
         try:
-            check_head(file, found[1].decode(), head_sha256)
+            check_head(file, recorded[1].decode(), head_sha256)
         except OtherHeadError:
             if file.name in MODELS:
                 raise

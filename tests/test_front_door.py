@@ -1,10 +1,13 @@
 """`import catdog_jax as cd`: what is public, what importing it costs, and in which words it complains."""
 
+import doctest
 import inspect
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import catdog_jax as cd
@@ -83,3 +86,29 @@ def test_an_error_names_the_argument_and_keeps_its_kind(tmp_path):
         cd.load_photos("nowhere")
     assert told.type is cd.CatdogError
     assert told.value.__cause__ is None
+    with pytest.raises(ValueError, match=r"^batch_size: expected 1 or more, found 0") as wrong:
+        cd.Predictor(tmp_path / "model.onnx", batch_size=0)
+    assert isinstance(wrong.value, cd.UsageError)
+
+
+@pytest.mark.lenient_types
+def test_the_examples_of_all_public_names_run(real_weights, tmp_path, monkeypatch):
+    """In the order of the work, in one folder: each finds what those before it made."""
+    monkeypatch.chdir(tmp_path)
+    order = ("load_photos", "audit", "extract", "Extractor", "train", "evaluate", "load_head", "export", "Predictor")
+    assert {*order} == cd._CALLS
+    names = {"np": np, "Path": Path}
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    told: list[str] = []
+    for name in order:
+        if name == "Predictor":
+            cat = next(record for record in names["photos"].split("train") if record.label == 0)
+            Path("cat.jpg").write_bytes(cat.read())
+        thing = getattr(cd, name)
+        calls = [thing, thing.__call__] if inspect.isclass(thing) else [thing]
+        for call in calls:
+            for example in doctest.DocTestFinder(recurse=False).find(call, name, globs=names):
+                runner.run(example, out=told.append, clear_globs=False)
+                names |= example.globs
+    assert not runner.failures, "".join(told)
+    assert runner.tries > 15

@@ -35,7 +35,7 @@ def photo():
 )
 def test_extraction_is_right(photo, precision, conv, tolerance):
     pretrained, pixels, expected = photo
-    extractor = features_extractor.Extractor(pretrained, "none", precision=precision, conv=conv, batch_size=1)
+    extractor = features_extractor.Extractor(pretrained, pool="none", precision=precision, conv=conv, batch_size=1)
     assert numerics.fault(Check(conv, lambda: (extractor(pixels), expected), tolerance)) == ""
 
 

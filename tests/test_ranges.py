@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated, Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,6 +19,8 @@ class Settings:
     time_limit: Annotated[float, MoreThan(0)] | None = None
     widths: Annotated[tuple[int, ...], AtLeast(1, before="widths of ", advice="")] = ()
     name: str = ""
+    kind: Literal["cat", "dog"] | None = None
+    views: tuple[Literal["plain", "mirror"], ...] = ("plain",)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,7 @@ class Settings:
     [
         {},
         {"count": 3, "share": 0, "time_limit": 1e-300, "widths": (1, 9), "name": "x"},
+        {"kind": "dog", "views": ["mirror", "plain"]},
         {"count": np.int64(2), "share": np.float32(0.5), "time_limit": math.inf},
     ],
 )
@@ -41,6 +44,10 @@ def test_what_lies_within_fits(values):
         ({"share": math.nan}, "--share: expected 0 to 0.5, found nan."),
         ({"time_limit": 0.0}, "--time-limit: expected more than 0, found 0.0. Leave it out for the default."),
         ({"widths": (3, 0)}, "--widths: expected widths of 1 or more, found (3, 0)."),
+        ({"kind": "cow"}, "--kind: expected cat or dog, found cow. Choose from these."),
+        ({"views": ("plain", "odd")}, "--views: expected plain or mirror, found plain, odd. Choose from these."),
+        ({"views": "plain"}, "--views: expected plain or mirror, found plain. Choose from these."),
+        ({"views": ()}, "--views: expected plain or mirror, found none. Choose from these."),
     ],
 )
 def test_what_lies_outside_is_wrong_usage(values, message):

@@ -10,10 +10,12 @@ from catdog_jax.auditing.drift import Drifts
 from catdog_jax.auditing.evidence import Evidence, Look
 from catdog_jax.auditing.findings import Check, Findings
 from catdog_jax.auditing.label_errors import LabelErrors
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.config import AuditConfig
+from catdog_jax.errors import CatdogError
 from catdog_jax.files.buckets import Location
 from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.photos.walk import told
+from catdog_jax.ranges import check_arguments
 
 if TYPE_CHECKING:
     from catdog_jax.features.cache import FeatureCache
@@ -36,10 +38,11 @@ def audit(
 ) -> Findings:
     """Looks for what speaks against training on a data set: faulty files, copies, label errors, drift.
 
-        >>> from catdog_jax.photos import sources
-        >>> findings = audit(sources.load_photos("demo"))
-        >>> findings.anything(), findings["copies"]
-        (False, ())
+    Example:
+      >>> import catdog_jax as cd
+      >>> findings = cd.audit(cd.load_photos("demo"))
+      >>> findings.anything(), findings["copies"]
+      (False, ())
 
     Args:
       photos: the data set.
@@ -55,8 +58,7 @@ def audit(
     """
     if not isinstance(photos, Dataset):
         raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Load one.")
-    if seed < 0 or (workers is not None and workers < 1):
-        raise UsageError(f"--seed and --workers: expected 0 and 1 or more, found {seed} and {workers}.")
+    check_arguments(AuditConfig, workers=workers, seed=seed)
     looks = file_faults.survey(photos, workers)
     columns = None if features is None else _features_of(features, photos, looks)
     evidence = Evidence(photos, looks, duplicates.find(looks, columns), columns, seed)

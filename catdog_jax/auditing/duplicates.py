@@ -40,10 +40,8 @@ def find(looks: Sequence[Look], features: Mapping[int, np.ndarray] | None = None
     Nearly uniform photos are compared exactly only: two empty pictures are alike without being
     copies.
 
-    Args:
-      looks: of `file_faults.survey`.
-      features: averaged VGG16 features by the place of a photo, of those that have any; they
-        confirm near-duplicates.
+    The features are averaged ones of VGG16, by the place of a photo, of those that have any;
+    they confirm near-duplicates.
     """
     pairs = [_Pair(*rows, 1.0, None, False) for rows in _same_pixels(looks)]
     later = {pair.second for pair in pairs}  # their first stands for them
@@ -102,8 +100,8 @@ def _grouped(pairs: Sequence[_Pair], looks: Sequence[Look]) -> list[Copies]:
         return row
 
     for pair in pairs:
-        one, other = sorted((root(pair.first), root(pair.second)))
-        parent[other] = one
+        first_root, other_root = sorted((root(pair.first), root(pair.second)))
+        parent[other_root] = first_root
     members: dict[int, list[int]] = {}
     for row in sorted(parent):
         members.setdefault(root(row), []).append(row)

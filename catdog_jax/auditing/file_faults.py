@@ -92,11 +92,7 @@ KINDS = {check.kind: check for check in FILE_CHECKS}
 
 
 def survey(dataset: Dataset, workers: int | None = None) -> list[Look]:
-    """Looks at every photo, in threads.
-
-    Returns:
-      As many as there are records, in their order.
-    """
+    """Looks at every photo, in threads; the looks are in the order of the records."""
     looks = []
     # In one piece, or they would hold the heap's holes open
     kept = np.zeros((len(dataset.records), GREY, GREY), np.uint8)

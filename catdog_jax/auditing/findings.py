@@ -1,6 +1,5 @@
 """What a check of a data set is, and all that an audit finds."""
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -94,11 +93,7 @@ class Findings:
 
     def __getitem__(self, name: str) -> Sequence[Any]:
         """What one check has found: that of "file faults", "copies", "label errors" or "drift"."""
-        return self._by_name[name].found
-
-    @functools.cached_property
-    def _by_name(self) -> dict[str, Check]:
-        return {check.name: check for check in self.checks}
+        return {check.name: check.found for check in self.checks}[name]
 
     @property
     def lacking(self) -> list[tuple[str, str]]:
@@ -141,7 +136,7 @@ class Findings:
         return written | {"notes": self.notes, "left_out": left_out}
 
     def report(self) -> str:
-        """The page as one HTML document, with the photos that it is about."""
+        """The page as one HTML document, with the photos that it shows."""
         first_to_last = sorted(self.checks, key=lambda check: check.last_on_page)
         sections = [*(check.section() for check in first_to_last), self._counts()]
         return page.render(

@@ -16,16 +16,12 @@ _CHUNK = 4096  # photos that are computed at once
 
 
 def hashes(grey: np.ndarray) -> np.ndarray:
-    """Perceptual hashes: the signs of the lowest cosine coefficients of a picture added to its mirror image.
+    """Perceptual hashes, bool [N, BITS], of pictures, uint8 [N, GREY, GREY].
+
+    They are the signs of the lowest cosine coefficients of a picture added to its mirror image.
 
     A photo and its mirror image have the same hash. Bits are in order of frequency, so that the
     first bands survive most.
-
-    Args:
-      grey: uint8 [N, GREY, GREY].
-
-    Returns:
-      bool [N, BITS].
     """
     place = np.arange(GREY)
     cosines = np.cos(np.pi * (2 * place[None] + 1) * place[:, None] / (2 * GREY)).astype(np.float32)
@@ -44,13 +40,7 @@ def candidates(bits: np.ndarray) -> np.ndarray:
     """Pairs of hashes that share a band and differ in at most `MAX_DISTANCE` bits.
 
     Equal hashes make one candidate each, with the first of them, so that many alike cost no more
-    than many different ones.
-
-    Args:
-      bits: bool [N, BITS].
-
-    Returns:
-      int64 [pairs, 2], ascending, each pair once.
+    than many different ones. Each pair is there once: int64 [pairs, 2], ascending.
     """
     packed = np.pad(np.packbits(bits, axis=1), ((0, 0), (0, -BITS // 8 % 8))).view(np.uint64)
     _, first, which = np.unique(packed, axis=0, return_index=True, return_inverse=True)

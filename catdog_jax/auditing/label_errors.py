@@ -127,8 +127,8 @@ class LabelErrors(Check):
 
     def to_json(self) -> dict[str, Any]:
         """The labels, and what they were found by."""
-        found = [asdict(label) for label in self.found]
-        return {"judged": self.checked, "accuracy": self.accuracy, "suspicions": found}
+        labels = [asdict(label) for label in self.found]
+        return {"judged": self.checked, "accuracy": self.accuracy, "suspicions": labels}
 
 
 def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> Labels:
@@ -140,9 +140,8 @@ def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> Labels:
     likelier); it is suspect when j is not its label (the off-diagonal of the confident joint).
     Ranked by the probability of the other class, the normalised margin.
 
-    Args:
-      labels: [N], 0 or 1, both of which occur.
-      probabilities: [N], of class 1, by heads that have not seen the row.
+    The labels [N], 0 or 1, both of which occur, have probabilities [N] of class 1, by heads
+    that have not seen the row.
     """
     of_class = np.stack([1 - probabilities, probabilities])
     given = labels.astype(np.int64)

@@ -32,14 +32,8 @@ class OutOfFold(NamedTuple):
 def predict(features: Mapping[int, np.ndarray], labels: np.ndarray, copies: Sequence[Copies], seed: int) -> np.ndarray:
     """The probability of class 1 of each photo, by a head that has seen neither it nor a copy of it.
 
-    Args:
-      features: [columns] of each photo, by its place in the data set.
-      labels: [N], 0 or 1, in the order of `features`.
-      copies: the groups that stay in one fold.
-      seed: decides the folds.
-
-    Returns:
-      float64 [N].
+    The features, [columns] of each photo, are by its place in the data set, and the labels, 0
+    or 1, in their order; copies stay in one fold. The seed decides the folds.
     """
     place = {row: index for index, row in enumerate(features)}
     together = [[place[row] for row in sorted(group.rows) if row in place] for group in copies]
@@ -58,10 +52,7 @@ def folds(count: int, groups: Sequence[Sequence[int]], seed: int) -> np.ndarray:
 def out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> OutOfFold:
     """Predicts each row by a linear head that was fitted on the other folds.
 
-    Args:
-      x: [N, columns] of any floating type.
-      labels: [N], 0 or 1.
-      fold: [N], of `folds`.
+    `x` is [N, columns] of any floating type, the labels [N] are 0 or 1, `fold` is of `folds`.
     """
     scaling = rows.measure([lambda: rows.Chunk(x, labels)])
     outside = (fold[None] != np.arange(FOLDS)[:, None]).astype(np.float32)

@@ -78,16 +78,7 @@ def render(
     sections: Sequence[Section],
     thumbnails: Thumbnails,
 ) -> str:
-    """The page as one HTML document.
-
-    Args:
-      source: the data set.
-      alarming: whether something was found that somebody should look at.
-      notes: what else is to be said, in sentences.
-      cards: the figures at the top.
-      sections: what follows.
-      thumbnails: of the photos of `shown`; an id may lack one.
-    """
+    """The page as one HTML document."""
     verdict = "There is something to look at." if alarming else "Nothing was found that speaks against training."
     return html.render(
         "audit.html.j2",

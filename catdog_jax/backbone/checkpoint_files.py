@@ -51,10 +51,8 @@ class Checkpoint(NamedTuple):
 def parse(data: bytes, where: str) -> Checkpoint:
     """Finds out what kind of file `data` is and lists its tensors.
 
-    Args:
-      data: the whole file: Keras' .h5 (any version) or .keras, PyTorch's .pth (zip or older), a
-        pickle of NumPy arrays, .safetensors or .npz.
-      where: the file's name, for the errors.
+    The data are the whole file: Keras' .h5 (any version) or .keras, PyTorch's .pth (zip or
+    older), a pickle of NumPy arrays, .safetensors or .npz. `where` is its name, for the errors.
 
     Raises:
       CatdogError: another kind of file, a damaged or truncated one, or one that asks for more than
@@ -121,17 +119,15 @@ def _detect(data: bytes, where: str) -> tuple[str, Callable[[bytes], dict[str, S
 def _walk(root: Any, expand: Callable[[str, Any], Stored | Iterable[tuple[Any, Any]]]) -> dict[str, Stored]:
     """Collects the tensors of a tree, in bounded time even where the tree contains itself.
 
-    Args:
-      root: the outermost container.
-      expand: gives, for a node's name and the node, the tensor that it is, or its children.
+    `expand` gives, for a node's name and the node, the tensor that it is, or its children.
     """
-    found: dict[str, Stored] = {}
+    tensors: dict[str, Stored] = {}
     pending, seen = deque([("", root)]), 0
     while pending:
         name, node = pending.popleft()
         content = expand(name, node)
         if isinstance(content, Stored):
-            found[name] = content
+            tensors[name] = content
             continue
         for key, child in content:
             if not isinstance(key, str | int) or len(name) > MAX_NAME:
@@ -142,7 +138,7 @@ def _walk(root: Any, expand: Callable[[str, Any], Stored | Iterable[tuple[Any, A
             seen += 1
             if seen > MAX_ENTRIES:
                 raise CatdogError(f"expected the tensors of one network, found more than {MAX_ENTRIES:,} entries.")
-    return found
+    return tensors
 
 
 def _safetensors_header(data: bytes) -> dict[str, Any]:
@@ -168,12 +164,12 @@ def _read_safetensors(data: bytes) -> dict[str, Stored]:
             raise ValueError(f"the data of {name} do not lie in the file")
         return Stored(shape, dtype, lambda: from_buffer(body, dtype, shape, begin))
 
-    found = _walk(header, expand)
-    places = sorted((*header[name]["data_offsets"], name) for name in found)
+    tensors = _walk(header, expand)
+    places = sorted((*header[name]["data_offsets"], name) for name in tensors)
     for (_, end, name), (begin, _, other) in itertools.pairwise(places):
         if begin < end:
             raise ValueError(f"the data of {name} and {other} overlap")
-    return found
+    return tensors
 
 
 def _read_npz(data: bytes) -> dict[str, Stored]:

@@ -60,10 +60,6 @@ LAYOUTS = (
 def find(tensors: dict[str, Stored], where: str) -> Found:
     """The one place in a checkpoint that has all 26 tensors of the convolutions.
 
-    Args:
-      tensors: what the checkpoint holds.
-      where: its file's name, for the errors.
-
     Raises:
       CatdogError: there is no such place, or more than one, or it is another network's; the message
         lists names.

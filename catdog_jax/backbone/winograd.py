@@ -28,12 +28,8 @@ _KERNEL_TRANSFORM = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [
 def transform_kernels(params: Params) -> Params:
     """Transforms the kernels once, in float64, so that a forward pass need not.
 
-    Args:
-      params: as in `vgg16`, kernels [3, 3, inputs, outputs].
-
-    Returns:
-      The same names; kernels float32 [36, inputs, outputs]. The first layer's kernel stays as it
-      is: three input channels are too few to gain.
+    The names stay, and so does the first layer's kernel: three input channels are too few to
+    gain. The other kernels, [3, 3, inputs, outputs], become float32 [36, inputs, outputs].
     """
     return {
         name: {"kernel": transform_kernel(layer["kernel"]), "bias": layer["bias"]} for name, layer in params.items()
@@ -49,13 +45,8 @@ def transform_kernel(kernel: np.ndarray) -> np.ndarray:
 def forward(params: Params, x: jax.Array, layers: Sequence[Conv] = LAYERS) -> jax.Array:
     """What `vgg16.VGG16` computes, from transformed kernels.
 
-    Args:
-      params: of `transform_kernels`.
-      x: float32 [N, H, W, 3], normalised.
-      layers: the first ones of the network, as many as are wanted.
-
-    Returns:
-      float32 [N, H // 32, W // 32, 512] of all layers.
+    `params` are of `transform_kernels`, x is float32 [N, H, W, 3], normalised, and `layers` are
+    the first ones of the network, all of which give float32 [N, H // 32, W // 32, 512].
     """
     first, *rest = layers
     layout, exactly = ("NHWC", "HWIO", "NHWC"), lax.Precision.HIGHEST
@@ -70,14 +61,10 @@ def forward(params: Params, x: jax.Array, layers: Sequence[Conv] = LAYERS) -> ja
 def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, pool: bool = False) -> jax.Array:
     """A 3x3 convolution with "SAME" padding, bias and ReLU, then an optional 2x2 max-pool.
 
-    Args:
-      x: float32 [N, H, W, inputs]; any H and W.
-      kernel: float32 [36, inputs, outputs], of `transform_kernel`.
-      bias: float32 [outputs].
-      pool: take the 2x2 maximum with stride 2, dropping an odd last row or column.
-
-    Returns:
-      float32 [N, H, W, outputs], or [N, H // 2, W // 2, outputs] with `pool`.
+    x is float32 [N, H, W, inputs] of any H and W, the kernel, float32 [36, inputs, outputs], is
+    of `transform_kernel`, and the bias float32 [outputs]. The result is float32 [N, H, W,
+    outputs], or [N, H // 2, W // 2, outputs] with `pool`, which drops an odd last row or
+    column.
     """
     n, height, width, channels = x.shape
     rows, columns = -(-height // TILE), -(-width // TILE)

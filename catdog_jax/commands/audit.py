@@ -9,7 +9,7 @@ from catdog_jax import jax_environment
 from catdog_jax.auditing.audit import audit as audit_photos
 from catdog_jax.auditing.findings import Findings
 from catdog_jax.config import AuditConfig
-from catdog_jax.console import console, show
+from catdog_jax.console import say, show
 from catdog_jax.photos import exclude_list, sources
 
 FOUND = 3  # the exit status of --strict where something was found
@@ -24,7 +24,7 @@ def audit(config: AuditConfig) -> int:
 
     Raises:
       CatdogError: there is no usable data set or cache, or a file cannot be written.
-      UsageError: an option is out of its range.
+      UsageError: no data set is named.
     """
     if config.features is not None:
         jax_environment.require_devices()
@@ -34,10 +34,10 @@ def audit(config: AuditConfig) -> int:
     if config.write_exclude is not None:
         findings.save_exclude(config.write_exclude)
     _report(findings)
-    console.print(f"Page: {page}", markup=False, soft_wrap=True)
+    say(f"Page: {page}")
     if config.write_exclude is not None:
         told = f"Left out by `catdog extract` and `catdog run` with --exclude {config.write_exclude}: "
-        console.print(f"{told}{len(exclude_list.read(config.write_exclude)):,} photos", markup=False, soft_wrap=True)
+        say(f"{told}{len(exclude_list.read(config.write_exclude)):,} photos")
     return FOUND if config.strict and findings.anything() else 0
 
 

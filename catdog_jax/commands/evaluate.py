@@ -8,7 +8,7 @@ from rich.table import Table
 
 from catdog_jax import jax_environment
 from catdog_jax.config import EvaluateConfig
-from catdog_jax.console import console, show, warn
+from catdog_jax.console import say, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import page, run_files
 from catdog_jax.evaluation.compare import Comparison, compare
@@ -28,9 +28,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluates a head, prints the metrics, and writes metrics.json and report.html into the run directory.
 
     With --model it compares exported models instead, and writes models.json.
-
-    Returns:
-      The contents of metrics.json, or of models.json.
 
     Raises:
       CatdogError: the run or the features are missing or do not go together, or a row is missing.
@@ -52,7 +49,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         fitted, photos, split=config.split, weights=config.weights, bootstrap=config.bootstrap, seed=config.seed
     )
     if result.predicted.which:
-        console.print(result.predicted.which, markup=False, soft_wrap=True)
+        say(result.predicted.which)
     out = result.save(
         config.out or config.run, history=run_files.read_history(run.history), settings=dataclasses.asdict(config)
     )
@@ -62,7 +59,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     warn(result.warnings)
     if skipped := len(result.predicted.skipped):
         show(f"{skipped} photos could not be read and count nowhere; the report lists them")
-    console.print(f"Report: {out.report(config.split)}", markup=False, soft_wrap=True)
+    say(f"Report: {out.report(config.split)}")
     return result.to_json()
 
 
@@ -73,13 +70,13 @@ def _compare(config: EvaluateConfig) -> dict[str, Any]:
             "Name some with --data."
         )
     result = compare(config.model, _photos(config), split=config.split, bootstrap=config.bootstrap, seed=config.seed)
-    console.print(result.photos, markup=False, soft_wrap=True)
+    say(result.photos)
     out = result.save(config.out or config.run)
     show(compared(result))
     warn(result.warnings)
     if result.skipped:
         show(f"photos that could not be read and count nowhere: {len(result.skipped)}, listed in {out.name}")
-    console.print(f"Written to {out}", markup=False, soft_wrap=True)
+    say(f"Written to {out}")
     return result.to_json()
 
 

@@ -4,11 +4,9 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.text import Text
-
 from catdog_jax import jax_environment
 from catdog_jax.config import ExportConfig
-from catdog_jax.console import console
+from catdog_jax.console import say
 from catdog_jax.deployment import browser, onnx_file, parity, triton
 from catdog_jax.deployment.precisions import PRECISIONS
 from catdog_jax.errors import UsageError
@@ -24,19 +22,10 @@ _NAMED = 3  # photos left out that are named
 def export(config: ExportConfig) -> Path:
     """Writes the head of a run, the convolutions and the preprocessing as one ONNX file, and the folders around it.
 
-    Args:
-      config: the run, the weights, and the photos to agree on; or an exported model, which is only
-        put into folders.
-
-    Returns:
-      The path of the file.
-
     Raises:
       CatdogError: as `onnx_file.export`, or a folder cannot be written.
-      UsageError: a setting is out of range.
+      UsageError: --model has no folder to go to.
     """
-    views = tuple(config.views.split(","))
-    onnx_file.check_arguments(config.precision, views, config.parity_photos, config.gate_photos)
     _check_folders(config)
     if config.model is not None:
         return _repacked(config, config.model)
@@ -44,23 +33,24 @@ def export(config: ExportConfig) -> Path:
     run = RunDirectory(config.run)
     fitted = head.load(run.head)
     measured = run.metrics()
+    kind = "metrics file of `catdog evaluate`"
     exported = onnx_file.export(
         fitted,
         config.out or run.model(config.precision),
         photos=_photos(config, run),
         weights=config.weights,
         precision=config.precision,
-        views=views,
+        views=config.views,
         parity_photos=config.parity_photos,
         gate_photos=config.gate_photos,
         force=config.force,
-        metrics=_metrics(measured) if measured.exists() else None,
+        metrics=sealed.read_sealed_json(measured, kind, older=True) if measured.exists() else None,
     )
     assert exported.path is not None  # it was named
     if not exported.tested:
-        _say(f"The file gets no test figures: {measured} holds none of this head, its own test photos and these views.")
+        say(f"The file gets no test figures: {measured} holds none of this head, its own test photos and these views.")
     _say_left_out(exported.left_out)
-    _say(f"{exported.path}: {len(exported.content) / 1e6:.1f} MB; {exported.said()}")
+    say(f"{exported.path}: {len(exported.content) / 1e6:.1f} MB; {exported.said()}")
     _write_folders(config, exported.content)
     return exported.path
 
@@ -71,12 +61,8 @@ def _photos(config: ExportConfig, run: RunDirectory) -> sources.Dataset:
         return sources.load(config.data, needed)
     photos, note = parity.photos_at_hand(run, needed)
     if note:
-        _say(note)
+        say(note)
     return photos
-
-
-def _metrics(path: Path) -> Mapping[str, object]:
-    return sealed.read_sealed_json(path, "metrics file of `catdog evaluate`", older=True)
 
 
 def _repacked(config: ExportConfig, path: Path) -> Path:
@@ -98,21 +84,17 @@ def _check_folders(config: ExportConfig) -> None:
 def _write_folders(config: ExportConfig, model: bytes) -> None:
     if config.triton is not None:
         folder = triton.write(config.triton, model)
-        _say(f"{folder}: a Triton model for tritonserver --model-repository={config.triton}")
+        say(f"{folder}: a Triton model for tritonserver --model-repository={config.triton}")
     if config.web is not None:
         folder = browser.write(config.web, model, config.web_runtime)
         size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-        _say(f"{folder}: {size:.1f} MB for any host of static files; photos stay in the browser")
+        say(f"{folder}: {size:.1f} MB for any host of static files; photos stay in the browser")
 
 
 def _say_left_out(left_out: Mapping[str, str]) -> None:
     if left_out:
         named = "; ".join(f"{name!r}: {reason}" for name, reason in itertools.islice(left_out.items(), _NAMED))
-        _say(
+        say(
             f"photos that cannot be decoded and were left out of the checks: {len(left_out):,}, for example {named}",
             "yellow",
         )
-
-
-def _say(line: str, style: str = "") -> None:
-    console.print(Text(line, style), soft_wrap=True)

@@ -1,10 +1,8 @@
 """`catdog extract`: photos to a feature cache."""
 
-from rich.text import Text
-
 from catdog_jax import jax_environment
 from catdog_jax.config import ExtractConfig
-from catdog_jax.console import console
+from catdog_jax.console import console, say
 from catdog_jax.features import extraction, locks
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.photos import sources
@@ -37,7 +35,7 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
         weights=config.weights,
         preprocessing=config.preprocessing,
         pool=config.pool,
-        views=config.views.split(","),
+        views=config.views,
         dtype=config.dtype,
         precision=config.precision,
         conv=config.conv,
@@ -59,11 +57,9 @@ def _tell_missing(photos: Dataset, config: ExtractConfig) -> None:
     missing = extraction.missing(photos, config.out, config.shard_size)
     total = len(extraction.plan(photos, config.shard_size))
     names = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
-    console.print(
+    say(
         f"this share is finished; {len(missing)} of {total} shards are missing: {names}. The process that finishes last makes "
-        "them a cache; if one died, run the command again, with any --num-shards.",
-        markup=False,
-        soft_wrap=True,
+        "them a cache; if one died, run the command again, with any --num-shards."
     )
 
 
@@ -73,6 +69,6 @@ def _tell(cache: FeatureCache) -> None:
         skipped = cache.skipped(split)
         console.print(f"{split}: {cache.rows(split):,} photos" + (f", {len(skipped)} skipped" if skipped else ""))
         for item in skipped[:_LISTED]:
-            console.print(Text(f"  {item['id']!r}: {item['reason']}", "yellow"), soft_wrap=True)
+            say(f"  {item['id']!r}: {item['reason']}", "yellow")
         if len(skipped) > _LISTED:
-            console.print(f"  … the others are listed in {cache.path / 'manifest.json'}", soft_wrap=True, markup=False)
+            say(f"  … the others are listed in {cache.path / 'manifest.json'}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from catdog_jax.backbone.published import cached
 from catdog_jax.backbone.weights import load, save
 from catdog_jax.config import PortConfig
-from catdog_jax.console import console
+from catdog_jax.console import say
 
 
 def port(config: PortConfig) -> Path:
@@ -19,7 +19,5 @@ def port(config: PortConfig) -> Path:
     out = config.out or cached()
     ported = load(config.source, config.preprocessing)
     save(out, ported)
-    console.print(
-        f"{out}: {ported.source}, preprocessing {ported.mode}, sha256 {ported.sha256}", markup=False, soft_wrap=True
-    )
+    say(f"{out}: {ported.source}, preprocessing {ported.mode}, sha256 {ported.sha256}")
     return out

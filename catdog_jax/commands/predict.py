@@ -3,10 +3,8 @@
 import collections
 from collections.abc import Iterable, Iterator
 
-from rich.text import Text
-
 from catdog_jax.config import PredictConfig
-from catdog_jax.console import console, printable, progress_bar, write
+from catdog_jax.console import printable, progress_bar, say, write
 from catdog_jax.errors import UsageError
 from catdog_jax.runtime import decision, heatmaps
 from catdog_jax.runtime.arguments import find_model, find_photos, predictions
@@ -20,9 +18,6 @@ Counts = collections.Counter[tuple[str | None, bool | None]]
 def predict(config: PredictConfig) -> int:
     """Classifies photos and prints the results on stdout as a table, as JSON lines or as CSV.
 
-    Args:
-      config: the photos, the model and the format.
-
     Returns:
       The exit status: 0, or 1 if a photo could not be read (it is listed with the reason).
 
@@ -31,7 +26,8 @@ def predict(config: PredictConfig) -> int:
       CatdogError: there are no photos, or the model cannot be used; see `Predictor`.
       UsageError: a setting is out of range.
     """
-    _check_settings(config)
+    if not config.paths:
+        raise UsageError("paths: expected photos or folders, found none. Name some; see `catdog predict --help`.")
     photos = find_photos(config.paths)
     predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
     if config.heatmap is not None and not predictor.explains:
@@ -45,16 +41,8 @@ def predict(config: PredictConfig) -> int:
         write(text)
     where = "" if config.heatmap is None else f"; heat maps in {config.heatmap}"
     unknown = "" if predictor.rule.abstain_below is not None else f". {decision.UNKNOWN}"
-    console.print(Text(f"{len(photos):,} photos: {_in_words(predictor.rule, counts)}{where}{unknown}"), soft_wrap=True)
+    say(f"{len(photos):,} photos: {_in_words(predictor.rule, counts)}{where}{unknown}")
     return 1 if counts[None, None] else 0
-
-
-def _check_settings(config: PredictConfig) -> None:
-    if not config.paths:
-        raise UsageError("paths: expected photos or folders, found none. Name some; see `catdog predict --help`.")
-    for name, value in (("batch_size", config.batch_size), ("threads", config.threads)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name}: expected 1 or more, found {value}. Leave it out for the default.")
 
 
 def _counted(batches: Iterable[list[Row]], counts: Counts) -> Iterator[list[Row]]:

@@ -73,24 +73,16 @@ def _unseen(source: str, config: RunConfig, model: Path) -> Table:
     predictor = Predictor(model)
     table = Table("photo", "is", "model says", "probability")
     for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:
+        truth = predictor.classes[record.label]
         try:
             pixels = decoding.decode(record.read())
         except decoding.ImageError as error:
-            table.add_row(
-                Text(record.id), Text(predictor.classes[record.label]), Text(f"cannot be read: {error}", "yellow")
-            )
+            table.add_row(Text(record.id), Text(truth), Text(f"cannot be read: {error}", "yellow"))
             continue
-        verdict, truth = (
-            predictor.rule.decide(predictor.probabilities(pixels[np.newaxis])[0]),
-            predictor.classes[record.label],
-        )
+        verdict = predictor.rule.decide(predictor.probabilities(pixels[np.newaxis])[0])
         style = "yellow" if verdict.sure is False else "green" if verdict.name == truth else "red"
-        table.add_row(
-            Text(record.id),
-            Text(truth),
-            Text(decision.said(verdict.name, verdict.sure), style),
-            f"{verdict.probability:.1%}",
-        )
+        said = Text(decision.said(verdict.name, verdict.sure), style)
+        table.add_row(Text(record.id), Text(truth), said, f"{verdict.probability:.1%}")
     return table
 
 

@@ -1,7 +1,7 @@
 """`catdog serve`: a model file behind HTTP."""
 
 from catdog_jax.config import ServeConfig
-from catdog_jax.console import console
+from catdog_jax.console import say
 from catdog_jax.errors import UsageError
 from catdog_jax.ranges import check
 from catdog_jax.runtime.arguments import find_model
@@ -12,9 +12,6 @@ from catdog_jax.serving.app import application
 
 def serve(config: ServeConfig) -> int:
     """Serves until SIGTERM or SIGINT; requests in flight are answered first.
-
-    Returns:
-      The exit status 0.
 
     Raises:
       CatdogError: the model cannot be used (see `Predictor`), or the address cannot be bound.
@@ -31,7 +28,7 @@ def serve(config: ServeConfig) -> int:
     # of their time
     predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads, spin=False)
     with server.listening(config.host, config.port) as listener:
-        console.print(f"serving {model} at {server.url(listener)}", soft_wrap=True)
+        say(f"serving {model} at {server.url(listener)}")
         server.run(
             application(predictor, config),
             listener,

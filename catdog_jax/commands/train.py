@@ -10,12 +10,12 @@ from rich.table import Table
 
 from catdog_jax import __version__
 from catdog_jax.config import Recipe, TrainConfig
-from catdog_jax.console import console, show, warn
+from catdog_jax.console import say, show, warn
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import buckets
 from catdog_jax.heads import calibration, head, search, training
 from catdog_jax.heads.head import Epoch, FittedHead
-from catdog_jax.heads.run_directory import SWEEP, RunDirectory, removed
+from catdog_jax.heads.run_directory import SWEEP, RunDirectory
 
 _SHOWN = 8  # rows of a sweep on stdout
 _COLUMNS = ("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy")
@@ -29,7 +29,7 @@ def train(config: TrainConfig) -> FittedHead:
     """
     fitted = training.train(config.features, **options(config))
     for note in fitted.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        say(note)
     write(config, fitted)
     if fitted.sweep:
         show(_sweep(fitted))
@@ -67,7 +67,7 @@ def write(config: TrainConfig, fitted: FittedHead) -> None:
     if fitted.sweep:
         files |= zip(SWEEP, (search.table(fitted.sweep).encode(), search.picture(fitted.sweep)), strict=True)
     if stale := run.make_way(_is_there(run.head, fitted), bool(fitted.sweep)):
-        console.print(removed(run.path, stale), markup=False, soft_wrap=True)
+        say(f"{run.path}: removed what described the head before: {', '.join(stale)}")
     fitted.save(run.head)
     run.write_settings(settings, files)
 

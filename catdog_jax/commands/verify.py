@@ -24,14 +24,11 @@ def verify(config: VerifyConfig) -> int:
     if result.whole:
         show(_table(result.whole))
     for (place, why), names in result.remarks.items():
-        show(Text(printable(f"{why}: {place}: {', '.join(names[:_NAMED])}{_more(names)}"), "yellow"))
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        show(Text(printable(f"{why}: {place}: {', '.join(names[:_NAMED])}{more}"), "yellow"))
     for fault in result.faults:
         show(Text(printable(fault), "bold red"))
     return 1 if result.faults else 0
-
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
 
 
 def _table(whole: dict[tuple[Location, str], tuple[int, int]]) -> Table:

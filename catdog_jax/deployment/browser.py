@@ -37,10 +37,6 @@ _SECONDS = 600  # for npm
 def check(directory: Path, runtime: Path | None = None) -> None:
     """Refuses a folder that `write` could not write, and gets the runtime, so that both are said before the work begins.
 
-    Args:
-      directory: the folder.
-      runtime: see `write`.
-
     Raises:
       CatdogError: as `atomic_folder.check_replaceable`, or the runtime cannot be had.
     """
@@ -51,13 +47,9 @@ def check(directory: Path, runtime: Path | None = None) -> None:
 def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
     """Writes the folder, whole or not at all.
 
-    Args:
-      directory: the folder to write.
-      model: what `catdog export` writes, any precision, with or without a heat map.
-      runtime: the file of the pinned npm package; by default npm fetches it, once, into the cache.
-
-    Returns:
-      The folder.
+    The model is what `catdog export` writes, any precision, with or without a heat map;
+    `runtime` is the file of the pinned npm package, which npm fetches by default, once, into
+    the cache.
 
     Raises:
       CatdogError: the folder cannot be written or holds files of other origin, or the runtime
@@ -80,8 +72,7 @@ def about(model: bytes) -> dict[str, object]:
     """What the page wants to know of a model, from its metadata: the classes, how it decides, and the licences."""
     metadata = {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props}
     licences = {**json.loads(metadata.get("licences", "{}")), "runtime": LICENCE}
-    first, second = json.loads(metadata["classes"])
-    rule = decision.read((first, second), metadata)
+    rule = decision.stored(metadata)
     return {"classes": rule.classes, "decision": rule.settings(), "licences": licences}
 
 
@@ -100,11 +91,11 @@ def _package(named: Path | None) -> Path:
 def _check_integrity(path: Path, advice: str) -> None:
     try:
         with open(path, "rb") as file:
-            found = "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
+            integrity = "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
     except OSError as error:
         raise CatdogError(f"{path}: expected {PACKAGE} {VERSION}, found: {error.strerror}. {advice}") from None
-    if found != INTEGRITY:
-        raise CatdogError(f"{path}: expected {PACKAGE} {VERSION} with {INTEGRITY}, found {found}. {advice}")
+    if integrity != INTEGRITY:
+        raise CatdogError(f"{path}: expected {PACKAGE} {VERSION} with {INTEGRITY}, found {integrity}. {advice}")
 
 
 def _fetch(path: Path) -> None:

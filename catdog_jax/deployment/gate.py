@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 
 from catdog_jax.config import THRESHOLD
 from catdog_jax.errors import CatdogError
@@ -47,32 +46,23 @@ class Gate(NamedTuple):
 
 
 def measure(model: bytes, fp32: bytes, photos: Iterable[tuple[np.ndarray, int]], total: int) -> Gate:
-    """Measures a file beside the float32 one, batch by batch in turns.
+    """Measures a file beside the float32 one that it was made of, see `side_by_side.in_turns`.
 
     In a file of which nothing is `precisions.saturating`, the figures are those of every CPU, but
     for the rounding of sums.
 
-    Args:
-      model: the file.
-      fp32: the float32 file that it was made of.
-      photos: uint8 [224, 224, 3] and the label, 0 or 1.
-      total: how many, for the progress display.
-
     Raises:
       CatdogError: there are no photos.
     """
-    turns = side_by_side.in_turns([_opened(model), _opened(fp32)], photos, total, "compare with fp32")
+    turns = side_by_side.in_turns(
+        [side_by_side.opened(model), side_by_side.opened(fp32)], photos, total, "compare with fp32"
+    )
     if not len(turns.labels):
         raise CatdogError(
             "expected validation photos that can be decoded, to judge the file on, found none. Check --data."
         )
     smaller, full = turns.probabilities
     return compare(smaller, full, turns.labels, turns.seconds[1] / turns.seconds[0])
-
-
-def _opened(model: bytes) -> side_by_side.Model:
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return lambda photos: session.run(["probability"], {"image": photos})[0]
 
 
 def compare(smaller: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: float) -> Gate:

@@ -43,13 +43,8 @@ def build(
     Its input is `image`, uint8 [N, 224, 224, 3], RGB. Its outputs are `probability`, float32 [N, 2]
     in the order of the classes, and `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`.
 
-    Args:
-      params: the convolutions.
-      mode: the preprocessing that goes into the graph.
-      fitted: the head.
-      metadata: becomes `metadata_props`, along with the kind of the heat map.
-      mirror: whether a photo's probabilities and heat map are the means of its own and of its
-        mirror image's.
+    `metadata` becomes `metadata_props`, along with the kind of the heat map. With `mirror` a
+    photo's probabilities and heat map are the means of its own and of its mirror image's.
     """
     graph = _Graph()
     # First: TensorRT wants it right after uint8

@@ -13,6 +13,7 @@ import onnx
 from catdog_jax import __version__, jax_environment
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as weight_files
+from catdog_jax.config import ExportConfig
 from catdog_jax.deployment import gate, graph, parity, precisions
 from catdog_jax.deployment.gate import Gate
 from catdog_jax.deployment.parity import Parity
@@ -23,13 +24,13 @@ from catdog_jax.heads.head import FittedHead, digest
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import decision, side_by_side
 
 LICENCES = {
     "code": "Apache-2.0 (catdog_jax)",
     "weights": "VGG16: BSD-3-Clause from torchvision; CC BY 4.0 (Simonyan and Zisserman, University of Oxford) from Keras",
 }
-_VIEWS = (("original",), ("original", "mirror"))
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,11 +108,16 @@ def export(
       UsageError: an argument is out of range.
 
     Example:
-      >>> exported = export(head, "run/model.onnx", precision="int8", photos=photos)  # doctest: +SKIP
-      >>> exported.gate.drop  # doctest: +SKIP
-      0.0005
+      >>> import catdog_jax as cd
+      >>> exported = cd.export(head, "run/model.onnx", photos=photos)
+      >>> exported.parity.difference < 1e-4
+      True
     """
-    check_arguments(precision, views, parity_photos, gate_photos)
+    check_arguments(
+        ExportConfig, precision=precision, views=views, parity_photos=parity_photos, gate_photos=gate_photos
+    )
+    if "original" not in views:
+        raise UsageError(f"--views: expected original, with mirror or without, found {', '.join(views)}. Add it.")
     jax_environment.require_devices()
     path = None if path is None else Path(path)
     loaded = _matching_weights(weights, head)
@@ -138,22 +144,6 @@ def export(
     return Exported(model, path, agreed, passed, left_out, figures is not None, notes)
 
 
-def check_arguments(precision: str, views: Sequence[str], parity_photos: int, gate_photos: int) -> None:
-    """Checks what can be said before anything is read; see `export`.
-
-    Raises:
-      UsageError: an argument is out of range.
-    """
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision: expected {', '.join(PRECISIONS)}, found {precision}.")
-    if isinstance(views, str) or tuple(views) not in _VIEWS:
-        raise UsageError(f"--views: expected {' or '.join(map(str, _VIEWS))}, found {views!r}.")
-    if parity_photos < 2:
-        raise UsageError(f"--parity-photos: expected 2 or more, found {parity_photos}. Leave it out for the default.")
-    if gate_photos < 0:
-        raise UsageError(f"--gate-photos: expected 0 or more, found {gate_photos}. Leave it out for the default.")
-
-
 def smaller(
     name: str,
     fp32: bytes,
@@ -164,17 +154,9 @@ def smaller(
     force: bool,
     left_out: dict[str, str],
 ) -> tuple[bytes, Gate]:
-    """The file in a smaller precision, and how it compares with fp32 on validation photos.
+    """The file in a smaller precision, and how it compares with fp32 on validation photos; see `export`.
 
-    Args:
-      name: what the file is called in messages.
-      fp32: the file in float32.
-      precision: of `PRECISIONS`.
-      dataset: the photos.
-      classes: of the head.
-      gate_photos: as in `export`.
-      force: as in `export`.
-      left_out: takes the ids of the photos that cannot be decoded, with the reason.
+    `left_out` takes the ids of the photos that cannot be decoded, with the reason.
 
     Raises:
       CatdogError: the photos are of other classes, or the file is not fit to be published.
@@ -226,13 +208,7 @@ def _matching_weights(source: str, head: FittedHead) -> weight_files.Weights:
 
 
 def tested_figures(head: FittedHead, views: Sequence[str], metrics: Any) -> dict[str, Any] | None:
-    """The test figures that go into the file: those of this head, its own test photos and these views, if there are any.
-
-    Args:
-      head: the head.
-      views: as in `export`.
-      metrics: as in `export`.
-    """
+    """The test figures that go into the file: those of this head, its own test photos and these views, if there are any."""
     measured: Mapping[str, Any] = metrics.to_json() if hasattr(metrics, "to_json") else metrics or {}
     if not measured.get("own_features") or measured.get("head_sha256") != digest(head.params):
         return None
@@ -247,12 +223,6 @@ def metadata(
     head: FittedHead, loaded: weight_files.Weights, views: Sequence[str], figures: dict[str, Any] | None
 ) -> dict[str, str]:
     """The `metadata_props` of a file but for its parity and its seal.
-
-    Args:
-      head: the head.
-      loaded: the weights.
-      views: as in `export`.
-      figures: of `tested_figures`.
 
     Raises:
       CatdogError: the recipe of the head has no valid level to abstain at.

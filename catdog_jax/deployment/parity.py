@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 
 from catdog_jax.backbone import weights
 from catdog_jax.config import THRESHOLD
@@ -47,10 +46,6 @@ class Parity(NamedTuple):
 def photos_at_hand(run: RunDirectory, needed: Sequence[str]) -> tuple[sources.Dataset, str]:
     """The photos that the head of a run was trained on, or else the embedded drawings.
 
-    Args:
-      run: the run.
-      needed: the splits that must have photos of both classes.
-
     Returns:
       The photos, and why they are the drawings, empty where they are not.
     """
@@ -66,10 +61,7 @@ def photos_at_hand(run: RunDirectory, needed: Sequence[str]) -> tuple[sources.Da
 def photos_of(dataset: sources.Dataset, count: int, left_out: dict[str, str]) -> np.ndarray:
     """The photos to compare on, uint8 [N, 224, 224, 3], those of the test split first.
 
-    Args:
-      dataset: where they come from.
-      count: how many at most.
-      left_out: takes the ids of those that cannot be decoded, with the reason.
+    `left_out` takes the ids of those that cannot be decoded, with the reason.
 
     Raises:
       CatdogError: fewer than two can be decoded.
@@ -91,22 +83,14 @@ def expected(loaded: weights.Weights, fitted: FittedHead, photos: np.ndarray, mi
 
 
 def check(name: str, model: bytes, answers: np.ndarray, photos: np.ndarray, source: str) -> Parity:
-    """Compares the file's probabilities, in batches and alone, with JAX's.
-
-    Args:
-      name: what the file is called in messages.
-      model: its content.
-      answers: of `expected`.
-      photos: uint8 [N, 224, 224, 3].
-      source: what the photos are called.
+    """Compares a file's probabilities, in batches and alone, with JAX's answers, of `expected`.
 
     Raises:
       CatdogError: a difference is not below `TOLERANCE`, or a decision differs.
     """
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     batches = [photos[i : i + _BATCH] for i in range(0, len(photos), _BATCH)]
     alone = [photo[None] for photo in photos[:_ALONE]]
-    rows = np.concatenate([session.run(["probability"], {"image": batch})[0] for batch in batches + alone])
+    rows = np.concatenate([*map(side_by_side.opened(model), batches + alone)])
     answers = np.concatenate([answers, answers[:_ALONE]])
     difference = float(np.abs(rows - np.stack([1 - answers, answers], axis=1)).max())
     others = int(((rows[:, 1] >= THRESHOLD) != (answers >= THRESHOLD)).sum())

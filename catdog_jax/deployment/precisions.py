@@ -9,9 +9,8 @@ would answer otherwise: see `saturating`.
 
 import contextlib
 import io
-import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
+from catdog_jax.console import quieted
 from catdog_jax.errors import CatdogError
 
 CALIBRATION_PHOTOS = 128
@@ -61,9 +61,7 @@ def to_fp16(model: bytes) -> bytes:
 def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
     """The same graph with its convolutions in 8 bits.
 
-    Args:
-      model: of `export`, in float32.
-      photos: uint8 [224, 224, 3] each; the ranges of the activations are measured on them.
+    The ranges of the activations are measured on the photos, uint8 [224, 224, 3] each.
 
     Raises:
       CatdogError: there are no photos.
@@ -80,7 +78,8 @@ def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
             batch = next(self._batches, None)
             return None if batch is None else {"image": batch}
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    # The quantiser gives advice on the root logger and on stdout
+    with tempfile.TemporaryDirectory() as folder, quieted(), contextlib.redirect_stdout(io.StringIO()):
         source, result = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
         source.write_bytes(model)
         quantization.quantize_static(
@@ -109,7 +108,7 @@ def saturating(model: bytes) -> list[str]:
     weights and add two such products in 16 signed bits, which saturate (the instruction
     vpmaddubsw); others add them in 32 bits. With activations up to 255 the two agree on whatever
     photo if no two weights of a filter sum beyond 128 = 32,767 // 255 in either direction. Which
-    two meet is the engine's affair, so this is about any two. Signed activations gain nothing:
+    two meet is the engine's affair, so any two must fit. Signed activations gain nothing:
     engines shift them by 128 to use the same instruction.
     """
     graph = onnx.load_from_string(model).graph
@@ -123,19 +122,6 @@ def _adds_up(kernel: np.ndarray) -> bool:
     ordered = np.sort(kernel.reshape(len(kernel), -1).astype(np.int32), axis=1)
     ends = np.stack([ordered[:, :2], ordered[:, -2:]])  # the two lowest and the two highest of each filter
     return bool(np.abs(ends.sum(axis=2)).max() <= _PAIR)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the quantiser's advice, on the root logger and on stdout, away from the user."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)
 
 
 def described(model: bytes, properties: dict[str, Any]) -> bytes:

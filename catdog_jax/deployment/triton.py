@@ -31,14 +31,7 @@ def check(directory: Path) -> None:
 
 
 def write(directory: Path, model: bytes) -> Path:
-    """Writes the model `catdog` of a repository, whole or not at all; other models in the repository stay as they are.
-
-    Args:
-      directory: the model repository.
-      model: what `catdog export` writes, any precision, with or without a heat map.
-
-    Returns:
-      The folder of the model.
+    """Writes the folder of the model `catdog`, whole or not at all; other models in the repository stay as they are.
 
     Raises:
       CatdogError: the folder cannot be written or holds files of other origin, or a class has no
@@ -62,6 +55,8 @@ def configuration(model: onnx.ModelProto) -> str:
     """
     inputs = ",\n".join(_tensor(value) for value in model.graph.input)
     outputs = ",\n".join(_tensor(value) for value in model.graph.output)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    rule = json.dumps(json.dumps(decision.stored(metadata).settings()))
     return f"""name: "{NAME}"
 backend: "onnxruntime"
 max_batch_size: {MAX_BATCH_SIZE}
@@ -72,14 +67,8 @@ output [
 {outputs}
 ]
 dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS} }}
-parameters {{ key: "decision" value: {{ string_value: {_decision(model)} }} }}
+parameters {{ key: "decision" value: {{ string_value: {rule} }} }}
 """
-
-
-def _decision(model: onnx.ModelProto) -> str:
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    first, second = json.loads(metadata["classes"])
-    return json.dumps(json.dumps(decision.read((first, second), metadata).settings()))
 
 
 def _tensor(value: ValueInfoProto) -> str:

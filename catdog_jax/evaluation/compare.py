@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catdog_jax.config import THRESHOLD
+from catdog_jax.config import THRESHOLD, EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation.unseen import unseen
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos.dataset import Dataset
+from catdog_jax.ranges import check_arguments
 from catdog_jax.reporting import metrics
 from catdog_jax.reporting.metrics import METRICS, Measured
 from catdog_jax.reporting.predictions import Predictions
@@ -111,14 +112,7 @@ class Comparison:
 def compare(
     models: Sequence[Path | str], photos: Dataset, *, split: str = "test", bootstrap: int = 2000, seed: int = 0
 ) -> Comparison:
-    """Measures exported models on the same photos.
-
-    Args:
-      models: the files.
-      photos: of which `unseen` takes the photos.
-      split: see `unseen`.
-      bootstrap: resamples for what the calibration error would be by chance.
-      seed: decides the resamples.
+    """Measures exported models on the same photos, which `unseen` takes; see `evaluate` for the other arguments.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be
@@ -127,6 +121,7 @@ def compare(
     """
     if not models:
         raise UsageError("--model: expected model files, found none. Name some.")
+    check_arguments(EvaluateConfig, split=split, bootstrap=bootstrap, seed=seed)
     paths = [Path(model) for model in models]
     predictors = [Predictor(path, batch_size=side_by_side.BATCH) for path in paths]
     chosen = unseen(photos, split, {predictor.fingerprint.inputs_sha256 for predictor in predictors})

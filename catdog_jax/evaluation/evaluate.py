@@ -1,5 +1,6 @@
 """How good a head is on photos that it has not seen: on cached features, on photos end to end, or on arrays."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,17 +8,20 @@ from numpy.typing import ArrayLike
 
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as vgg16_weights
+from catdog_jax.config import EvaluateConfig
 from catdog_jax.console import progress_bar
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.errors import CatdogError
 from catdog_jax.evaluation.result import Evaluation, Predicted
-from catdog_jax.evaluation.unseen import check_split, unseen
+from catdog_jax.evaluation.unseen import unseen
 from catdog_jax.features import extraction
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads.head import FittedHead, probabilities
+from catdog_jax.heads.rows import Pair, checked
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.ranges import check_arguments
 
 _SHARD = 512  # photos whose features are in memory at once, end to end
 
@@ -33,12 +37,13 @@ def evaluate(
 ) -> Evaluation:
     """Measures how good a head is.
 
-        >>> from catdog_jax.backbone.pooling import Pool
-        >>> layer = {"kernel": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)}
-        >>> head = FittedHead(Pool.AVG, {"output": layer}, ("cats", "dogs"), Fingerprint(), {})
-        >>> result = evaluate(head, ([[-2.0], [-1.0], [1.0], [3.0]], [0, 1, 1, 1]))
-        >>> result.metrics["accuracy"].value, result.confusion
-        (0.75, [[1, 0], [1, 2]])
+    Example:
+      >>> import catdog_jax as cd
+      >>> head = cd.train(features)
+      >>> result = cd.evaluate(head, features)
+      >>> accuracy = result.metrics["accuracy"]
+      >>> accuracy.low < accuracy.value < accuracy.high, result.n
+      (True, 60)
 
     Args:
       head: the head.
@@ -55,9 +60,7 @@ def evaluate(
       UsageError: an argument is out of its range.
       TypeError: the head or the photos are of another type.
     """
-    if seed < 0 or bootstrap < 1:
-        raise UsageError(f"--seed and --bootstrap: expected 0 and 1 or more, found {seed} and {bootstrap}.")
-    check_split(split)
+    check_arguments(EvaluateConfig, split=split, bootstrap=bootstrap, seed=seed)
     if not isinstance(head, FittedHead):
         raise TypeError(f"head: expected a FittedHead, found {type(head).__name__}. Train one, or load one.")
     own = False
@@ -66,7 +69,7 @@ def evaluate(
     elif isinstance(photos, Dataset):
         predicted = of_photos(head, photos, split, weights)
     elif isinstance(photos, tuple) and len(photos) == 2:
-        predicted = of_arrays(head, *photos)
+        predicted = of_arrays(head, photos)
     else:
         raise TypeError(
             f"photos: expected a FeatureCache, a Dataset or a pair (features, labels), found {type(photos).__name__}."
@@ -98,13 +101,7 @@ def of_cache(head: FittedHead, cache: FeatureCache, split: str) -> Predicted:
 
 
 def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> Predicted:
-    """What a head predicts for photos: decoded in threads, computed in jitted batches, in bounded memory.
-
-    Args:
-      head: the head.
-      dataset: of which `unseen` takes the photos.
-      split: see `unseen`.
-      weights: where the VGG16 weights come from.
+    """What a head predicts for the photos that `unseen` takes: decoded and computed in bounded memory.
 
     Raises:
       CatdogError: the weights are not the head's, the classes differ, or a photo has neither a row
@@ -116,9 +113,8 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
     ids, labels, skipped, rows_of = [], [], {}, [np.zeros((0, 1))]
     with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=len(chosen.records))
-        for shard, rows in extraction.compute_shards(
-            shards, extractor, None, lambda done: progress.advance(task, done)
-        ):
+        advance = functools.partial(progress.advance, task)
+        for shard, rows in extraction.compute_shards(shards, extractor, None, advance):
             ids += rows.ids
             labels += rows.labels
             skipped[shard.name] = rows.skipped
@@ -139,32 +135,11 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
     return predicted
 
 
-def of_arrays(head: FittedHead, x: ArrayLike, labels: ArrayLike) -> Predicted:
-    """What a head predicts for features in memory.
-
-    Args:
-      head: the head.
-      x: [N, columns] of any real type.
-      labels: [N], 0 or 1.
-
-    Raises:
-      CatdogError: the shapes do not go together, or a feature is no finite number.
-    """
-    x, labels = np.asarray(x), np.asarray(labels)
-    if x.ndim != 2 or x.shape[1] != head.columns or x.dtype.kind not in "fiu":
-        raise CatdogError(
-            f"features: expected numbers of shape [N, {head.columns}], as the head was trained on, found {x.dtype} of shape "
-            f"{list(x.shape)}. Check the array."
-        )
-    if labels.shape != x.shape[:1] or not np.isin(labels, (0, 1)).all():
-        raise CatdogError(
-            f"labels: expected 0 or 1 for each of {len(x):,} rows of features, found {labels.dtype} of shape "
-            f"{list(labels.shape)}{' with other values' * (labels.shape == x.shape[:1])}. Check the arrays."
-        )
-    if not np.isfinite(x).all():
-        raise CatdogError("features: expected finite numbers, found NaN or infinity. Check the array.")
+def of_arrays(head: FittedHead, pair: Pair) -> Predicted:
+    """What a head predicts for features in memory, [N, columns], with labels [N]. Raises as `rows.checked` and the head."""
+    x, labels = checked("features", pair)
     ids = [f"row {row}" for row in range(len(x))]
-    return Predicted("", ids, labels.astype(np.int64), _by_view(head, x[:, None]), [])
+    return Predicted("", ids, labels.astype(np.int64), head(x)[:, None], [])
 
 
 def check_rows(predicted: Predicted, expected: int, of_what: str) -> None:

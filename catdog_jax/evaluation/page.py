@@ -40,14 +40,10 @@ def render(
 ) -> str:
     """The page as one HTML document.
 
-    Args:
-      metrics: the contents of metrics.json, of this version or an earlier one.
-      labels: [N], 0 or 1.
-      probabilities: [N], of class 1.
-      history: the columns of history.csv, where there is one.
-      photos: JPEG thumbnails by the id of the photo (see `thumbnail`); an id may lack one.
-      photos_note: why thumbnails are missing, in a sentence.
-      configuration: what is listed at the end: heading -> its keys and values.
+    `metrics` are the contents of metrics.json, of this version or an earlier one; `history` has
+    the columns of history.csv. `photos` are JPEG thumbnails by the id of the photo, of which
+    some may lack one: `photos_note` says why. `configuration` is listed at the end: heading ->
+    its keys and values.
     """
     name = " or ".join(metrics["classes"])
     measured = _measured(metrics["metrics"])

@@ -187,12 +187,9 @@ class Evaluation:
     def save(
         self, folder: Path, *, history: History | None = None, settings: Mapping[str, Any] | None = None
     ) -> RunDirectory:
-        """Writes metrics.json and report.html into a folder; for a split other than test, metrics-SPLIT.json and so on.
+        """Writes metrics.json and `report`'s page into a folder, which is made where it is missing.
 
-        Args:
-          folder: is made where it is missing.
-          history: see `report`.
-          settings: see `report`.
+        The names are metrics-SPLIT.json and report-SPLIT.html for a split other than test.
 
         Raises:
           CatdogError: a file cannot be written.

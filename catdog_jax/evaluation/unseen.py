@@ -3,30 +3,26 @@
 import dataclasses
 from collections.abc import Collection
 
-from catdog_jax.errors import UsageError
+from catdog_jax.config import EvaluateConfig
 from catdog_jax.photos.dataset import SPLITS, Dataset, collect
 from catdog_jax.photos.walk import told
+from catdog_jax.ranges import check_arguments
 
 
 def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()) -> Dataset:
-    """The photos of a data set to evaluate a model on, all in the split `split`.
+    """The photos of a data set to evaluate a model on, all in the split `split`; the last note says which they are.
 
     They are those of that split, or all of a folder without splits. Where a folder without splits
     is what the model was trained on, the split that was drawn keeps the training photos out.
 
-    Args:
-      dataset: may lack the other splits.
-      split: the split to evaluate.
-      trained_on: the `Dataset.inputs_sha256` of what the models were trained on.
-
-    Returns:
-      A data set whose last note says which photos these are.
+    The data set may lack the other splits; `trained_on` has the `Dataset.inputs_sha256` of what
+    the models were trained on.
 
     Raises:
       CatdogError: a class has no photos there.
       UsageError: there is no such split.
     """
-    check_split(split)
+    check_arguments(EvaluateConfig, split=split)
     source = dataset.source
     same = dataset.inputs_sha256 in trained_on
     if len(dataset.drawn) > 1 and not same:
@@ -47,9 +43,3 @@ def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()
     chosen = collect(source, source, dataset.classes, records, advice, (split,))
     notes = (*dataset.notes, f"judged: {which}")
     return dataclasses.replace(chosen, drawn=dataset.drawn, notes=notes, left_out=dataset.left_out)
-
-
-def check_split(split: str) -> None:
-    """Raises UsageError where there is no such split."""
-    if split not in SPLITS:
-        raise UsageError(f"--split: expected one of {', '.join(SPLITS)}, found {split!r}. Leave it out for test.")

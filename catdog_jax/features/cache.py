@@ -27,12 +27,7 @@ _REMEDY = "Run `catdog extract` again with the same options: it computes only wh
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A finished feature cache. Arrays are mapped into memory and checked against their hashes as they are read.
-
-    Attributes:
-      path: the directory.
-      manifest: the contents of manifest.json.
-    """
+    """A finished feature cache. Arrays are mapped into memory and checked against their hashes as they are read."""
 
     path: Location
     manifest: dict[str, Any]
@@ -120,10 +115,6 @@ class FeatureCache:
     def shard_names(self, split: str) -> list[str]:
         """The stems of a split's files, in order, without shards that have no readable photo."""
         return [shard["name"] for shard in self.manifest["splits"][split]["shards"] if shard["rows"]]
-
-    def gives(self, pool: str) -> bool:
-        """Whether features of this pooling can be had from what is stored."""
-        return self.pool.gives(Pool(pool))
 
     def load_shard(self, name: str, pool: str) -> np.ndarray:
         """The features of one shard, pooled as a head wants them.

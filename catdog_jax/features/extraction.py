@@ -17,9 +17,9 @@ import numpy as np
 from catdog_jax import jax_environment
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as backbone_weights
-from catdog_jax.config import Preprocessing
+from catdog_jax.config import ExtractConfig, Preprocessing
 from catdog_jax.console import progress_bar
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.errors import CatdogError
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features import locks
 from catdog_jax.features import shards as shard_files
@@ -31,6 +31,7 @@ from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.photos.prefetch import Decoded, decoded
+from catdog_jax.ranges import check_arguments
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
 FORGIVEN = 3  # unreadable photos of a split, however small it is
@@ -80,7 +81,8 @@ def extract(
     """Extracts the features of every photo, or of those that an interrupted run left.
 
     Example:
-      >>> features = extract(load_photos("demo"), "run/features")
+      >>> import catdog_jax as cd
+      >>> features = cd.extract(cd.load_photos("demo"), "run/features")
       >>> features.load("test", "avg").shape
       (60, 1, 512)
 
@@ -114,10 +116,7 @@ def extract(
     """
     if not isinstance(photos, Dataset):
         raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Make one with load_photos.")
-    if any(value is not None and value < 1 for value in (shard_size, batch_size, workers)):
-        raise UsageError("--shard-size, --batch-size and --workers: expected 1 or more, found less. Leave them out.")
-    if dtype not in shard_files.DTYPES:
-        raise UsageError(f"--dtype: expected {' or '.join(shard_files.DTYPES)}, found {dtype}. Choose one of them.")
+    check_arguments(ExtractConfig, dtype=dtype, shard_size=shard_size, batch_size=batch_size, workers=workers)
     share = locks.share(shard_index, num_shards, distributed)
     jax_environment.require_devices()
     folder = location(out) if isinstance(out, str) else out
@@ -152,7 +151,7 @@ def extract(
         if missing(photos, folder, shard_size):
             return None
         names = [shard.name for shard in shards]
-        check_readable(photos, {name: shard_files.skipped(folder, name) for name in names})
+        check_readable(photos, {name: shard_files.read_sidecar(folder, name)["skipped"] for name in names})
         shard_files.write_manifest(folder, photos.source, names, fingerprint, photos.left_out)
     return FeatureCache.open(folder)
 
@@ -176,7 +175,7 @@ def _extract_share(
     finished = shard_files.finished(out, [shard.name for shard in shards], fingerprint)
     pending = [shard for shard in shards if shard.name not in finished]
     remaining = sum(len(shard.records) for shard in pending)
-    skipped = {name: shard_files.skipped(out, name) for name in finished}
+    skipped = {name: shard_files.read_sidecar(out, name)["skipped"] for name in finished}
     if remaining <= _DECODED_FIRST:
         check_readable(photos, skipped | _unreadable(pending, workers))
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
@@ -195,26 +194,20 @@ def _extract_share(
 
 def _unreadable(shards: Sequence[Shard], workers: int | None) -> dict[str, list[dict[str, str]]]:
     """The photos of each shard that cannot be decoded, found without the network."""
-    found: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
+    unreadable: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
     names = (shard.name for shard in shards for _ in shard.records)
     photos = decoded((record for shard in shards for record in shard.records), workers, _IN_FLIGHT)
     for name, photo in zip(names, photos, strict=True):
         if photo.pixels is None:
-            found[name].append(photo.skipped)
-    return found
+            unreadable[name].append(photo.skipped)
+    return unreadable
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Photos of one shard on their way through the device.
+    """Photos of one shard on their way through the device: how many were decoded, and how many of them are in the batch.
 
-    Attributes:
-      shard: where they belong.
-      rows: what is known of the shard so far.
-      photos: how many photos were decoded for it, readable or not.
-      readable: how many of them are in the batch.
-      features: what the device computes; None where no photo was readable.
-      last: whether the shard is complete with it.
+    The features are None where no photo was readable; `last` says that the shard is complete with it.
     """
 
     shard: Shard
@@ -233,11 +226,8 @@ def compute_shards(
     A batch never mixes shards, so a shard's bytes do not depend on which others are computed in the
     same run.
 
-    Args:
-      shards: what to compute.
-      extractor: computes it.
-      workers: decoding threads; None for one a core.
-      advance: is told how many further photos are done.
+    `workers` are decoding threads, None for one a core; `advance` is told how many further
+    photos are done.
     """
     records = (record for shard in shards for record in shard.records)
     photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size)
@@ -279,10 +269,6 @@ def _dispatch(shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Ext
 
 def check_readable(dataset: Dataset, skipped: Mapping[str, Sequence[dict[str, str]]]) -> None:
     """Checks that no split has lost a class, nor more than 5 % of its photos where these are more than three.
-
-    Args:
-      dataset: the photos.
-      skipped: the unreadable ones of each shard so far.
 
     Raises:
       CatdogError: naming the split, the class and its first unreadable photos, and a way out.

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from catdog_jax.backbone import vgg16, winograd
 from catdog_jax.backbone import weights as backbone_weights
 from catdog_jax.backbone.pooling import Pool
+from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.photos import decoding
+from catdog_jax.ranges import check_arguments
 
 # Of a device's memory while its batch is computed: at most 37 MB for any precision and algorithm
 _BYTES_A_PHOTO = 40e6
@@ -44,14 +46,14 @@ ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest o
     "direct": Algorithm(lambda params: params, vgg16.forward, ("float32", "bfloat16")),
 }
 VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {"original": lambda x: x, "mirror": lambda x: x[:, :, ::-1]}
-_PRECISIONS = ("float32", "bfloat16")
 
 
 class Extractor:
     """The frozen convolutions as a jitted function of uint8 photos, on all local devices.
 
     Example:
-      >>> extractor = Extractor("auto", pool="avg")
+      >>> import catdog_jax as cd
+      >>> extractor = cd.Extractor("auto", pool="avg")
       >>> extractor(np.zeros((3, 224, 224, 3), np.uint8)).shape
       (3, 512)
 
@@ -93,12 +95,9 @@ class Extractor:
           UsageError: a setting is none of the above, the algorithm cannot compute in the precision,
             or a batch takes more memory than there is.
         """
-        _check_known("--pool", [pool], Pool)
-        _check_known("--views", views, VIEWS)
-        _check_known("--precision", [precision], ("auto", *_PRECISIONS))
-        _check_known("--conv", [conv], ("auto", *ALGORITHMS))
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"--batch-size: expected 1 or more, found {batch_size}. Leave it out.")
+        check_arguments(ExtractConfig, pool=pool, views=views, precision=precision, batch_size=batch_size)
+        if conv not in ("auto", *ALGORITHMS):
+            raise UsageError(f"--conv: expected auto, {' or '.join(ALGORITHMS)}, found {conv}. Choose from these.")
         pretrained = backbone_weights.load(weights)
         devices = jax.local_devices()
         platform = devices[0].platform
@@ -169,15 +168,6 @@ class Extractor:
             parts.append(result.reshape(len(part), self._views, self.pool.columns))
         rows = np.concatenate(parts)
         return rows[:, 0] if self._views == 1 else rows
-
-
-def _check_known(option: str, values: Sequence[str], known: Iterable[str]) -> None:
-    if isinstance(values, str) or not values or not {*values} <= {*known}:
-        names = [str(name) for name in known]
-        found = values if isinstance(values, str) else ", ".join(map(str, values)) or "none"
-        raise UsageError(
-            f"{option}: expected {', '.join(names[:-1])} or {names[-1]}, found {found}. Choose from these."
-        )
 
 
 def _fastest(platform: str, precision: str) -> str:

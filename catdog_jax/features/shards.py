@@ -19,7 +19,6 @@ from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
 
 FORMAT = 1
 KINDS = ("features", "labels")
-DTYPES = ("float16", "float32")  # of the stored features
 
 
 @dataclass(frozen=True)
@@ -131,11 +130,6 @@ def read_sidecar(out: Location, name: str) -> dict[str, Any]:
 def with_sidecar(out: Location) -> set[str]:
     """The shards that some process has finished, going by their sidecars alone, which are written last."""
     return {path.stem for path in out.glob("*-of-*.json")}
-
-
-def skipped(out: Location, name: str) -> list[dict[str, str]]:
-    """The unreadable photos of a finished shard: [{"id": …, "reason": …}]."""
-    return read_sidecar(out, name)["skipped"]
 
 
 def write_manifest(

@@ -22,9 +22,7 @@ def folder_writer(path: Path, option: str) -> Iterator[Path]:
     an older `path` is untouched. Of a process that is killed between the two renames, the older
     folder stays beside `path` under a hidden name; the next run puts it back first.
 
-    Args:
-      path: the folder to write.
-      option: what the user named it with, for the errors.
+    `option` is what the user named the folder with, for the errors.
 
     Yields:
       The folder to fill.
@@ -103,12 +101,12 @@ def check_file(path: Path, digest: str) -> int:
       CatdogError: it cannot be read, or has other contents.
     """
     try:
-        found, size = sha256_of_file(path), path.stat().st_size
+        now, size = sha256_of_file(path), path.stat().st_size
     except OSError as error:
         raise CatdogError(f"{path}: expected a file, found: {error.strerror or error}. Run its stage again.") from None
-    if found != digest:
+    if now != digest:
         raise CatdogError(
-            f"{path}: expected sha256 {digest[:12]}…, found {found[:12]}…: it is altered. Run its stage again."
+            f"{path}: expected sha256 {digest[:12]}…, found {now[:12]}…: it is altered. Run its stage again."
         )
     return size
 

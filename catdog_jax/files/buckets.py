@@ -82,10 +82,10 @@ class Bucket:
     def glob(self, pattern: str) -> list["Bucket"]:
         """The objects right below whose names fit the pattern, sorted."""
         try:
-            found = self._call("read", "ls", detail=False)
+            paths = self._call("read", "ls", detail=False)
         except FileNotFoundError:
             return []
-        names = {str(path).rstrip("/").rpartition("/")[2] for path in found}
+        names = {str(path).rstrip("/").rpartition("/")[2] for path in paths}
         return [self / name for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)]
 
     def read_bytes(self) -> bytes:
@@ -113,8 +113,8 @@ class Bucket:
         """
         scheme, _, rest = self._url.partition(_MARK)
         if scheme not in DRIVERS or rest[:1] in ("", "/"):
-            known = ", ".join(f"{one}{_MARK}BUCKET/…" for one in DRIVERS)
-            raise UsageError(f"{self}: expected a path or one of {known}, found another URL. Check it.")
+            forms = ", ".join(f"{known}{_MARK}BUCKET/…" for known in DRIVERS)
+            raise UsageError(f"{self}: expected a path or one of {forms}, found another URL. Check it.")
         try:
             import fsspec  # not at the top: the installation for predict and serve has none
 

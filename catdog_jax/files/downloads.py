@@ -44,10 +44,6 @@ def fetch(download: Download, directory: Path) -> Path:
     takes its name only when its hash is right. Proxies are taken from the usual environment
     variables (https_proxy, no_proxy).
 
-    Args:
-      download: what to fetch.
-      directory: where the file is kept.
-
     Raises:
       CatdogError: the server cannot be reached or refuses, the connection ends early (what has come
         is kept), or the content is not the published one (the .part file is removed).
@@ -117,11 +113,11 @@ def _open(download: Download, start: int) -> http.client.HTTPResponse:
 
 def _accept(download: Download, part: Path, path: Path) -> None:
     """Gives a whole download its name, or removes it where its content is not the published one."""
-    found = atomic.sha256_of_file(part)
-    if found != download.sha256:
+    digest = atomic.sha256_of_file(part)
+    if digest != download.sha256:
         part.unlink()
         raise CatdogError(
-            f"{download.address}: expected sha256 {download.sha256}, found {found}: not the published file, removed. "
+            f"{download.address}: expected sha256 {download.sha256}, found {digest}: not the published file, removed. "
             "Run again; if a mirror is set, check it."
         )
     os.replace(part, path)

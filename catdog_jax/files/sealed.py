@@ -10,14 +10,8 @@ from catdog_jax.files.atomic import sha256, write_bytes
 from catdog_jax.files.buckets import Location
 
 SEAL = "catdog-seal:"
-
-
 UNSEALED = SEAL + "0" * 64  # put it where a file keeps texts about itself; `seal` fills it in
-
-
 _MARK = SEAL.encode()
-
-
 _LEFT_OF_A_SEAL = re.compile(rb"catdog-.{5}[0-9a-f]{9}|seal:[0-9a-f]{9}", re.DOTALL)  # after a bit of it was flipped
 
 
@@ -78,10 +72,8 @@ def write_sealed_json(path: Location, value: dict[str, Any]) -> None:
 def read_sealed_json(path: Location, what: str, older: bool = False) -> dict[str, Any]:
     """Reads what `write_sealed_json` wrote, without the seal.
 
-    Args:
-      path: the file.
-      what: names the kind of file in the errors.
-      older: whether a file without a seal is taken too; versions before sealed fewer kinds.
+    `what` names the kind of file in the errors. With `older` a file without a seal is taken
+    too: versions before sealed fewer kinds.
 
     Raises:
       UnsealedError: there is no seal, and one is asked for.

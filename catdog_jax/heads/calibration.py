@@ -42,9 +42,7 @@ class Calibration(NamedTuple):
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     """Fits the temperature that gives the lowest log loss under the prior, and the confidence to abstain below.
 
-    Args:
-      logits: [N] of the second class, of validation photos.
-      labels: [N], 0 or 1.
+    The logits [N] are of the second class, of validation photos; the labels [N] are 0 or 1.
     """
     logits = np.asarray(logits, np.float64)
     signed = np.where(np.asarray(labels) > 0.5, logits, -logits)
@@ -66,8 +64,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 def warnings(recipe: Mapping[str, Any]) -> list[str]:
     """What the validation photos of a head were too few for, in sentences; none of a head that was trained before.
 
-    Args:
-      recipe: of `head.FittedHead`, which holds the fields of `Calibration`.
+    The recipe is that of `head.FittedHead`, which holds the fields of `Calibration`.
     """
     if "calibration_photos" not in recipe or recipe["abstain_below"] is not None:
         return []
@@ -88,10 +85,8 @@ def fold_temperature(params: Params, temperature: float) -> Params:
 def abstention(labels: np.ndarray, probabilities: np.ndarray, abstain_below: float) -> dict[str, float | str]:
     """How good a head is on the photos that it does not abstain from.
 
-    Args:
-      labels: [N], 0 or 1.
-      probabilities: [N], of class 1.
-      abstain_below: of `calibrate`.
+    The labels [N] are 0 or 1, the probabilities [N] of class 1, and `abstain_below` is of
+    `calibrate`.
 
     Returns:
       The confidence to abstain below, the coverage (the share of photos that are decided on) and

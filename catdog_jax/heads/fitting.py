@@ -32,12 +32,8 @@ class Fit(NamedTuple):
 def fit(recipe: Recipe, training: Loaders, validation: Loaders, scaling: Scaling, seed: int) -> Fit:
     """Fits one head, and keeps the parameters of the epoch with the lowest validation log loss.
 
-    Args:
-      recipe: the head's shape and the hyperparameters.
-      training: load the chunks of training rows.
-      validation: load the chunks of validation rows.
-      scaling: how features are standardised.
-      seed: decides the initial parameters, the order of the rows and the dropout.
+    `training` and `validation` load the chunks of rows, which are standardised by `scaling`.
+    The seed decides the initial parameters, the order of the rows and the dropout.
 
     Raises:
       CatdogError: a loss is not finite.
@@ -72,18 +68,9 @@ def fit_many(
     It ends when every head has gone `patience` epochs without a better validation loss, or has left
     the finite numbers; the history of each is cut where it would have ended alone.
 
-    Args:
-      recipes: they may differ in what `Hyper` has, and in nothing else.
-      training: load the chunks of training rows.
-      validation: load the chunks of validation rows.
-      scaling: how features are standardised.
-      seed: decides the initial parameters, the order of the rows and the dropout, alike for all
-        heads.
-      show: is told the epoch, whether it was the last, and the heads' validation losses and
-        accuracies.
-
-    Returns:
-      As many as there are recipes, in their order.
+    The recipes may differ in what `Hyper` has, and in nothing else. `show` is told the epoch,
+    whether it was the last, and the heads' validation losses and accuracies. The other
+    arguments are as in `fit`.
     """
     first, hyper = recipes[0], steps.hypers(recipes)
     count = sum(-(-len(load().y) // first.batch_size) for load in training)
@@ -144,5 +131,5 @@ def _validate(params: Params, validation: Loaders, scaling: Scaling) -> tuple[np
 def logits(params: Params, rows: Loaders, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
     """One head's logits and the labels of some rows, each [rows]."""
     parts = [(steps.logits(params, chunk, scaling), chunk.y) for load in rows for chunk in [load()]]
-    found, labels = (np.concatenate([np.asarray(part) for part in side]) for side in zip(*parts, strict=True))
-    return found, labels
+    values, labels = (np.concatenate([np.asarray(part) for part in side]) for side in zip(*parts, strict=True))
+    return values, labels

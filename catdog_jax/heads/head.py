@@ -169,7 +169,22 @@ class FittedHead:
         Raises:
           CatdogError: the file cannot be written.
         """
-        save(Path(path), self)
+        tensors = {
+            f"{name}/{part}": np.asarray(array) for name, layer in self.params.items() for part, array in layer.items()
+        }
+        described = {
+            "format": FORMAT,
+            "layers": list(self.params),
+            "pool": self.pool,
+            "classes": list(self.classes),
+            "fingerprint": self.fingerprint.to_json(),
+            "recipe": self.recipe,
+            "sha256": digest(self.params),
+            "seal": sealed.UNSEALED,
+        }
+        # One entry, because safetensors writes several in random order.
+        metadata = {"head": json.dumps(described, sort_keys=True)}
+        atomic.write_bytes(Path(path), sealed.seal(safetensors.numpy.save(tensors, metadata)))
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
@@ -180,13 +195,8 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
 def fold_standardisation(params: Params, mean: np.ndarray, deviation: np.ndarray) -> Params:
     """Makes a head that was trained on (x - mean) / deviation one of x, exactly: W' = W / deviation, b' = b - mean W'.
 
-    Args:
-      params: as in `FittedHead`.
-      mean: [columns].
-      deviation: [columns], positive.
-
-    Returns:
-      New params; computed in float64, float32.
+    The parameters are as in `FittedHead`; mean and deviation, which is positive, are [columns].
+    The new ones are computed in float64 and float32.
     """
     first = next(iter(params))
     kernel = np.asarray(params[first]["kernel"], np.float64) / deviation[:, None]
@@ -195,14 +205,9 @@ def fold_standardisation(params: Params, mean: np.ndarray, deviation: np.ndarray
 
 
 def probabilities(params: Params, x: np.ndarray) -> np.ndarray:
-    """The probability of the second class for each row of features, computed on the device in bounded batches.
+    """The probability of the second class for each row of features, float64 [N], computed on the device in bounded batches.
 
-    Args:
-      params: as in `FittedHead`.
-      x: [N, columns] of any floating type.
-
-    Returns:
-      float64 [N].
+    `params` are as in `FittedHead`, x is [N, columns] of any floating type.
     """
     size = 1024
     batches = (jnp.asarray(x[start : start + size], jnp.float32) for start in range(0, len(x), size))
@@ -227,30 +232,6 @@ def logits(
 _jitted_logits = jax.jit(logits)
 
 
-def save(path: Path, fitted: FittedHead) -> None:
-    """Writes a head as .safetensors, atomically; the same head gives the same bytes.
-
-    Raises:
-      CatdogError: the file cannot be written.
-    """
-    tensors = {
-        f"{name}/{part}": np.asarray(array) for name, layer in fitted.params.items() for part, array in layer.items()
-    }
-    described = {
-        "format": FORMAT,
-        "layers": list(fitted.params),
-        "pool": fitted.pool,
-        "classes": list(fitted.classes),
-        "fingerprint": fitted.fingerprint.to_json(),
-        "recipe": fitted.recipe,
-        "sha256": digest(fitted.params),
-        "seal": sealed.UNSEALED,
-    }
-    # One entry, because safetensors writes several in random order.
-    metadata = {"head": json.dumps(described, sort_keys=True)}
-    atomic.write_bytes(path, sealed.seal(safetensors.numpy.save(tensors, metadata)))
-
-
 def digest(params: Params) -> str:
     """The SHA-256 over the names, shapes and values of a head's tensors."""
     parts = [[name, part, list(array.shape), atomic.sha256(np.ascontiguousarray(array, "<f4").tobytes())]
@@ -260,6 +241,15 @@ def digest(params: Params) -> str:
 
 def load(path: Path | str) -> FittedHead:
     """Reads a head that `catdog train` or `FittedHead.save` wrote.
+
+    Example:
+      >>> import catdog_jax as cd
+      >>> head.save("run/head.safetensors")
+      >>> cd.load_head("run/head.safetensors").classes
+      ('cats', 'dogs')
+
+    Args:
+      path: of the .safetensors file.
 
     Raises:
       CatdogError: the file is missing, is not a head, or is damaged: a layer is missing, of a wrong

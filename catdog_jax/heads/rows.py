@@ -53,7 +53,7 @@ class Rows:
     """
 
     load: Callable[[str, str], Loaders]
-    gives: Callable[[str], bool]
+    gives: Callable[[Pool], bool]
     stored: Pool | None
     classes: tuple[str, str]
     fingerprint: Fingerprint
@@ -63,15 +63,13 @@ class Rows:
 def of_cache(cache: FeatureCache, resident_gib: float) -> Rows:
     """The rows of a feature cache.
 
-    Args:
-      cache: its views of a photo are rows of their own for training; in validation a photo has its
-        first view, as when it is deployed.
-      resident_gib: a split of up to this size is one chunk that stays on the device; a larger one is
-        a chunk a shard.
+    For training the views of a photo are rows of their own; in validation a photo has its first
+    view, as when it is deployed. A split of up to `resident_gib` is one chunk that stays on the
+    device; a larger one is a chunk a shard.
     """
     return Rows(
         functools.partial(_load, cache, resident_gib),
-        cache.gives,
+        cache.pool.gives,
         cache.pool,
         cache.classes,
         cache.fingerprint,
@@ -99,45 +97,31 @@ def _load(cache: FeatureCache, resident_gib: float, split: str, pool: str) -> Lo
 Pair = tuple[Any, Any]  # x [N, columns] and labels [N]
 
 
-class Described(NamedTuple):
-    """What is known of the columns of arrays.
-
-    Attributes:
-      pool: the pooling, where they are features of this package.
-      classes: the names of the two classes; by default those of the fingerprint, else "0" and "1".
-      fingerprint: that of the features, where they are of this package.
-    """
-
-    pool: Pool | None = None
-    classes: Sequence[str] | None = None
-    fingerprint: Fingerprint | None = None
-
-
-def of_arrays(features: Pair, validation: Pair | None, described: Described, seed: int, resident_gib: float) -> Rows:
-    """The rows of arrays, each a pair (x [N, columns], labels [N]).
-
-    Args:
-      features: the training rows.
-      validation: the validation rows; without them a tenth of each class's training rows is held
-        out.
-      described: what is known of the columns.
-      seed: decides which rows are held out.
-      resident_gib: arrays of up to this size stay on the device.
+def of_arrays(
+    features: Pair,
+    validation: Pair | None = None,
+    *,
+    pool: Pool | None = None,
+    classes: Sequence[str] | None = None,
+    fingerprint: Fingerprint | None = None,
+    seed: int = 0,
+    resident_gib: float = 4.0,
+) -> Rows:
+    """The rows of arrays, see `training.train`.
 
     Raises:
       TypeError: `features` or `validation` is no pair.
       UsageError: an array has another shape or other values, or a class has too few rows.
     """
-    pool, classes, fingerprint = described
-    x, y = _checked("features", features)
+    x, y = checked("features", features)
     held = _held_out(y, seed) if validation is None else np.zeros(len(y), bool)
     parts = {"train": Chunk(x[~held], y[~held])}
-    parts["validation"] = Chunk(x[held], y[held]) if validation is None else _checked("validation", validation)
+    parts["validation"] = Chunk(x[held], y[held]) if validation is None else checked("validation", validation)
     columns = x.shape[1]
     if parts["validation"].x.shape[1] != columns:
         raise UsageError(f"validation: expected x [N, {columns}], found {list(parts['validation'].x.shape)}.")
-    if pool is not None and Pool(pool).columns != columns:
-        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {Pool(pool).columns:,}.")
+    if pool is not None and pool.columns != columns:
+        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {pool.columns:,}.")
     fingerprint = fingerprint or Fingerprint()
     names = tuple(classes or fingerprint.classes or ("0", "1"))
     if len(names) != 2 or names[0] == names[1] or not all(map(is_class_name, names)):
@@ -156,8 +140,13 @@ def of_arrays(features: Pair, validation: Pair | None, described: Described, see
     return Rows(load, lambda wanted: wanted == pool, pool, (names[0], names[1]), fingerprint, "features")
 
 
-def _checked(name: str, pair: Pair) -> Chunk:
-    """The arrays of a pair as they are computed with: x of a floating type, y float32 of 0 and 1."""
+def checked(name: str, pair: Pair) -> Chunk:
+    """The arrays of a pair as they are computed with: x of a floating type, y float32 of 0 and 1.
+
+    Raises:
+      TypeError: it is no pair.
+      UsageError: an array has another shape or other values, or a class has no row.
+    """
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(
             f"{name}: expected a FeatureCache, its path, or a pair (x, labels), found {type(pair).__name__}."

@@ -6,7 +6,7 @@ training removes it first. A file whose name the user chose is the user's and st
 settings and models say which head they are of, and `catdog verify` compares.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -28,11 +28,7 @@ SWEEP = ("sweep.csv", "sweep.png")  # of the `catdog train --sweep` that chose t
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The paths of a run's files, whether they exist or not.
-
-    Attributes:
-      path: the directory.
-    """
+    """The paths of a run's files, whether they exist or not."""
 
     path: Path
 
@@ -71,18 +67,15 @@ class RunDirectory:
     def make_way(self, same_head: bool, sweep: bool) -> list[str]:
         """Removes what the next training makes stale, before it writes its head, so that a kill leaves no lie.
 
-        Args:
-          same_head: whether the head that is there is the next one already.
-          sweep: whether the training was a sweep, whose files come next.
-
-        Returns:
-          The names of the removed files.
+        `same_head`: whether the head that is there is the next one already; `sweep`:
+        whether the training was a sweep, whose files come next. Gives the names of the
+        removed files.
         """
         stale = [*(() if same_head else DERIVED), *(() if same_head and sweep else SWEEP)]
-        found = [name for name in stale if (self.path / name).is_symlink() or (self.path / name).is_file()]
-        for name in found:
+        names = [name for name in stale if (self.path / name).is_symlink() or (self.path / name).is_file()]
+        for name in names:
             (self.path / name).unlink()
-        return found
+        return names
 
     def write_settings(self, settings: dict[str, Any], files: Mapping[str, bytes]) -> None:
         """Writes the other files of a training, and last the settings with the hash of each, for `catdog verify`."""
@@ -118,11 +111,6 @@ def check_head(path: Location, found: object, expected: str) -> None:
             f"{path}: expected a file of the head beside it, sha256 {expected[:12]}…, found one of {str(found)[:12]}…. "
             "Run the stage that writes it again."
         )
-
-
-def removed(path: Path, names: Iterable[str]) -> str:
-    """The sentence that says what `make_way` removed."""
-    return f"{path}: removed what described the head before: {', '.join(names)}"
 
 
 def _suffix(name: str, plain: str) -> str:

@@ -53,11 +53,7 @@ def fit_one(recipe: Recipe, load: Callable[[str, str], Loaders], seed: int) -> R
 def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Recipe]:
     """Random recipes; the first is `base` itself, so that the choice is never worse than it on validation.
 
-    Args:
-      base: what is not searched over (batch size, epochs, patience, standardisation) is its.
-      pools: the poolings to choose from.
-      count: how many recipes.
-      seed: the same seed draws the same.
+    What is not searched over (batch size, epochs, patience, standardisation) is that of `base`.
     """
     rng = np.random.default_rng(seed)
 
@@ -83,10 +79,8 @@ def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Rec
 def search(recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], seed: int) -> list[Result]:
     """Fits every recipe, and returns the results, the best first.
 
-    Args:
-      recipes: of `draw`.
-      load: makes the loaders of a split with the features of a pooling.
-      seed: decides initial parameters, order and dropout, alike for all.
+    `load` makes the loaders of a split with the features of a pooling; the seed decides initial
+    parameters, order and dropout, alike for all.
     """
     results = []
     with progress_bar("heads") as progress:

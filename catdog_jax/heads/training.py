@@ -1,13 +1,12 @@
 """Features -> a trained head: `train`. What happens in between is in search.py, fitting.py and steps.py."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from catdog_jax import jax_environment
 from catdog_jax.backbone.pooling import Pool
-from catdog_jax.config import PRESETS, Recipe
+from catdog_jax.config import PRESETS, Recipe, TrainConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files.buckets import Location, location
@@ -15,16 +14,7 @@ from catdog_jax.heads import calibration, fitting, rows, search
 from catdog_jax.heads.head import FittedHead, Trial, fold_standardisation
 from catdog_jax.heads.rows import Pair, Rows
 from catdog_jax.photos.fingerprint import Fingerprint
-
-_RANGES = {
-    "dropout": (0, 0.999),
-    "l2": (0, math.inf),
-    "learning_rate": (1e-12, math.inf),
-    "decay_rate": (1e-12, 1),
-    "batch_size": (1, math.inf),
-    "epochs": (1, math.inf),
-    "patience": (1, math.inf),
-}
+from catdog_jax.ranges import check, check_arguments
 
 
 def train(
@@ -80,56 +70,49 @@ def train(
         stay finite.
       UsageError: an argument is out of its range.
       TypeError: `features` is none of these.
-      ValueError: there is no such pooling.
 
     Example:
-      >>> import numpy as np
+      >>> import catdog_jax as cd
       >>> x = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
-      >>> fitted = train((x, x[:, 0] > 0), head="linear", epochs=5, learning_rate=0.1)
+      >>> fitted = cd.train((x, x[:, 0] > 0), head="linear", epochs=5, learning_rate=0.1)
       >>> [epoch.epoch for epoch in fitted.history]
       [1, 2, 3, 4, 5]
       >>> fitted(x[:3]).shape
       (3,)
     """
-    pool = None if pool is None else Pool(pool).value
+    check_arguments(TrainConfig, preset=preset, head=head, pool=pool, seed=seed, sweep=sweep, resident_gib=resident_gib)
     given = {
         **{"pool": pool, "hidden": hidden, "dropout": dropout, "learning_rate": learning_rate},
         **{"decay_rate": decay_rate, "l2": l2, "batch_size": batch_size, "epochs": epochs, "patience": patience},
     }
     wanted = resolve(preset, head, given)
-    if sweep is not None and sweep < 1:
-        raise UsageError(f"--sweep: expected 1 or more heads, found {sweep}. 48 is a good number.")
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"--seed: expected 0 to {2**32 - 1}, found {seed}.")
     jax_environment.require_devices()
     if isinstance(features, FeatureCache | Location | str):
         only_of_arrays = {"validation": validation, "classes": classes, "fingerprint": fingerprint}
         if unused := [name for name, value in only_of_arrays.items() if value is not None]:
             raise UsageError(f"{unused[0]}: expected none beside a feature cache, which has its own. Leave it out.")
         cache = features if isinstance(features, FeatureCache) else FeatureCache.open(location(str(features)))
-        found = rows.of_cache(cache, resident_gib)
+        taken = rows.of_cache(cache, resident_gib)
     else:
-        described = rows.Described(None if pool is None else Pool(pool), classes, fingerprint)
-        found = rows.of_arrays(features, validation, described, seed, resident_gib)
-    return _train(wanted, found, pool, seed, sweep)
+        taken = rows.of_arrays(
+            features,
+            validation,
+            pool=None if pool is None else Pool(pool),
+            classes=classes,
+            fingerprint=fingerprint,
+            seed=seed,
+            resident_gib=resident_gib,
+        )
+    return _train(wanted, taken, pool, seed, sweep)
 
 
 def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
-    """The preset with the values that were given in place of its own.
-
-    Args:
-      preset: its name.
-      head: "mlp", "linear", or None for the preset's.
-      given: fields of `Recipe`; None stands for the preset's.
+    """The preset with the fields of `Recipe` that are given, and not None, in place of its own.
 
     Raises:
       UsageError: a value is out of its range.
     """
     values = {name: value for name, value in given.items() if value is not None}
-    if preset not in PRESETS:
-        raise UsageError(f"--preset: expected {' or '.join(PRESETS)}, found {preset}.")
-    if head not in ("mlp", "linear", None):
-        raise UsageError(f"--head: expected mlp or linear, found {head}.")
     if head == "linear":
         if values.get("hidden"):
             raise UsageError(
@@ -137,43 +120,39 @@ def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
             )
         values["hidden"] = ()
     recipe = dataclasses.replace(PRESETS[preset], **values)
-    for name, (low, high) in _RANGES.items():
-        if not low <= getattr(recipe, name) <= high:
-            raise UsageError(f"--{name.replace('_', '-')}: expected {low} to {high}, found {getattr(recipe, name)}.")
-    if any(width < 1 for width in recipe.hidden):
-        raise UsageError(f"--hidden: expected widths of 1 or more, found {recipe.hidden}.")
+    check(recipe)
     return recipe
 
 
-def _train(wanted: Recipe, found: Rows, pool: str | None, seed: int, sweep: int | None) -> FittedHead:
+def _train(wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int | None) -> FittedHead:
     notes = []
-    if pool is None and not found.gives(Pool(wanted.pool)):
-        if found.stored is not None:
+    if pool is None and not taken.gives(Pool(wanted.pool)):
+        if taken.stored is not None:
             notes.append(
-                f"{found.name} holds {found.stored} features: training on these, not on {wanted.pool} as the preset has it"
+                f"{taken.name} holds {taken.stored} features: training on these, not on {wanted.pool} as the preset has it"
             )
-        wanted = dataclasses.replace(wanted, pool=(found.stored or Pool.NONE).value)
+        wanted = dataclasses.replace(wanted, pool=(taken.stored or Pool.NONE).value)
     if sweep is None:
-        results = [search.fit_one(wanted, found.load, seed)]
+        results = [search.fit_one(wanted, taken.load, seed)]
     else:
-        pools = [other for other in search.POOLS if found.gives(Pool(other))] or [wanted.pool]
+        pools = [other for other in search.POOLS if taken.gives(Pool(other))] or [wanted.pool]
         drawn = search.draw(wanted, pools if pool is None else [wanted.pool], sweep, seed)
-        results = search.search(drawn, found.load, seed)
+        results = search.search(drawn, taken.load, seed)
     best = results[0]
     params, recipe = best.fit.params, best.recipe
-    told = calibration.calibrate(*fitting.logits(params, found.load("validation", Pool(recipe.pool)), best.scaling))
+    told = calibration.calibrate(*fitting.logits(params, taken.load("validation", Pool(recipe.pool)), best.scaling))
     params = calibration.fold_temperature(params, told.temperature)
     if recipe.standardise:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
     described = dataclasses.asdict(recipe) | told._asdict()
-    if found.fingerprint == Fingerprint():
+    if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)
     return FittedHead(
-        pool=None if found.stored is None else Pool(recipe.pool),
+        pool=None if taken.stored is None else Pool(recipe.pool),
         params=params,
-        classes=found.classes,
-        fingerprint=found.fingerprint,
+        classes=taken.classes,
+        fingerprint=taken.fingerprint,
         recipe=described,
         history=best.fit.history,
         sweep=trials,

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.text import Text
 
 from catdog_jax import config
-from catdog_jax.console import console, progress_bar
+from catdog_jax.console import progress_bar, say
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, downloads
 from catdog_jax.photos import decoding
@@ -42,16 +41,15 @@ _CHUNK = 128  # photos that are in memory at once
 _QUALITY = 95  # of a picture that is encoded again
 _DESCRIPTION = (
     "A large set of images of cats and dogs. Prepared by catdog_jax without TensorFlow: every file that decodes is here, a "
-    "JPEG in RGB with its original bytes; metadata.json lists what was encoded anew and what was left out."
+    "JPEG in RGB with its original bytes; metadata.json lists what was encoded again and what was left out."
 )
 
 
 def prepare(tfds: Any, builder: Any) -> None:
     """Downloads and prepares the data set where `builder` looks for it. The folder takes its name once it is whole.
 
-    Args:
-      tfds: the module tensorflow_datasets.
-      builder: its builder of `cats_vs_dogs`, for array_record files.
+    `tfds` is the module tensorflow_datasets, `builder` its builder of `cats_vs_dogs`, for
+    array_record files.
 
     Raises:
       CatdogError: no space, no or another zip, no photos in it, or the files cannot be written.
@@ -89,17 +87,14 @@ def _download(root: Path) -> Path:
             f"{root}: expected {needed / downloads.MB:,.0f} MB of free space for {NAME}, found {free / downloads.MB:,.0f} MB. "
             "Free space or choose another --data-dir."
         )
-    console.print(
-        Text(
-            f"{NAME} is not prepared in {root}: downloading the photos, {(ARCHIVE.size - have) / downloads.MB:,.0f} MB, "
-            f"and preparing them (another {ARCHIVE.size / downloads.MB:,.0f} MB); {archive} may be deleted then."
-        ),
-        soft_wrap=True,
+    say(
+        f"{NAME} is not prepared in {root}: downloading the photos, {(ARCHIVE.size - have) / downloads.MB:,.0f} MB, "
+        f"and preparing them (another {ARCHIVE.size / downloads.MB:,.0f} MB); {archive} may be deleted then."
     )
     downloads.fetch(ARCHIVE, folder)
-    found = atomic.sha256_of_file(archive)  # a copy that was put there by hand, or has changed since
-    if found != ARCHIVE.sha256:
-        raise CatdogError(f"{archive}: expected sha256 {ARCHIVE.sha256}, found {found}. Delete it, and run again.")
+    digest = atomic.sha256_of_file(archive)  # a copy that was put there by hand, or has changed since
+    if digest != ARCHIVE.sha256:
+        raise CatdogError(f"{archive}: expected sha256 {ARCHIVE.sha256}, found {digest}. Delete it, and run again.")
     return archive
 
 
@@ -138,7 +133,7 @@ def _write(tfds: Any, builder: Any, archive: Path, folder: Path) -> None:
         )
     notes = {"left_out": left_out, "encoded_anew": encoded}
     _describe(tfds, builder, folder, lengths, size, notes)
-    console.print(
+    say(
         f"prepared {sum(lengths):,} photos; {len(encoded)} encoded again as RGB; {len(left_out)} left out: metadata.json"
     )
 
@@ -212,12 +207,12 @@ def _check_and_sync(tfds: Any, folder: Path) -> None:
     for path, expected in zip(written.filepaths, written.shard_lengths, strict=True):
         try:
             reader = ArrayRecordReader(os.fspath(path))
-            found = reader.num_records()
+            count = reader.num_records()
             reader.close()
         except (RuntimeError, ValueError) as error:
             raise OSError(errno.EIO, f"{Path(path).name}: {error}") from None
-        if found != expected:
-            raise OSError(errno.EIO, f"{Path(path).name}: expected {expected} photos, found {found}")
+        if count != expected:
+            raise OSError(errno.EIO, f"{Path(path).name}: expected {expected} photos, found {count}")
     for file in folder.iterdir():
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())

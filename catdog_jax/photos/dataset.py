@@ -108,13 +108,8 @@ def collect(
 ) -> Dataset:
     """The records in their fixed order, where each class has photos in each split that is needed.
 
-    Args:
-      source: what `Dataset.source` becomes.
-      where: what the errors begin with.
-      classes: the names of the two classes, sorted.
-      records: in any order.
-      advice: what to do about a class without photos.
-      needed: the splits that must not lack a class.
+    `source` becomes that of the data set, `where` begins the errors, and `advice` says what to
+    do about a class without photos in a split of `needed`.
 
     Raises:
       CatdogError: a split that is needed has no photo of a class, or there is no photo at all.

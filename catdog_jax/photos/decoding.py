@@ -192,12 +192,8 @@ def check_photos(photos: np.ndarray) -> None:
 def decode(data: bytes, size: int = SIZE) -> np.ndarray:
     """Decodes a photo, see `load`, and squashes it to a square.
 
-    Args:
-      data: the bytes of a file in one of `FORMATS`.
-      size: width and height of the result in pixels.
-
-    Returns:
-      uint8 [size, size, 3], RGB, resized by bicubic interpolation with antialiasing.
+    The result is uint8 [size, size, 3], RGB, resized by bicubic interpolation with
+    antialiasing.
 
     Raises:
       ImageError: see `load`.
@@ -223,8 +219,8 @@ def load(data: bytes) -> Photo:
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _check_tiff(image)
         image.load()
-        found = image.format or ""
-        return Photo(to_rgb(_upright(image)), _CAMERA.get(found, found))
+        kind = image.format or ""
+        return Photo(to_rgb(_upright(image)), _CAMERA.get(kind, kind))
 
 
 @contextlib.contextmanager

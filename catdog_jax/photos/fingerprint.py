@@ -77,10 +77,6 @@ class Fingerprint:
     def check_same(self, found: "Fingerprint", where: object) -> None:
         """Checks that features of this fingerprint may lie beside those that are there.
 
-        Args:
-          found: the fingerprint of what is there.
-          where: the directory, for the error.
-
         Raises:
           FingerprintError: naming the first field that differs.
         """

@@ -22,13 +22,10 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
 def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = SPLITS) -> Dataset:
     """Loads ROOT/SPLIT/CLASS/* (see `layout.read_layout`), or ROOT/CLASS/*. Splits without a folder are drawn (`splitting`).
 
-    Args:
-      root: the folder.
-      source: the name to remember it by; by default the path.
-      needed: see `load`.
+    `source` is the name to remember it by.
 
     Raises:
-      CatdogError: see `load`.
+      CatdogError: see `sources.load`.
     """
     source = source or str(root)
     if not root.is_dir():
@@ -56,14 +53,10 @@ def _check_places(layout: Layout, classes: tuple[str, str], needed: Sequence[str
     for place, split in layout.places.items():
         for name, other in (classes, classes[::-1]):
             if split in needed and not (place / name).is_dir():
+                away = f", or move {place.name} away: a tenth of train is then its {split}" if split != "train" else ""
                 raise CatdogError(
                     f"{place}: expected folders of both classes, found {other!r} and no {name!r}. Put photos into "
-                    f"{place / name}"
-                    + (
-                        "."
-                        if split == "train"
-                        else f", or move {place.name} away: a tenth of train is then its {split}."
-                    )
+                    f"{place / name}{away}."
                 )
 
 
@@ -71,13 +64,17 @@ def _records(layout: Layout, classes: tuple[str, str], walk: Walk) -> Iterator[R
     for place, split in layout.places.items():
         for label, name in enumerate(classes):
             for photo in walk.photos(place / name) if (place / name).is_dir() else ():
-                yield _record(layout.root, photo, split or "train", label)
+                yield record_of(layout.root, photo.relative_to(layout.root).as_posix(), label, split or "train")
 
 
-def _record(root: Path, photo: Path, split: str, label: int) -> Record:
-    name = photo.relative_to(root).as_posix()
-    size = photo.stat().st_size if photo.exists() else 0
-    return Record(name, label, split, size, functools.partial(_read_below, root, name))
+def record_of(root: Path, name: str, label: int, split: str, group: str | None = None) -> Record:
+    """A photo whose id is its path below `root`."""
+    return Record(name, label, split, size_of(root / name), functools.partial(_read_below, root, name), group)
+
+
+def size_of(photo: Path) -> int:
+    """The length of a file in bytes; 0 where there is none."""
+    return photo.stat().st_size if photo.exists() else 0
 
 
 def _read_below(root: Path, name: str) -> bytes:
@@ -87,10 +84,10 @@ def _read_below(root: Path, name: str) -> bytes:
 
 def _two_classes(layout: Layout) -> tuple[str, str]:
     """The names of the class folders; of more than two, those that hold pictures."""
-    found = [folder for place in layout.places for folder in subfolders(place)]
-    names = {folder.name for folder in found}
+    folders = [folder for place in layout.places for folder in subfolders(place)]
+    names = {folder.name for folder in folders}
     if len(names) > 2:
-        names = {folder.name for folder in found if _holds_pictures(folder)}
+        names = {folder.name for folder in folders if _holds_pictures(folder)}
     for name in names:
         if not is_class_name(name):
             raise CatdogError(
@@ -99,11 +96,11 @@ def _two_classes(layout: Layout) -> tuple[str, str]:
             )
     if len(names) != 2:
         listed = ", ".join(sorted(names)) or "none"
-        loose = len(Walk().photos(layout.root)) if not found else 0
+        loose = len(Walk().photos(layout.root)) if not folders else 0
         listed += f", and {loose:,} photos right here" if loose else ""
         raise CatdogError(
             f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. "
-            f"{_advice(layout.root, found, len(names), loose)}"
+            f"{_advice(layout.root, folders, len(names), loose)}"
         )
     first, second = sorted(names)
     if not layout.has_splits and split_named(first) and split_named(second):
@@ -119,9 +116,9 @@ def _holds_pictures(folder: Path) -> bool:
     return bool(walk.photos(folder)) or any(kind.pictures for kind in walk.left_out.values())
 
 
-def _advice(root: Path, found: Sequence[Path], classes: int, loose: int) -> str:
+def _advice(root: Path, folders: Sequence[Path], classes: int, loose: int) -> str:
     """What to do where there are not two class folders."""
-    match found:
+    match folders:
         case []:
             above = root.resolve().parent
             above = above.parent if split_named(above.name) else above

@@ -6,16 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from catdog_jax.errors import CatdogError
-from catdog_jax.photos import decoding, splitting
+from catdog_jax.photos import decoding, folders, splitting
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
 
 
 def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS) -> Dataset:
     """The files as a data set. Their splits are drawn, see `splitting`.
 
-    Args:
-      pairs: (path, name of the class) of each photo.
-      needed: the splits in which each class must have photos.
+    The pairs are (path, name of the class), one a photo.
 
     Raises:
       CatdogError: there are not two classes, a file is listed twice, or there are too few photos.
@@ -32,8 +30,8 @@ def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS
         found = ", ".join(map(repr, classes)) or "none"
         raise CatdogError(f"photos: expected photos of two classes, found {len(classes)}: {found}. Keep two.")
     records = [
-        Record(path, classes.index(name), "train", _size(path), functools.partial(_read, path))
-        for path, name in files.items()
+        Record(name, classes.index(label), "train", folders.size_of(path), functools.partial(decoding.read_photo, path))
+        for name, label, path in ((name, label, Path(name)) for name, label in files.items())
     ]
     source, splits = f"a list of {len(files):,} photos", splitting.lacking(())
     records = splitting.draw(records, splits, classes, source, needed)
@@ -48,11 +46,3 @@ def _checked(pairs: object) -> Iterable[tuple[str | Path, str]]:
                 yield path, name
             case _:
                 raise TypeError(f"photos: expected a folder, or pairs (path, class), found {pair!r}. See load_photos.")
-
-
-def _size(path: str) -> int:
-    return Path(path).stat().st_size if Path(path).exists() else 0
-
-
-def _read(path: str) -> bytes:
-    return decoding.read_photo(Path(path))

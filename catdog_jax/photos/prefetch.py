@@ -23,11 +23,8 @@ def map_ahead(
 ) -> Iterator[Output]:
     """Yields what a function makes of each input, in order. Threads compute it: Pillow decodes and resizes without the GIL.
 
-    Args:
-      function: what is computed.
-      inputs: read as they are needed.
-      workers: threads; None for one a core.
-      ahead: how many results there are at most that nobody has taken yet.
+    The inputs are read as they are needed. `workers` are threads, None for one a core; `ahead`
+    is how many results there are at most that nobody has taken yet.
     """
     pool = ThreadPoolExecutor(workers or cores())
     try:
@@ -68,11 +65,6 @@ def decoded(records: Iterable[Record], workers: int | None, ahead: int) -> Itera
 
     A file that is no photo is yielded with the reason. A file that the system fails to read is an
     error instead, because it may be a good photo.
-
-    Args:
-      records: read as they are needed.
-      workers: as in `map_ahead`.
-      ahead: as in `map_ahead`.
 
     Raises:
       CatdogError: the system cannot read a photo, twice.

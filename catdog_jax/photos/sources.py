@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from catdog_jax.console import console, printable
+from catdog_jax.console import say
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, exclude_list, folders, listed, tables, tfds
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record
@@ -40,7 +40,9 @@ def load_photos(
     """Looks up the photos of a data set, without reading them.
 
     Example:
-      >>> load_photos("demo")
+      >>> import catdog_jax as cd
+      >>> photos = cd.load_photos("demo")
+      >>> photos
       Dataset demo: cats and dogs
         train         160 photos (80 + 80)
         validation     60 photos (30 + 30)
@@ -108,10 +110,6 @@ def locate(source: str | None, data_dir: Path | None) -> str:
 def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds`), or the path of a table or a folder.
 
-    Args:
-      source: the name.
-      needed: the splits that are used, in which each class must have photos.
-
     Raises:
       CatdogError: the data set is missing or empty, or does not hold two classes, each in every
         split that is needed.
@@ -124,4 +122,4 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
 def tell(dataset: Dataset) -> None:
     """Prints how the folders of a data set were understood, and what of them is left out."""
     for line in filter(None, (*dataset.notes, told(dataset.left_out))):
-        console.print(printable(line), markup=False, soft_wrap=True)
+        say(line)

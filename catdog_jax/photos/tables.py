@@ -10,7 +10,6 @@ line of JSON is its line. In parquet files the first photo is row 1.
 
 import csv
 import dataclasses
-import functools
 import io
 import json
 import os
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic
-from catdog_jax.photos import decoding, exclude_list, splitting
+from catdog_jax.photos import exclude_list, folders, splitting
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
 from catdog_jax.photos.layout import split_named
 
@@ -72,14 +71,7 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     _check_files(table, rows)
     splits = _lacking(table, rows)
     records: Sequence[Record] = [
-        Record(
-            id=name,
-            label=classes.index(row.label),
-            split=row.split or "train",
-            size=(table.parent / name).stat().st_size,
-            read=functools.partial(_read_below, table.parent, name),
-            group=row.group,
-        )
+        folders.record_of(table.parent, name, classes.index(row.label), row.split or "train", row.group)
         for name, row in rows.items()
     ]
     records = splitting.draw(records, splits, classes, source, needed)
@@ -93,10 +85,6 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     )
     notes = splitting.notes(records, splits, classes) if any(row.split for row in rows.values()) else ()
     return dataclasses.replace(dataset, drawn=splits, notes=notes)
-
-
-def _read_below(root: Path, name: str) -> bytes:
-    return decoding.read_photo(root / name)
 
 
 def _rows(table: Path) -> dict[str, _Row]:

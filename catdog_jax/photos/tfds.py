@@ -11,15 +11,14 @@ it is missing. tensorflow_datasets is imported only here and in `cats_vs_dogs`, 
 source is named.
 """
 
-import contextlib
 import functools
 import itertools
-import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from catdog_jax.console import quieted
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import cats_vs_dogs, decoding
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
@@ -47,10 +46,6 @@ def locate(source: str, directory: Path) -> str:
 def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     """Loads a TFDS data set, and prepares `cats_vs_dogs` first where it is missing.
 
-    Args:
-      source: as above.
-      needed: the splits that are used, in which each class must have photos.
-
     Raises:
       UsageError: the extra `tfds` is not installed, or the source is not written as above.
       CatdogError: the name is unknown, the data set is not prepared, has no image or not two
@@ -68,7 +63,7 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
             "Run: pip install 'catdog-jax[tfds]'."
         ) from None
     directory = Path(parsed["directory"]) if parsed["directory"] else None
-    with _quiet():
+    with quieted("absl"):  # it remarks that a folder is not prepared yet, for instance
         builder = _prepared(tfds, where, parsed["name"], directory)
         keys, classes, names = _describe(tfds, builder.info.features, builder.info.supervised_keys, where)
         parts = _parts(tfds, builder.info.splits, where, parsed["splits"])
@@ -90,18 +85,6 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     return collect(
         source, where, classes, records, "Name splits that have some: tfds:NAME:TRAIN/VALIDATION/TEST.", needed
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps remarks of TFDS from the terminal, such as that a folder is not prepared yet."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _prepared(tfds: Any, where: str, name: str, directory: Path | None) -> Any:
@@ -219,7 +202,7 @@ def _records(
     stored: dict[str, Any], keys: _Keys, names: Sequence[str], classes: tuple[str, str], parts: list[_Part], where: str
 ) -> list[Record]:
     """Reads every example once, for its label, name and size. The id is the file's name where those are unique."""
-    found = []
+    rows = []
     for part in parts:
         for index in range(part.start, part.stop):
             try:
@@ -237,11 +220,11 @@ def _records(
             name = filename.decode("utf-8", "replace") if isinstance(filename, bytes) else str(filename)
             read = functools.partial(_read, stored[part.stored], keys.image, index)
             label = classes.index(names[value])
-            found.append((name, index, part, label, len(example[keys.image]), read))
-    unique = all(row[0] for row in found) and len({row[0] for row in found}) == len(found)
+            rows.append((name, index, part, label, len(example[keys.image]), read))
+    unique = all(row[0] for row in rows) and len({row[0] for row in rows}) == len(rows)
     return [
         Record(name if unique else f"{part.stored}-{index:06d}", label, part.split, size, read)
-        for name, index, part, label, size, read in found
+        for name, index, part, label, size, read in rows
     ]
 
 

@@ -16,11 +16,7 @@ _TOLD = 8  # kinds of what is left out that are told on one line
 
 
 class Walk:
-    """Finds the photos below folders, and counts what is not taken.
-
-    Attributes:
-      left_out: so far, by kind.
-    """
+    """Finds the photos below folders, and counts what is not taken by kind, in `left_out`."""
 
     def __init__(self, root: Path | None = None):
         """Names what is left out by its path below `root`, or by the path that it was found at."""
@@ -37,9 +33,9 @@ class Walk:
           CatdogError: a folder cannot be read.
         """
         walked: set[tuple[int, int]] = set()
-        found = self._below(folder, walked, ())
+        photos = self._below(folder, walked, ())
         self._walked |= walked
-        return found
+        return photos
 
     def leave_others(self, folder: Path, taken: Collection[Path]) -> None:
         """Counts the photos, and whatever else, that are below `folder` and in none of the folders that were taken."""
@@ -47,7 +43,7 @@ class Walk:
             self._leave(path, "outside the class folders")
 
     def _below(self, folder: Path, walked: set[tuple[int, int]], without: Collection[Path]) -> list[Path]:
-        found: list[Path] = []
+        photos: list[Path] = []
         pending = deque([folder])
         while pending:
             parent = pending.popleft()
@@ -67,10 +63,10 @@ class Walk:
                 elif entry.name.startswith("."):
                     self._leave(path, "hidden")
                 elif decoding.is_taken(path):
-                    found.append(path)
+                    photos.append(path)
                 else:
                     self._leave(path, path.suffix.lower() or "without a suffix")
-        return sorted(found)
+        return sorted(photos)
 
     def _leave(self, path: Path, kind: str) -> None:
         name = str(path) if self._root is None else path.relative_to(self._root).as_posix()

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax.errors import UsageError
+from catdog_jax.config import EvaluateConfig
+from catdog_jax.ranges import check_arguments
 from catdog_jax.reporting.predictions import Predictions
 
 BINS = 15
@@ -56,16 +57,13 @@ def calibration_error_by_chance(probabilities: np.ndarray, resamples: int = 2000
     themselves instead (consistency resampling, Bröcker & Smith, "Increasing the Reliability of
     Reliability Diagrams", 2007) says what chance does.
 
-    Args:
-      probabilities: [N], of class 1.
-      resamples: how often labels are drawn.
-      seed: the same seed gives the same figure.
+    The probabilities [N] are of class 1; labels are drawn `resamples` times, and the same seed
+    gives the same figure.
 
     Raises:
       UsageError: `resamples` is below 1.
     """
-    if resamples < 1:
-        raise UsageError(f"--bootstrap: expected at least 1 resample, found {resamples}. Leave it out for 2000.")
+    check_arguments(EvaluateConfig, bootstrap=resamples)
     n = len(probabilities)
     generator, step = np.random.default_rng(seed), max(1, _CHUNK // n)
     confidence, bin_of = _binned(probabilities, BINS)

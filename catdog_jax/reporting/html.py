@@ -34,9 +34,8 @@ _PLACE = '<meta name="seal" content="{}">'  # in the head of page/report/base.ht
 def render(template: str, **values: Any) -> str:
     """A whole page as one HTML document.
 
-    Args:
-      template: the name of a file in catdog_jax/page/report that extends base.html.j2.
-      values: what it shows; text is escaped, `Markup` is not.
+    The template is a file in catdog_jax/page/report that extends base.html.j2. Of the values
+    text is escaped, `Markup` is not.
     """
     document = _templates().get_template(template).render(style=_stylesheet(), version=__version__, **values)
     # A name may look like a seal, and one page bears one seal.

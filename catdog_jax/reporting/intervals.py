@@ -32,9 +32,8 @@ def wilson(share: ArrayLike, count: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     share of mistakes is 0.18, the one mistake that is there 16 times in 100 makes it lie above. So
     it errs towards too many mistakes, never too few.
 
-    Args:
-      share: from 0 to 1, of any shape.
-      count: of the same shape, or one for all; need not be whole.
+    The shares are from 0 to 1, of any shape; the count is of the same shape, or one for all,
+    and need not be whole.
     """
     p, n = np.asarray(share, np.float64), np.asarray(count, np.float64)
     centre = (n * p + Z**2 / 2) / (n + Z**2)
@@ -65,9 +64,7 @@ def of_roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> Ends:
     but not below Hanley and McNeil's (1982), which is not 0 where all are in order. It is at most
     that of a share of the smaller class's photos.
 
-    Args:
-      labels: [N], 0 or 1, both of which occur.
-      probabilities: [N], of class 1.
+    The labels [N] are 0 or 1, both of which occur; the probabilities [N] are of class 1.
     """
     positive, negative = probabilities[labels == 1], probabilities[labels == 0]
     m, n = len(positive), len(negative)
@@ -89,10 +86,7 @@ def of_log_loss(losses: np.ndarray) -> Ends:
 def of_paired_drop(worse: int, better: int, total: int) -> Ends:
     """How much lower one share is than another of the same photos (Bonett & Price, 2012: one photo more of each kind).
 
-    Args:
-      worse: photos that only the other one has.
-      better: photos that only this one has.
-      total: all photos.
+    `worse` counts the photos that only the other one has, `better` those that only this one has.
     """
     lost, won = (worse + 1) / (total + 2), (better + 1) / (total + 2)
     half = Z * np.sqrt((lost + won - (lost - won) ** 2) / (total + 2))

@@ -185,30 +185,13 @@ The log loss is in nats, its probabilities clipped to 2.2e-16 from 0 and 1.
 """
 
 
-def metrics(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
-    """The value of each of `METRICS`.
-
-    Args:
-      labels: [N], 0 or 1.
-      probabilities: [N], of class 1.
-
-    Raises:
-      CatdogError: see `Predictions.checked`.
-    """
-    predictions = Predictions.checked(labels, probabilities)
-    return {name: float(metric.compute(predictions)) for name, metric in METRICS.items()}
-
-
 def measure(
     labels: ArrayLike, probabilities: ArrayLike, *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Measured]:
     """Each of `METRICS` with its 95 % interval.
 
-    Args:
-      labels: [N], 0 or 1.
-      probabilities: [N], of class 1.
-      resamples: for `calibration_error_by_chance`.
-      seed: for the same.
+    `labels` [N] are 0 or 1, `probabilities` [N] are of class 1; the others are for
+    `calibration_error_by_chance`.
 
     Raises:
       CatdogError: see `Predictions.checked`.
@@ -224,10 +207,7 @@ def warnings(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str
     A class is named where its interval is twice as wide as that of all photos: where it has much
     fewer than half of them.
 
-    Args:
-      counts: of `Predictions.confusion`.
-      classes: their two names.
-      split: which photos they are.
+    The counts are those of `Predictions.confusion`, the classes the two names.
     """
     n, mistakes = sum(map(sum, counts)), counts[0][1] + counts[1][0]
     width = np.ptp(intervals.of_share(mistakes, n))

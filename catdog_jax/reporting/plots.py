@@ -39,7 +39,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray) -> Markup:
     if here[0] <= 0.1 and here[1] >= 0.9:
         corner = axes.inset_axes((0.36, 0.16, 0.58, 0.56), xlim=(-0.002, 0.102), ylim=(0.898, 1.002))
         corner.set(xticks=[0, 0.05, 0.1], yticks=[0.9, 0.95, 1])
-        _style(corner)
+        style(corner)
         corner.set_facecolor(_PAPER)
         corner.text(0.1, 0.902, "the corner, enlarged", fontsize=7.5, color=_MUTED, ha="right")
         both.append(corner)
@@ -50,11 +50,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray) -> Markup:
 
 
 def reliability(bins: Sequence[Json]) -> Markup:
-    """Accuracy against confidence for each bin, with 95 % Wilson intervals, over a histogram of the confidences.
-
-    Args:
-      bins: of `calibration_error.calibration_bins`.
-    """
+    """Accuracy against confidence for each bin, with 95 % Wilson intervals, over a histogram of the confidences."""
     filled = [bin for bin in bins if bin["count"]]
     count, x, y = (np.array([bin[key] for bin in filled], float) for key in ("count", "confidence", "accuracy"))
     figure = Figure(figsize=(4.2, 3.7), layout="constrained")
@@ -70,18 +66,16 @@ def reliability(bins: Sequence[Json]) -> Markup:
     lower.set(xlabel="Confidence in the predicted class", ylabel="Photos", yscale="log", ylim=(0.7, 2 * count.max()))
     lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     lower.yaxis.set_minor_locator(NullLocator())
-    _style(upper)
-    _style(lower)
+    style(upper)
+    style(lower)
     return _svg(figure, "reliability", "Reliability diagram: accuracy against confidence, and how many photos have it")
 
 
 def curves(history: History, metric: str, title: str) -> Markup:
     """A metric of training over the epochs, for training and validation where the history has both.
 
-    Args:
-      history: the columns of history.csv.
-      metric: "loss" or "accuracy": the columns train_METRIC and validation_METRIC.
-      title: the label of the vertical axis.
+    `metric` is "loss" or "accuracy", `history` has the columns of history.csv, and `title` is
+    the label of the vertical axis.
     """
     figure, axes = _axes("Epoch", title, height=2.3)
     for split, colour in (("train", _MUTED), ("validation", _ACCENT)):
@@ -104,11 +98,9 @@ def curves(history: History, metric: str, title: str) -> Markup:
 def parallel(settings: Mapping[str, Sequence[Any]], losses: Sequence[float], name: str) -> bytes:
     """Parallel coordinates of a sweep, as PNG: a line a head through its settings to its loss; the best tenth stands out.
 
-    Args:
-      settings: a column of values for each setting; numbers are placed by size, on a logarithmic
-        axis where they span more than a factor of 30, and anything else by kind.
-      losses: [heads], the lower the better; the axis ends at twice the lowest.
-      name: of the losses, for the last axis.
+    The settings have a column of values each: numbers are placed by size, on a logarithmic axis
+    where they span more than a factor of 30, anything else by kind. The losses [heads], of that
+    name, are on the last axis, which ends at twice the lowest.
     """
     axes_of = {
         **{title: list(values) for title, values in settings.items()},
@@ -130,57 +122,7 @@ def parallel(settings: Mapping[str, Sequence[Any]], losses: Sequence[float], nam
     axes.tick_params(length=0)
     for position in range(len(axes_of)):
         axes.axvline(position, color=_LINE, linewidth=0.8, zorder=0)
-    return _png(figure)
-
-
-def panels(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], quantity: str) -> bytes:
-    """A panel a series of shares with their intervals, all on one scale, as PNG.
-
-    Args:
-      rows: a panel's title -> its points from left to right: the label, the share, its lowest and
-        its highest value.
-      quantity: what the share is of, for the axis.
-    """
-    across = 3
-    down = -(-len(rows) // across)
-    figure = Figure(figsize=(10, 2.3 * down), dpi=110, layout="constrained", facecolor=_PAPER)
-    grid = figure.subplots(down, across, sharey=True, squeeze=False)
-    for axes, (title, points) in zip(grid.flat, rows.items(), strict=False):
-        _style(axes)
-        labels, share, low, high = zip(*points, strict=True)
-        places = np.arange(len(points))
-        axes.fill_between(places, low, high, color=_ACCENT, alpha=0.18, linewidth=0)
-        axes.plot(places, share, "o-", color=_ACCENT, linewidth=1.4, markersize=3.5)
-        axes.set_xticks(places, labels)
-        axes.set_title(title, fontsize=9, color=_INK, loc="left")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-    for axes in grid.flat[len(rows) :]:
-        axes.remove()
-    for axes in grid[:, 0]:
-        axes.set_ylabel(quantity, color=_INK)
-    return _png(figure)
-
-
-def dots(rows: Sequence[tuple[str, float, float, float]], quantity: str) -> bytes:
-    """A line a share with its interval, one below the other, the first marked as what the others compare with; as PNG.
-
-    Args:
-      rows: from top to bottom: the label, the share, its lowest and its highest value.
-      quantity: what the share is of, for the axis.
-    """
-    figure = Figure(figsize=(7.5, 0.6 + 0.27 * len(rows)), dpi=110, layout="constrained", facecolor=_PAPER)
-    axes = figure.subplots()
-    _style(axes)
-    names, share, low, high = zip(*rows, strict=True)
-    places = np.arange(len(rows))
-    axes.axvline(share[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
-    axes.hlines(places, low, high, color=_ACCENT, linewidth=1.6, alpha=0.45)
-    axes.plot(share, places, "o", color=_ACCENT, markersize=4.5)
-    axes.set_yticks(places, names)
-    axes.invert_yaxis()
-    axes.set_xlabel(quantity, color=_INK)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    return _png(figure)
+    return png(figure)
 
 
 def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
@@ -189,26 +131,27 @@ def _places(axes: Axes, position: int, values: Sequence[Any]) -> np.ndarray:
     ticks = sorted(set(values)) if numbers else sorted(set(values), key=lambda value: (len(str(value)), str(value)))
     if not numbers or len(ticks) <= 6:
         place = {tick: i / max(1, len(ticks) - 1) for i, tick in enumerate(ticks)}
-        found, labels = np.array([place[value] for value in values]), {f"{tick}": place[tick] for tick in ticks}
+        places, labels = np.array([place[value] for value in values]), {f"{tick}": place[tick] for tick in ticks}
     else:
         logarithmic = ticks[0] > 0 and ticks[-1] > 30 * ticks[0]
         scaled = np.log(values) if logarithmic else np.array(values, np.float64)
-        found = (scaled - scaled.min()) / (np.ptp(scaled) or 1)
+        places = (scaled - scaled.min()) / (np.ptp(scaled) or 1)
         labels = {f"{ticks[0]:.3g}": 0.0, f"{ticks[-1]:.3g}": 1.0}
     for text, height in labels.items():
         axes.text(position + 0.04, height, text, fontsize=7, color=_MUTED, va="center")
-    return found
+    return places
 
 
 def _axes(x: str, y: str, height: float = 3.7) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.2, height), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=x, ylabel=y)
-    _style(axes)
+    style(axes)
     return figure, axes
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
+    """Gives axes the look of the report."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_LINE)
     axes.tick_params(colors=_MUTED, labelsize=7.5, width=0.8, length=3, color=_LINE)
@@ -218,7 +161,8 @@ def _style(axes: Axes) -> None:
         label.set(color=_INK, fontsize=8.5)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, the same bytes each time."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=_PAPER, metadata={"Software": None})
     return buffer.getvalue()

@@ -5,9 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rich.text import Text
-
-from catdog_jax.console import console, printable
+from catdog_jax.console import say
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding, folders
 from catdog_jax.runtime.heatmaps import Folder
@@ -35,7 +33,7 @@ def find_model(named: Path | None) -> Path:
         raise CatdogError(
             f"--model: expected {_OWN} or {_PUBLISHED}, found neither. Name a model, or run `catdog run` first."
         )
-    console.print(Text(f"No {_OWN} here: using the published {published}"), soft_wrap=True)
+    say(f"No {_OWN} here: using the published {published}")
     return published
 
 
@@ -54,7 +52,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
         found = f"none ({others})" if others else "none"
         raise CatdogError(f"{where}: expected photos ({', '.join(decoding.SUFFIXES)}), found {found}. Check the path.")
     if others:
-        console.print(Text(printable(others)), soft_wrap=True)
+        say(others)
     return photos
 
 

@@ -40,13 +40,10 @@ class Verdict:
 
     def row(self) -> dict[str, Any]:
         """The verdict as it is written: {"class", "probability", "probabilities", "sure", "why"}."""
-        values = {
-            "probability": self.probability,
-            "probabilities": self.probabilities,
-            "sure": self.sure,
-            "why": self.why,
+        return {
+            "class": self.name,
+            **{key: getattr(self, key) for key in ("probability", "probabilities", "sure", "why")},
         }
-        return {"class": self.name, **values}
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,7 @@ class Rule:
     def decide(self, probabilities: np.ndarray) -> Verdict:
         """The verdict on a photo.
 
-        Args:
-          probabilities: float32 [2], in the order of `classes`.
+        The probabilities are float32 [2], in the order of `classes`.
         """
         pair = np.asarray(probabilities, np.float32)
         # The float with the fewest digits that is still this float32: 0.9, not 0.8999999761581421
@@ -98,10 +94,8 @@ def said(name: str, sure: bool | None) -> str:
 def read(classes: tuple[str, str], metadata: Mapping[str, str]) -> Rule:
     """The rule of a model file.
 
-    Args:
-      classes: the names of the two classes.
-      metadata: what the file says of itself. The key `decision` counts; a file from before it has
-        the level to abstain at in the recipe of its `head`, or not at all.
+    `metadata` is what the file says of itself. The key `decision` counts; a file from before it
+    has the level to abstain at in the recipe of its `head`, or not at all.
 
     Raises:
       CatdogError: a value is damaged, or the key has another content than this version knows. The
@@ -118,20 +112,26 @@ def read(classes: tuple[str, str], metadata: Mapping[str, str]) -> Rule:
     return Rule(classes, threshold, _level("decision", stored["abstain_below"]))
 
 
+def stored(metadata: Mapping[str, str]) -> Rule:
+    """The rule of a file of `catdog export`, whose classes are in its metadata. Raises as `read`."""
+    first, second = json.loads(metadata["classes"])
+    return read((first, second), metadata)
+
+
 def _object(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     text = metadata.get(name, "{}")
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        value = None
+    if not isinstance(value, dict):
         raise CatdogError(f"{name}: expected a JSON object, found {text[:100]!r}")
-    return found
+    return value
 
 
-def _level(name: str, found: Any, key: str = "abstain_below") -> float | None:
-    if found is None:
+def _level(name: str, level: Any, key: str = "abstain_below") -> float | None:
+    if level is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:  # so that NaN is refused
-        raise CatdogError(f"{name}: {key}: expected a number from 0 to 1, found {json.dumps(found)[:100]}")
-    return float(found)
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level <= 1:  # so that NaN is refused
+        raise CatdogError(f"{name}: {key}: expected a number from 0 to 1, found {json.dumps(level)[:100]}")
+    return float(level)

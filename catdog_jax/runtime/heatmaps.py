@@ -20,42 +20,22 @@ _FAINT, _STRONG = np.array([255, 200, 0, 0.0]), np.array([255, 40, 0, 165.0])  #
 def tint(cells: np.ndarray, second: bool) -> np.ndarray:
     """The colours of a heat map.
 
-    Args:
-      cells: float32 [7, 7], contributions to the logit of the second class, as the model gives
-        them.
-      second: whether the verdict is the second class; evidence for the verdict is shown, evidence
-        against it is not.
-
-    Returns:
-      uint8 [7, 7, 4], RGBA: from transparent over yellow to red.
+    The cells, float32 [7, 7], are contributions to the logit of the second class, as the model
+    gives them; what speaks against the verdict, the `second` class or the first, is not shown.
+    The colours are uint8 [7, 7, 4], RGBA: from transparent over yellow to red.
     """
     evidence = cells if second else -cells
     strength = np.clip(evidence, 0, None) / max(LEAST_SCALE, float(np.abs(cells).max()))
     return np.rint(_FAINT + strength[..., None] * (_STRONG - _FAINT)).astype(np.uint8)
 
 
-def overlay(photo: bytes, cells: np.ndarray, second: bool) -> bytes:
-    """A photo, upright and at most `LONGEST_SIDE` pixels wide and high, under its heat map; as PNG.
-
-    Args:
-      photo: the bytes of a photo that `decoding.decode` takes.
-      cells: see `tint`.
-      second: see `tint`.
-
-    Raises:
-      ImageError: the photo cannot be decoded.
-    """
-    picture = decoding.load(photo).image
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    return painted(picture, cells, second)
-
-
-def painted(picture: Image.Image, cells: np.ndarray, second: bool) -> bytes:
-    """A picture under its heat map, as PNG; see `tint` for the other arguments."""
-    picture = picture.convert("RGBA")
+def overlay(picture: Image.Image, cells: np.ndarray, second: bool, longest: int = LONGEST_SIDE) -> bytes:
+    """A picture, at most `longest` pixels wide and high, under its heat map, as PNG; see `tint` for the other arguments."""
+    picture = picture.convert("RGB")  # a copy
+    picture.thumbnail((longest, longest))
     heat = Image.fromarray(tint(cells, second)).resize(picture.size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    Image.alpha_composite(picture, heat).convert("RGB").save(buffer, "PNG")
+    Image.alpha_composite(picture.convert("RGBA"), heat).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -74,7 +54,7 @@ class Folder:
           ImageError: the photo cannot be read any more.
           CatdogError: the overlay cannot be written.
         """
-        content = overlay(decoding.read_photo(photo), cells, second)
+        content = overlay(decoding.load(decoding.read_photo(photo)).image, cells, second)
         name = next(name for name in _names(photo) if name.casefold() not in self._taken)
         self._taken.add(name.casefold())
         atomic.write_bytes(self._path / name, content)

@@ -32,9 +32,6 @@ _BESIDE_RAW = 2**16
 def screen(model: bytes) -> None:
     """Checks what a model asks for. Its inputs, outputs and metadata are for others to check.
 
-    Args:
-      model: the content of the file.
-
     Raises:
       CatdogError: what was expected of which field, and what was found; without the path.
     """

@@ -18,13 +18,7 @@ Row = dict[str, Any]  # see `prediction.predictions`
 
 
 def rendered(form: str, classes: tuple[str, str], batches: Iterable[list[Row]]) -> Iterator[str]:
-    """The text of the predictions, a piece for each batch; of a table, all at the end.
-
-    Args:
-      form: "table", "jsonl" or "csv".
-      classes: the names of the two classes.
-      batches: rows with path and the keys of `decision.Verdict.row`, or with path and error.
-    """
+    """The text of the predictions, a piece for each batch; of a table, all at the end."""
     match form:
         case "jsonl":
             return _json_lines(batches)

@@ -35,11 +35,6 @@ class Prediction:
     heatmap: np.ndarray | None = field(compare=False)
     photo: Any = field(compare=False)
 
-    @classmethod
-    def of(cls, rule: decision.Rule, probabilities: np.ndarray, heatmap: np.ndarray | None, photo: Any) -> "Prediction":
-        """The prediction of a photo from what the model computes of it."""
-        return cls(rule.decide(probabilities), heatmap, photo)
-
     @property
     def label(self) -> str:
         """The class."""
@@ -65,11 +60,9 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """The photo under its heat map, and the verdict below it."""
-        picture = upright(self.photo)
-        picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         second = self.label == list(self.probabilities)[1]
         cells = np.zeros((7, 7), np.float32) if self.heatmap is None else self.heatmap
-        source = base64.b64encode(heatmaps.painted(picture, cells, second)).decode()
+        source = base64.b64encode(heatmaps.overlay(upright(self.photo), cells, second, _SHOWN_SIDE)).decode()
         said = f"{decision.said(self.label, self.sure)}, {self.probability:.1%}"
         return (
             f'<figure style="display:inline-block;margin:4px"><img alt="" src="data:image/png;base64,{source}">'
@@ -119,9 +112,8 @@ def decoded(numbered: tuple[int, Any]) -> tuple[Any, np.ndarray | decoding.Image
 def upright(photo: Any, name: str = "photo") -> Image.Image:
     """A photo in RGB at its own size, turned upright.
 
-    Args:
-      photo: a path, the bytes of a file, a PIL image, or an array uint8 [H, W, 3] in RGB.
-      name: what it is called in messages.
+    A photo is a path, the bytes of a file, a PIL image, or an array uint8 [H, W, 3] in RGB;
+    `name` is what messages call it.
 
     Raises:
       ImageError: it cannot be read or decoded.

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, prefetch
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import decision, model_file, prediction
 from catdog_jax.runtime.prediction import Prediction
 
@@ -18,6 +20,12 @@ class Predictor:
     """An exported model, ready for photos: `Predictor(path)("cat.jpg")` is a `Prediction`.
 
     The model is this one file: external data is never read, whatever the file says.
+
+    Example:
+      >>> import catdog_jax as cd
+      >>> model = cd.Predictor("run/model.onnx")
+      >>> model.classes
+      ('cats', 'dogs')
 
     Attributes:
       classes: the names of the two classes, in the order of the probabilities.
@@ -42,9 +50,7 @@ class Predictor:
             made for photos that are decoded in another way than this version does.
           UsageError: a number is out of range.
         """
-        for name, value in (("--batch-size", batch_size), ("--threads", threads)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name}: expected 1 or more, found {value}. Leave it out for the default.")
+        check_arguments(PredictConfig, batch_size=batch_size, threads=threads)
         self._path = path = Path(path)
         self._batch_size = batch_size
         self._session = model_file.open_session(path, threads, spin)
@@ -78,9 +84,13 @@ class Predictor:
           CatdogError: a photo cannot be read or decoded, or the model answers with NaN.
 
         Example:
-          >>> model = Predictor(MODEL)  # doctest: +SKIP
-          >>> model("cat.jpg").label  # doctest: +SKIP
-          'cats'
+          >>> import catdog_jax as cd
+          >>> model = cd.Predictor("run/model.onnx")
+          >>> verdict = model("cat.jpg")
+          >>> verdict.label, verdict.heatmap.shape
+          ('cats', (7, 7))
+          >>> [answer.label for answer in model(["cat.jpg", Path("cat.jpg").read_bytes()])]
+          ['cats', 'cats']
         """
         if prediction.is_one(photos):
             (answer,) = self._raising([photos])
@@ -124,16 +134,14 @@ class Predictor:
                 if isinstance(picture, decoding.ImageError):
                     yield photo, picture
                 else:
-                    yield photo, Prediction.of(self.rule, *next(computed), photo)
+                    pair, heatmap = next(computed)
+                    yield photo, Prediction(self.rule.decide(pair), heatmap, photo)
 
     def probabilities(self, photos: np.ndarray) -> np.ndarray:
         """The probabilities of the two classes.
 
-        Args:
-          photos: uint8 [N, 224, 224, 3], RGB, as `decoding.decode` makes them.
-
-        Returns:
-          float32 [N, 2], in the order of `classes`.
+        From uint8 [N, 224, 224, 3], RGB, as `decoding.decode` makes them, to float32 [N,
+        2], in the order of `classes`.
 
         Raises:
           CatdogError: `photos` has another type or shape, or the model answers with NaN.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import onnxruntime as ort
 
 from catdog_jax.console import progress_bar
 from catdog_jax.photos.prefetch import decoded
@@ -31,14 +32,17 @@ class Turns(NamedTuple):
     seconds: list[float]
 
 
+def opened(model: bytes) -> Model:
+    """A file of `catdog export` as ONNX Runtime computes it by default."""
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda photos: session.run(["probability"], {"image": photos})[0]
+
+
 def in_turns(models: Sequence[Model], photos: Iterable[tuple[np.ndarray, int]], total: int, task: str) -> Turns:
     """Runs models on photos, in turns.
 
-    Args:
-      models: functions of a batch.
-      photos: uint8 [224, 224, 3], and the label, 0 or 1; read as they are needed.
-      total: how many there are, for the progress display.
-      task: what that display says.
+    A photo is uint8 [224, 224, 3] with its label, 0 or 1, and read as it is needed; `total` and
+    `task` are for the progress display.
     """
     remaining = iter(photos)
     labels: list[int] = []

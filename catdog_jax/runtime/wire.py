@@ -24,14 +24,14 @@ class Wire:
 
     def fields(self, message: memoryview) -> list[Field]:
         """All fields of a message, in their order."""
-        found: list[Field] = []
+        read: list[Field] = []
         place = 0
         while place < len(message):
             tag, place = self._number(message, place)
             number, kind = tag >> 3, tag & 7
             if kind == 0:
                 value, place = self._number(message, place)
-                found.append(Field(number, value))
+                read.append(Field(number, value))
             else:
                 if kind == 2:
                     size, place = self._number(message, place)
@@ -39,39 +39,39 @@ class Wire:
                     size = 8 if kind == 1 else 4
                 else:
                     raise ValueError(f"a field of wire type {kind}")
-                found.append(Field(number, message[place : place + size]))
+                read.append(Field(number, message[place : place + size]))
                 place += size
             if place > len(message) or not 0 < number < 2**29:
                 raise ValueError("a field that is cut off or has no number")
-        return found
+        return read
 
     def messages(self, fields: list[Field], number: int) -> list[memoryview]:
         """The contents of the fields of a number: messages, bytes or texts."""
         values = [field.value for field in fields if field.number == number]
-        found = [value for value in values if isinstance(value, memoryview)]
-        if len(found) < len(values):
+        contents = [value for value in values if isinstance(value, memoryview)]
+        if len(contents) < len(values):
             raise ValueError(f"a number in field {number}")
-        return found
+        return contents
 
     def texts(self, fields: list[Field], number: int) -> list[str]:
         """The texts of the fields of a number."""
-        found = self.messages(fields, number)
-        if max(map(len, found), default=0) > MAX_TEXT:
+        texts = self.messages(fields, number)
+        if max(map(len, texts), default=0) > MAX_TEXT:
             raise ValueError(f"a name of more than {MAX_TEXT:,} bytes")
-        return [bytes(text).decode() for text in found]
+        return [bytes(text).decode() for text in texts]
 
     def numbers(self, fields: list[Field], number: int) -> list[int]:
         """Signed numbers, one a field or many packed in one."""
-        found: list[int] = []
+        unsigned: list[int] = []
         for value in (field.value for field in fields if field.number == number):
             if isinstance(value, int):
-                found.append(value)
+                unsigned.append(value)
                 continue
             place = 0
             while place < len(value):
                 unpacked, place = self._number(value, place)
-                found.append(unpacked)
-        return [value - 2**64 if value >= 2**63 else value for value in found]
+                unsigned.append(unpacked)
+        return [value - 2**64 if value >= 2**63 else value for value in unsigned]
 
     def _number(self, message: memoryview, place: int) -> tuple[int, int]:
         """A number of seven bits a byte, and the place behind it."""

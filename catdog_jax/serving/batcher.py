@@ -18,13 +18,7 @@ class Busy(CatdogError):
 
 
 class Places:
-    """Room for so many photos at once: a request takes a place for each of its photos, all of them or none.
-
-    Attributes:
-      total: the places.
-      taken: those that are not free.
-      requests: those that hold places.
-    """
+    """Room for so many photos at once: a request takes a place for each of its photos, all of them or none."""
 
     def __init__(self, total: int):
         """Makes free places."""

@@ -26,11 +26,6 @@ class ProtocolError(CatdogError):
 def decode_request(body: bytes, max_photos: int, heatmaps: bool) -> tuple[str | None, np.ndarray, list[str]]:
     """Reads an inference request.
 
-    Args:
-      body: the JSON text.
-      max_photos: photos a request may hold.
-      heatmaps: whether the model has heat maps.
-
     Returns:
       The request's id, uint8 [N, 224, 224, 3], and the names of the outputs that are asked for (all
       where none are named).

@@ -14,6 +14,14 @@ Json = dict[str, Any]
 _MEDIA = (*(f"image/{form.lower()}" for form in decoding.FORMATS), "application/octet-stream")
 _TEXT: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
+_LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+_SURE: Json = {
+    "type": ["boolean", "null"],
+    "description": "Whether the probability reaches the model's level to abstain at. False: the class is what the model leans "
+    "to, and no decision. Null: the model does not know its level.",
+}
+_WHY: Json = {**_TEXT, "description": "Why the model is not sure, for a reader; empty where it is."}
+_NUMBERS: Json = {"type": "array", "items": _NUMBER}
 _REASONS = {
     400: "The request is malformed, or holds other tensors than the model takes.",
     404: "There is no such path or model.",
@@ -27,14 +35,7 @@ _REASONS = {
 
 
 def document(config: ServeConfig, classes: tuple[str, str], *, heatmaps: bool, assets: Iterable[str]) -> Json:
-    """The OpenAPI document of a server.
-
-    Args:
-      config: the limits.
-      classes: the names of the model's classes.
-      heatmaps: whether the model has heat maps.
-      assets: the paths of the page's files.
-    """
+    """The OpenAPI document of a server."""
     model, ready = inference_protocol.PATH, {"ready": {"const": True}}
     paths = {
         "/predict": _predict(config),
@@ -60,9 +61,6 @@ def document(config: ServeConfig, classes: tuple[str, str], *, heatmaps: bool, a
             "responses": {_name(status): _error(status) for status in _REASONS},
         },
     }
-
-
-_LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 
 
 def _predict(config: ServeConfig) -> Json:
@@ -153,14 +151,6 @@ def _tensor_schemas(config: ServeConfig, heatmaps: bool) -> Json:
     }
 
 
-_SURE: Json = {
-    "type": ["boolean", "null"],
-    "description": "Whether the probability reaches the model's level to abstain at. False: the class is what the model leans "
-    "to, and no decision. Null: the model does not know its level.",
-}
-_WHY: Json = {**_TEXT, "description": "Why the model is not sure, for a reader; empty where it is."}
-
-
 def _rule(probability: Json) -> Json:
     level = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
     threshold = "A photo is of the second class from this probability of it on."
@@ -168,9 +158,6 @@ def _rule(probability: Json) -> Json:
     return _object(
         {"threshold": {**probability, "description": threshold}, "abstain_below": {**level, "description": abstain}}
     )
-
-
-_NUMBERS: Json = {"type": "array", "items": _NUMBER}
 
 
 def _shape(count: Json, rest: Iterable[int]) -> Json:

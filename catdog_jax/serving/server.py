@@ -39,11 +39,8 @@ def url(listener: socket.socket) -> str:
 def run(application: ASGIApp, listener: socket.socket, *, header_timeout: float, request_timeout: float) -> None:
     """Serves until SIGTERM or SIGINT; requests in flight are answered first.
 
-    Args:
-      application: what answers.
-      listener: where clients connect.
-      header_timeout: seconds in which headers must arrive, and an answer must be taken.
-      request_timeout: seconds that a request takes at most, from the end of its headers on.
+    Headers must arrive, and an answer must be taken, within `header_timeout` seconds; a request
+    takes `request_timeout` at most, from the end of its headers on.
     """
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has drained
     settings = uvicorn.Config(

@@ -24,11 +24,6 @@ class Upload(NamedTuple):
 def photos(content_type: str, body: bytes, most: int) -> list[Upload]:
     """The photos of a request.
 
-    Args:
-      content_type: of the request, with the boundary.
-      body: all of it.
-      most: photos that it may hold.
-
     Raises:
       UploadError: it is not divided by its boundary, or a part of it is no file, or it holds no
         photo or too many.

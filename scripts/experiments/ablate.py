@@ -30,8 +30,10 @@ from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads import calibration, fitting, rows
-from catdog_jax.reporting import intervals, plots
-from catdog_jax.reporting.metrics import metrics
+from catdog_jax.reporting import intervals
+from catdog_jax.reporting.metrics import METRICS
+from catdog_jax.reporting.predictions import Predictions
+from scripts.experiments import figures
 from scripts.experiments.ablation_rows import AblateConfig, Variant, load, mixed, variants
 
 
@@ -135,8 +137,9 @@ def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.
       baseline: of `fit`, on the same test photos.
     """
     labels = judged["labels"]
-    each = [metrics(labels, one) for one in judged["probabilities"]]
-    accuracies = np.array([one["accuracy"] for one in each])
+    checked = [Predictions.checked(labels, probabilities) for probabilities in judged["probabilities"]]
+    each = [{name: float(METRICS[name].compute(rows)) for name in ("accuracy", "log_loss", "ece")} for rows in checked]
+    accuracies = np.array([row["accuracy"] for row in each])
     ours, theirs = ((one["probabilities"][0] >= THRESHOLD) == (labels > 0.5) for one in (judged, baseline))
     only, only_baseline = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     p_value = binomtest(only, only + only_baseline).pvalue if only + only_baseline else 1.0
@@ -152,8 +155,8 @@ def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.
         accuracy_high=float(accuracies.max()),
         interval_low=float(low),
         interval_high=float(high),
-        log_loss=float(np.mean([one["log_loss"] for one in each])),
-        ece=float(np.mean([one["ece"] for one in each])),
+        log_loss=float(np.mean([row["log_loss"] for row in each])),
+        ece=float(np.mean([row["ece"] for row in each])),
         only_right=only,
         only_baseline_right=only_baseline,
         p_value=float(p_value),
@@ -180,7 +183,7 @@ def read(path: Path) -> list[Row]:
 
 def plot(rows: Sequence[Row]) -> bytes:
     """The accuracy of each row with its 95 % Wilson interval, as PNG."""
-    return plots.dots(
+    return figures.dots(
         [(one.variant, one.accuracy, one.interval_low, one.interval_high) for one in rows], "test accuracy"
     )
 

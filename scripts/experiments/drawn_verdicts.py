@@ -28,19 +28,12 @@ def main() -> None:
     for (above, below), picture, pair, cells in zip(axes.T, pictures, probabilities, maps, strict=True):
         verdict = model.rule.decide(pair)
         above.imshow(picture)
-        below.imshow(explained(picture, cells, pair[1] >= model.rule.threshold))
+        below.imshow(Image.open(io.BytesIO(heatmaps.overlay(picture, cells, pair[1] >= model.rule.threshold))))
         below.set_title(f"{decision.said(verdict.name, verdict.sure)}, {verdict.probability:.0%}", y=-0.18, fontsize=11)
     for axis in axes.flat:
         axis.set_axis_off()
     OUT.parent.mkdir(exist_ok=True)
     figure.savefig(OUT, dpi=100, pil_kwargs={"quality": 88})
-
-
-def explained(picture: Image.Image, cells: np.ndarray, second: bool) -> Image.Image:
-    """The picture under its heat map."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return Image.open(io.BytesIO(heatmaps.overlay(buffer.getvalue(), cells, second)))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def main(config: ReproduceConfig) -> None:
 
 def _features(config: ReproduceConfig) -> Steps:
     whole, published = config.work / "features", config.work / "published"
-    wanted = ExtractConfig(data=str(config.data), out=whole, pool="none", views="original,mirror")
+    wanted = ExtractConfig(data=str(config.data), out=whole, pool="none", views=("original", "mirror"))
     return {
         "features of 19,000 photos, two views": (whole / "manifest.json", lambda: extract.extract(wanted)),
         "published features": (published / "manifest.json", lambda: average(FeatureCache.open(whole), published)),

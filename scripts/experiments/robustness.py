@@ -28,9 +28,10 @@ from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.calibration import abstention
 from catdog_jax.photos import decoding, sources
-from catdog_jax.reporting import intervals, plots
+from catdog_jax.reporting import intervals
 from catdog_jax.runtime.arguments import find_model
 from catdog_jax.runtime.predictor import Predictor
+from scripts.experiments import figures
 from scripts.experiments.corruptions import CORRUPTIONS, STRANGERS, corrupt, decoded
 
 ROOT = Path(__file__).parents[2]
@@ -233,7 +234,7 @@ def plot(rows: Sequence[Row]) -> bytes:
         panels[f"{name}: {corruption.unit}"] = [
             (row.strength or "none", float(row.accuracy), float(row.low), float(row.high)) for row in of_it
         ]
-    return plots.panels(panels, "accuracy")
+    return figures.panels(panels, "accuracy")
 
 
 def shown(rows: Sequence[Row]) -> Table:

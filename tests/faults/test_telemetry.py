@@ -130,7 +130,7 @@ def test_who_sets_the_variable_is_obeyed(tmp_path, offline, said, files):
     """The control of this file's tests, too: where it is on, it shows."""
     code = "import catdog_jax, onnxruntime"
     subprocess.run([*offline, sys.executable, "-c", code], check=True, env=home(tmp_path, said))
-    assert len(left(tmp_path)) == files, "ONNX Runtime's telemetry works otherwise in this version: look at it anew"
+    assert len(left(tmp_path)) == files, "ONNX Runtime's telemetry works otherwise in this version: look at it again"
 
 
 def first_import(path: Path, *packages: str) -> float:

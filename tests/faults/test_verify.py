@@ -175,7 +175,7 @@ def test_files_of_another_head_are_named(written, tmp_path, capsys):
     assert f"whole, but it judged another file than the one beside it: {run.path}: models.json" in shown
     fitted = head.load(run.head)
     other = {"output": {"kernel": fitted.params["output"]["kernel"] + 1, "bias": fitted.params["output"]["bias"]}}
-    head.save(run.head, dataclasses.replace(fitted, params=other))
+    dataclasses.replace(fitted, params=other).save(run.head)
     shown = said(copy, capsys, 1)
     assert {line.split(": ")[1] for line in shown.splitlines() if line.startswith("of another head: ")} == {
         str(path) for path in (run.settings, run.metrics(), run.metrics("validation"), run.model())

@@ -62,7 +62,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("pool", ["avg", "avg+max", "none"])
 def test_every_photo_has_its_row(photos, tmp_path, stand_in, pool):
-    found = extract.extract(config(photos, tmp_path, pool=pool, views="original,mirror"))
+    found = extract.extract(config(photos, tmp_path, pool=pool, views=("original", "mirror")))
     dataset = sources.load(str(photos))
     assert found.classes == ("cats", "dogs")
     for split in sources.SPLITS:
@@ -192,7 +192,7 @@ def test_another_fingerprint_is_refused_and_the_field_named(photos, tmp_path, st
     others = (
         ({"pool": "max"}, "pool is 'avg', expected 'max'"),
         ({"dtype": "float32"}, "dtype is 'float16'"),
-        ({"views": "original,mirror"}, "views is"),
+        ({"views": ("original", "mirror")}, "views is"),
         ({"shard_size": 16}, "shard_size is 10, expected 16"),
     )
     for options, field in others:
@@ -383,7 +383,7 @@ def test_heads_are_judged_on_their_own_kind_of_features_only():
 def test_from_python_without_a_word(photos, tmp_path, stand_in, capsys):
     dataset = sources.load_photos(photos)
     found = extraction.extract(dataset, str(tmp_path / "cache"), views=("original", "mirror"), shard_size=10)
-    by_command = extract.extract(config(photos, tmp_path, out=tmp_path / "other", views="original,mirror"))
+    by_command = extract.extract(config(photos, tmp_path, out=tmp_path / "other", views=("original", "mirror")))
     assert contents(tmp_path / "cache") == contents(tmp_path / "other")
     assert found.fingerprint == by_command.fingerprint
     capsys.readouterr()

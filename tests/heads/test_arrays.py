@@ -38,22 +38,19 @@ def test_a_head_on_any_columns_is_as_good_as_logistic_regression():
 
 def test_without_validation_rows_a_tenth_of_each_class_is_held_out():
     x, y = clouds(200)
-    described = rows.Described()
-    found = rows.of_arrays((x, y), None, described, 3, 1.0)
+    found = rows.of_arrays((x, y), seed=3)
     trained, held = (found.load(split, "none")[0]() for split in ("train", "validation"))
     assert [int(held.y.sum()), len(held.y) - int(held.y.sum())] == [round(y.sum() / 10), round((200 - y.sum()) / 10)]
     both = np.concatenate([np.asarray(trained.x), np.asarray(held.x)])
     np.testing.assert_array_equal(both[np.lexsort(both.T)], x[np.lexsort(x.T)])
-    again, other = (
-        rows.of_arrays((x, y), None, described, seed, 1.0).load("validation", "none")[0]() for seed in (3, 4)
-    )
+    again, other = (rows.of_arrays((x, y), seed=seed).load("validation", "none")[0]() for seed in (3, 4))
     np.testing.assert_array_equal(again.x, held.x)
     assert not np.array_equal(other.x, held.x)
 
 
 def test_arrays_that_are_too_large_stream_in_parts():
     x, y = clouds(rows._PART + 10)
-    parts = rows.of_arrays((x, y), (x[:9], y[:9]), rows.Described(), 0, 1e-9).load("train", "none")
+    parts = rows.of_arrays((x, y), (x[:9], y[:9]), resident_gib=1e-9).load("train", "none")
     assert [len(load().y) for load in parts] == [rows._PART, 10]
     np.testing.assert_array_equal(np.concatenate([load().x for load in parts]), x)
 

@@ -88,7 +88,7 @@ def test_heads_of_different_dropout_run_under_vmap():
 def test_a_head_survives_its_file(tmp_path):
     path = tmp_path / "head.safetensors"
     before = fitted((12, 3), "avg+max")
-    head.save(path, before)
+    before.save(path)
     after = head.load(path)
     assert dataclasses.replace(after, params={}) == dataclasses.replace(before, params={})
     assert list(after.params) == ["dense_0", "dense_1", "output"]
@@ -96,13 +96,13 @@ def test_a_head_survives_its_file(tmp_path):
         for part, array in layer.items():
             np.testing.assert_array_equal(after.params[name][part], array)
     first = path.read_bytes()
-    head.save(path, before)
+    before.save(path)
     assert path.read_bytes() == first
 
 
 def test_any_altered_byte_of_the_tensors_is_found(tmp_path):
     path = tmp_path / "head.safetensors"
-    head.save(path, fitted())
+    fitted().save(path)
     intact = path.read_bytes()
     for place in (-1, -1000, len(intact) // 2):
         altered = bytearray(intact)
@@ -122,7 +122,7 @@ def test_a_foreign_file_is_an_error(tmp_path, content):
 
 @pytest.mark.parametrize("name", ["h\udc81nde", "two\nlines"])
 def test_classes_that_are_no_text_are_refused(tmp_path, name):
-    head.save(tmp_path / "head.safetensors", dataclasses.replace(fitted(), classes=("cats", name)))
+    dataclasses.replace(fitted(), classes=("cats", name)).save(tmp_path / "head.safetensors")
     with pytest.raises(CatdogError, match="expected names in UTF-8 without control characters"):
         head.load(tmp_path / "head.safetensors")
 
@@ -147,6 +147,6 @@ def test_a_missing_head_says_what_to_run(tmp_path):
 def test_a_head_that_cannot_be_is_an_error(tmp_path, change, message):
     broken = fitted()
     change(broken.params)
-    head.save(tmp_path / "head.safetensors", broken)
+    broken.save(tmp_path / "head.safetensors")
     with pytest.raises(CatdogError, match=message):
         head.load(tmp_path / "head.safetensors")

@@ -42,7 +42,7 @@ def test_the_published_cache_would_be_resumed(tmp_path):
 
 def test_the_published_head_is_read_and_written_to_the_same_bytes(tmp_path):
     path = ARTIFACTS / "default" / "head.safetensors"
-    head.save(tmp_path / "head.safetensors", head.load(path))
+    head.load(path).save(tmp_path / "head.safetensors")
     assert (tmp_path / "head.safetensors").read_bytes() == path.read_bytes()
 
 

@@ -143,7 +143,7 @@ def test_a_notebook_shows_the_photo_under_its_heat_map_and_escapes_names(photos)
     rule = prediction.decision.Rule(("<cats>", "dogs"), abstain_below=0.6)
     shown = []
     for heat in (cells, None):
-        answer = Prediction.of(rule, np.array([0.1, 0.9], np.float32), heat, photos[2])
+        answer = Prediction(rule.decide(np.array([0.1, 0.9], np.float32)), heat, photos[2])
         page = answer._repr_html_()
         with Image.open(io.BytesIO(base64.b64decode(re.search('base64,([^"]+)', page)[1]))) as picture:
             shown.append(np.asarray(picture.convert("RGB"), int))
@@ -153,7 +153,7 @@ def test_a_notebook_shows_the_photo_under_its_heat_map_and_escapes_names(photos)
     y, x = np.unravel_index(red.argmax(), red.shape)
     assert (y * 7 // height, x * 7 // width) == (0, 6)
     assert np.ptp(shown[1]) == 0  # without a heat map, the grey photo alone
-    first = Prediction.of(rule, np.array([0.9, 0.1], np.float32), None, photos[2])
+    first = Prediction(rule.decide(np.array([0.9, 0.1], np.float32)), None, photos[2])
     assert "&lt;cats&gt;, 90.0%" in first._repr_html_()
 
 

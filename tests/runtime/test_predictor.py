@@ -209,7 +209,7 @@ def test_no_photos_at_all_are_an_error(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("batch_size", 0), ("threads", -1)])
 def test_settings_out_of_range_are_usage_errors(model: Path, folder: Path, field: str, value: int) -> None:
-    with pytest.raises(UsageError, match=f"{field}: expected 1 or more, found {value}"):
+    with pytest.raises(UsageError, match=f"--{field.replace('_', '-')}: expected 1 or more, found {value}"):
         predict(PredictConfig((folder,), model=model, **{field: value}))
 
 

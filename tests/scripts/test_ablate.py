@@ -83,7 +83,7 @@ def test_block_4_stands_beside_block_5_as_flax_computes_them(real_weights):
         assert np.allclose(part, Pool.AVG_MAX.apply(cells), rtol=1e-3, atol=1e-3 * part.max())
 
 
-def test_mixup_mixes_rows_and_labels_alike_and_anew():
+def test_mixup_mixes_rows_and_labels_alike_and_again():
     x = np.eye(64, dtype=np.float32)
     (load,) = ablation_rows.mixed([lambda: Chunk(x, np.arange(64, dtype=np.float32))], 0.2)
     first, second = load(), load()
