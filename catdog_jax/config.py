@@ -233,7 +233,8 @@ class EvaluateConfig:
     features: Cache | None = None
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None
-    """Photos to evaluate on end to end, instead of cached features: those of PATH/SPLIT/CLASS/*, or all of PATH/CLASS/*."""
+    """Photos to evaluate on end to end, instead of cached features: those of PATH/SPLIT/CLASS/* or of a table's split, or
+    all of PATH/CLASS/* or of a table without splits."""
     model: tuple[Path, ...] = ()
     """Exported models to compare on the photos of --data, instead of a run: no JAX, only the files."""
     data_dir: DataDir = None
