@@ -64,9 +64,9 @@ Seed = Annotated[int, AtLeast(0)]
 Photos = Annotated[
     str | None,
     arg(
-        help="Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), `demo` for the embedded "
-        "drawings, or tfds:NAME[:TRAIN/VALIDATION/TEST] for a TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded "
-        "where it is missing)."
+        help="Must be given: a folder (PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*), a table of paths and labels "
+        "(PATH.csv, .tsv, .jsonl or .parquet), `demo` for the embedded drawings, or tfds:NAME[:TRAIN/VALIDATION/TEST] for a "
+        "TensorFlow Datasets one (tfds:cats_vs_dogs is downloaded where it is missing)."
     ),
 ]
 DataDir = Annotated[
@@ -233,7 +233,8 @@ class EvaluateConfig:
     features: Cache | None = None
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None
-    """Photos to evaluate on end to end, instead of cached features: those of PATH/SPLIT/CLASS/*, or all of PATH/CLASS/*."""
+    """Photos to evaluate on end to end, instead of cached features: those of PATH/SPLIT/CLASS/* or of a table's split, or
+    all of PATH/CLASS/* or of a table without splits."""
     model: tuple[Path, ...] = ()
     """Exported models to compare on the photos of --data, instead of a run: no JAX, only the files."""
     data_dir: DataDir = None

@@ -13,7 +13,7 @@ def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()
     """The photos of a data set to evaluate a model on, all in the split `split`; the last note says which they are.
 
     They are those of that split, or all of a folder without splits. Where a folder without splits
-    is what the model was trained on, its split by hash keeps the training photos out.
+    is what the model was trained on, the split that was drawn keeps the training photos out.
 
     The data set may lack the other splits; `trained_on` has the `Dataset.inputs_sha256` of what
     the models were trained on.
@@ -24,16 +24,22 @@ def unseen(dataset: Dataset, split: str, trained_on: Collection[str | None] = ()
     """
     check_arguments(EvaluateConfig, split=split)
     source = dataset.source
-    if dataset.by_hash and dataset.inputs_sha256 not in trained_on:
+    same = dataset.inputs_sha256 in trained_on
+    if len(dataset.drawn) > 1 and not same:
         records = tuple(dataclasses.replace(record, split=split) for record in dataset.records)
         which = f"all photos of {source}, which has no folders of splits; a model may have been trained on some of them"
     else:
         records = dataset.split(split)
-        how = ", by their hashes, because the model was trained on this folder" if dataset.by_hash else ""
-        which = f"the {split} split of {source}{how}"
+        which = f"the {split} split of {source}"
+        if split in dataset.drawn:
+            which += (
+                ", by their hashes, because the model was trained on this folder"
+                if same
+                else ", drawn from its train; a model may have been trained on some of them"
+            )
     filled = ", ".join(name for name in SPLITS if dataset.split(name))
     known = "; ".join(filter(None, (filled, told(dataset.left_out))))
     advice = f"Found {known}. Choose with --split, or check the folder names."
     chosen = collect(source, source, dataset.classes, records, advice, (split,))
     notes = (*dataset.notes, f"judged: {which}")
-    return dataclasses.replace(chosen, by_hash=dataset.by_hash, notes=notes, left_out=dataset.left_out)
+    return dataclasses.replace(chosen, drawn=dataset.drawn, notes=notes, left_out=dataset.left_out)

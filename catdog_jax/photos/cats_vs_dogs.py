@@ -169,7 +169,7 @@ def kept(data: bytes) -> tuple[bytes | None, str]:
         image, kind = decoding.load(data)
     except decoding.ImageError as error:
         return None, str(error)
-    with Image.open(io.BytesIO(data), formats=decoding.FORMATS) as stored:
+    with Image.open(io.BytesIO(data), formats=decoding.decoders(data)) as stored:
         if kind == "JPEG" and stored.mode == "RGB":
             return data, ""
     encoded = io.BytesIO()

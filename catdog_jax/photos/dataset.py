@@ -24,6 +24,7 @@ class Record:
       split: "train", "validation" or "test".
       size: the length of the undecoded photo in bytes.
       read: returns the undecoded photo, or raises `decoding.ImageError`.
+      group: what belongs together, such as photos of the same animal; None where nobody says.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Record:
     split: str
     size: int
     read: Callable[[], bytes]
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Dataset:
       source: what the data set was loaded from, as `sources.load` takes it.
       classes: the names of the two classes; the second is the positive one.
       records: sorted by split, then by the hash of the id.
-      by_hash: whether the splits follow from the photos' hashes, for want of folders of splits.
+      drawn: the splits that nobody named, so that they were drawn from train (see `splitting`).
       notes: how the folders were understood, a sentence each, where that is not plain.
       left_out: what its folders hold and is not taken.
     """
@@ -66,7 +68,7 @@ class Dataset:
     source: str
     classes: tuple[str, str]
     records: tuple[Record, ...]
-    by_hash: bool = False
+    drawn: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 

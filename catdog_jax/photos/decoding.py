@@ -1,13 +1,16 @@
 """The only way from the bytes of a photo to pixels, uint8 [224, 224, 3] RGB.
 
 Training, the exported model's client and the server share this file, so that a photo means the same
-pixels everywhere; it needs NumPy and Pillow alone. Photos come from strangers. So formats are on an
+pixels everywhere; it needs NumPy and Pillow alone (pillow-heif for HEIC). Photos come from strangers. So formats are on an
 allow-list, sizes are limited before anything is decoded, and whatever goes wrong becomes an
 `ImageError` that says what was found.
 """
 
 import contextlib
+import ctypes
+import functools
 import io
+import logging
 import re
 import struct
 import warnings
@@ -17,17 +20,41 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
+from catdog_jax.photos import av1
 
 SIZE = 224
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-SUFFIXES = {  # of files that folders are searched for -> what they should hold
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
-    **{".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"},
+HEIC = "HEIF"  # needs the extra `heic`
+
+
+class Format(NamedTuple):
+    """A format on the allow-list.
+
+    Attributes:
+      suffixes: of files that folders are searched for.
+      start: a pattern of the first bytes.
+      pixels: as many at most, where its decoder takes more memory than others; else `MAX_PIXELS`.
+    """
+
+    suffixes: tuple[str, ...]
+    start: bytes
+    pixels: int | None = None
+
+
+FORMATS = {  # as Pillow calls them
+    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif"), rb"\xff\xd8\xff"),
+    "PNG": Format((".png",), rb"\x89PNG\r\n\x1a\n"),
+    "WEBP": Format((".webp",), rb"RIFF....WEBP"),
+    "BMP": Format((".bmp",), rb"BM....\0\0\0\0"),
+    "GIF": Format((".gif",), rb"GIF8"),
+    "TIFF": Format((".tif", ".tiff"), rb"II\*\0|MM\0\*", 3 * 2**24),
+    "AVIF": Format((".avif",), rb"....ftypavi[fs]", 3 * 2**24),
+    HEIC: Format((".heic", ".heif", ".hif"), rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", 3 * 2**24),
 }
+SUFFIXES = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
 MAX_PIXELS = 2**26  # decoded, 256 MiB of RGB, as Pillow pads it; below the size at which it refuses by itself
 MAX_BYTES = 2**28
 MAX_SCANS = 100  # of a JPEG; a progressive one has some ten
@@ -43,14 +70,14 @@ _TRANSPOSE = {  # EXIF tag 0x0112 (Exif 2.32, table 4) -> what turns the stored 
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # of files that are meant to be photos
-# How pictures begin, also of formats that are not taken: TIFF and raw files, HEIC, AVIF, JPEG XL,
-# 2000
-_PICTURE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|\xff\x0a|\0\0\0\x0c(?:JXL|jP) "
-    rb"|....ftyp(?:hei|hev|mif|msf|avi|crx)",
-    re.DOTALL,
-)
+_MEANT = ("JPEG", "PNG", "GIF", "TIFF", "AVIF", HEIC)  # what begins like these is meant to be a photo
+_BEGINS = {name: re.compile(form.start, re.DOTALL) for name, form in FORMATS.items()}
+# How pictures begin whose format is not taken: JPEG XL, JPEG 2000, Canon's raw files
+_OTHERS = re.compile(rb"\xff\x0a|\0\0\0\x0c(?:JXL|jP) |....ftypcrx", re.DOTALL)
+# Of TIFF: what photos are stored in, and decoders that take no memory of their own
+_TIFF_COMPRESSIONS = {"raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "jpeg"}
+_TILE = (322, 323)  # TIFF's tags of a tile's width and height
+_TILE_PIXELS = 2**22
 _CAMERA = {"MPO": "JPEG"}  # a JPEG with further JPEGs behind it; the first is the photo
 _BAND = 2**22  # pixels that are composited at once
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not a stuffed zero, nor a restart
@@ -99,13 +126,41 @@ def read_photo(path: Path) -> bytes:
 
 def is_picture(path: Path) -> bool:
     """Whether a file begins like a picture of any format, taken here or not; False also where it cannot be read."""
+    start = _start(path)
+    return format_of(start) is not None or _OTHERS.match(start) is not None
+
+
+def is_taken(path: Path) -> bool:
+    """Whether a file is a photo by its suffix or, where it has none, by its first bytes; and its format can be decoded."""
+    suffix = path.suffix.lower()
+    name = SUFFIXES.get(suffix) if suffix else format_of(_start(path))
+    return name is not None and (name != HEIC or has_heic())
+
+
+def format_of(start: bytes) -> str | None:
+    """Which of `FORMATS` bytes begin like."""
+    return next((name for name, begins in _BEGINS.items() if begins.match(start)), None)
+
+
+@functools.cache
+def has_heic() -> bool:
+    """Whether HEIC, as phones write it, can be decoded here."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return True
+
+
+def _start(path: Path) -> bytes:
     try:
         if not path.is_file():
-            return False
+            return b""
         with open(path, "rb") as file:
-            return _PICTURE.match(file.read(16)) is not None
+            return file.read(16)
     except OSError:
-        return False
+        return b""
 
 
 class Photo(NamedTuple):
@@ -150,16 +205,19 @@ def load(data: bytes) -> Photo:
     """Decodes a photo, turns it upright and converts it to RGB.
 
     Everything is decoded, so a truncated file is an error and not a half-grey picture. The
-    orientation of EXIF is applied, or of XMP where EXIF has none; of an animation the first frame
-    counts; transparency is composited onto white; 16-bit greys are scaled to 8 bits. Embedded
-    colour profiles are ignored, as they were when the ImageNet weights were trained.
+    orientation of EXIF is applied, or of XMP where EXIF has none; of an animation or a document the
+    first picture counts; transparency is composited onto white; 16-bit greys are scaled to 8 bits.
+    Embedded colour profiles are ignored, as they were when the ImageNet weights were trained.
 
     Raises:
       ImageError: with the reason: empty, of another format, truncated, damaged, or over
-        `MAX_PIXELS` or `MAX_SCANS`.
+        `MAX_PIXELS`, those of its format or `MAX_SCANS`.
     """
-    with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _check_size(image.size)
+    with _refusing(data), Image.open(io.BytesIO(data), formats=decoders(data)) as image:
+        form = FORMATS.get(image.format or "")
+        _check_size(image.size, form and form.pixels)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _check_tiff(image)
         image.load()
         kind = image.format or ""
         return Photo(to_rgb(_upright(image)), _CAMERA.get(kind, kind))
@@ -173,11 +231,13 @@ def _refusing(data: bytes) -> Iterator[None]:
     _check_scans(data)
     _hush()
     try:
+        _check_stream(data)
         yield
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        if data.startswith(_STARTS):
+        form = format_of(data)
+        if form in _MEANT and (form != HEIC or has_heic()):
             raise ImageError("damaged or truncated: its header cannot be read") from None
         raise ImageError(f"expected {', '.join(FORMATS)}, found {_describe(data)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -231,19 +291,59 @@ def _check_scans(data: bytes) -> None:
         raise ImageError(f"expected a JPEG of at most {MAX_SCANS} scans, found more")
 
 
+def decoders(data: bytes) -> tuple[str, ...]:
+    """The formats to try: HEIC's decoder, which is loaded when it is needed, for nothing else."""
+    heic = data[4:8] == b"ftyp" and has_heic()
+    return tuple(name for name in FORMATS if name != HEIC or heic)
+
+
+def _check_stream(data: bytes) -> None:
+    """Refuses an AVIF whose stream is larger than it says: the decoder would make room for it."""
+    if data[4:8] != b"ftyp" or (format_of(data) == HEIC and b"av01" not in data):
+        return
+    try:
+        pixels = av1.largest(data)
+    except av1.StreamError as error:
+        raise ImageError(str(error)) from None
+    most = min(MAX_PIXELS, FORMATS["AVIF"].pixels or MAX_PIXELS)
+    if pixels > most:
+        raise ImageError(f"expected at most {most:,} pixels, found a stream of {pixels:,}")
+
+
+def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuses what is no photo, and what would take more memory than its size tells."""
+    compression = image.info.get("compression")
+    if compression not in _TIFF_COMPRESSIONS:
+        raise ImageError(f"expected a TIFF with no compression, LZW, Deflate, JPEG or PackBits, found {compression}")
+    if image.mode in ("F", "I", "LAB"):
+        raise ImageError(f"expected a TIFF of 8 or 16 bits in grey, RGB or CMYK, found mode {image.mode}")
+    width, height = (int(image.tag_v2.get(tag, 1)) for tag in _TILE)
+    _check_size((width, height), _TILE_PIXELS)
+
+
+@functools.cache
+def _hush_libraries() -> None:
+    """Keeps what Pillow logs and what libtiff prints of damage off stderr."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with contextlib.suppress(AttributeError, OSError):  # where libtiff is not a library of its own
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+
+
 def _hush() -> None:
     """Keeps Pillow's warnings of damage off stderr, and from being errors: real damage raises by itself.
 
     The filter stays, because `warnings.catch_warnings` is not safe among threads.
     """
+    _hush_libraries()
     if warnings.filters[:1] != [_REMARKS]:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def _check_size(size: tuple[int, int], most: int | None = None) -> None:
     width, height = size
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise ImageError(f"expected 1 to {MAX_PIXELS:,} pixels, found {width} x {height}")
+    most = min(most or MAX_PIXELS, MAX_PIXELS)
+    if width < 1 or height < 1 or width * height > most:
+        raise ImageError(f"expected 1 to {most:,} pixels, found {width} x {height}")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -255,6 +355,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _describe(data: bytes) -> str:
+    if format_of(data) == HEIC and not has_heic():
+        return "HEIC, which needs one more package: pip install 'catdog-jax[heic]'"
     if data.lstrip()[:1] == b"<":
         return "what looks like HTML, XML or SVG"
     return f"unknown content beginning with {data[:8]!r}"

@@ -37,6 +37,15 @@ def write(path: Path, lines: Iterable[str]) -> None:
     atomic.write_bytes(path, "".join(f"{text}\n" for text in shown).encode())
 
 
+def text(content: bytes) -> str:
+    """What a file of UTF-8 or UTF-16 says, without a byte-order mark.
+
+    Raises:
+      UnicodeDecodeError: these are other bytes.
+    """
+    return content.decode(next((name for mark, name in _MARKED.items() if content.startswith(mark)), "utf-8"))
+
+
 def read(path: Path) -> set[str]:
     """The ids that a file lists.
 
@@ -46,15 +55,14 @@ def read(path: Path) -> set[str]:
     """
     try:
         content = path.read_bytes()
-        text = content.decode(next((name for mark, name in _MARKED.items() if content.startswith(mark)), "utf-8"))
+        written = text(content)
     except (OSError, UnicodeDecodeError) as error:
         found = error.strerror if isinstance(error, OSError) else "other bytes than UTF-8 or UTF-16"
         raise CatdogError(
             f"{path}: expected a list of photos to exclude, found: {found}. Write one with `catdog audit --write-exclude`."
         ) from None
     names = set()
-    for number, written in enumerate(text.split("\n"), 1):
-        name = written.strip()
+    for number, name in enumerate(map(str.strip, written.split("\n")), 1):
         if name.startswith('"'):
             try:
                 name = str(json.loads(name))

@@ -1,18 +1,17 @@
-"""A folder of photos as a data set: ROOT/SPLIT/CLASS/* (see `layout`), or ROOT/CLASS/* split by content."""
+"""A folder of photos as a data set: ROOT/SPLIT/CLASS/* (see `layout`), or ROOT/CLASS/*, of which splits are drawn."""
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from catdog_jax.errors import CatdogError
-from catdog_jax.photos import decoding
+from catdog_jax.photos import decoding, splitting
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
-from catdog_jax.photos.layout import Layout, read_layout
+from catdog_jax.photos.layout import Layout, read_layout, split_named
 from catdog_jax.photos.walk import Walk, subfolders, told
 
-_TRAIN_SHARE, _VALIDATION_SHARE = 0.8, 0.1  # of a folder without splits; the rest is the test split
+_BESIDE = range(2, 5)  # folders beside a class or a split; more are somebody's collection
 
 
 def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
@@ -21,10 +20,9 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
 
 
 def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = SPLITS) -> Dataset:
-    """Loads ROOT/SPLIT/CLASS/* (see `layout.read_layout`), or ROOT/CLASS/* split by content.
+    """Loads ROOT/SPLIT/CLASS/* (see `layout.read_layout`), or ROOT/CLASS/*. Splits without a folder are drawn (`splitting`).
 
-    Without split folders a photo's split follows from the hash of its bytes (80/10/10), so
-    identical photos never lie on two sides and the split stays when photos are added. `source` is the name to remember it by.
+    `source` is the name to remember it by.
 
     Raises:
       CatdogError: see `sources.load`.
@@ -32,38 +30,46 @@ def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = S
     source = source or str(root)
     if not root.is_dir():
         kind = "a file" if root.exists() else "nothing"
-        raise CatdogError(f"{root}: expected a folder of photos, found {kind}. Check --data.")
+        advice = "Name a folder, or a table (.csv, .tsv, .jsonl, .parquet); unpack an archive first."
+        advice = advice if root.exists() else "Check --data."
+        raise CatdogError(f"{root}: expected a folder of photos, found {kind}. {advice}")
     layout, walk = read_layout(root), Walk(root)
     classes = _two_classes(layout)
+    _check_places(layout, classes, needed)
+    splits = splitting.lacking(tuple(layout.places.values()))
     records = list(_records(layout, classes, walk))
     walk.leave_others(root, {place / name for place in layout.places for name in classes})
     left_out = tuple(walk.left_out.values())
-    advice = _advice_on_splits(layout, classes, needed, told(left_out))
+    records = splitting.draw(records, splits, classes, str(root), needed)
+    known = "; ".join(filter(None, (f"found {layout.described()}", told(left_out))))
+    advice = f"Put some there ({', '.join(decoding.SUFFIXES)}), or check the names: {known}."
     dataset = collect(source, str(root), classes, records, advice, needed)
-    return dataclasses.replace(dataset, by_hash=not layout.has_splits, notes=layout.notes(), left_out=left_out)
+    notes = layout.notes() + (splitting.notes(dataset.records, splits, classes) if layout.has_splits else ())
+    return dataclasses.replace(dataset, drawn=splits, notes=notes, left_out=left_out)
 
 
-def _advice_on_splits(layout: Layout, classes: tuple[str, str], needed: Sequence[str], left_out: str) -> str:
-    """What to do where a class has no photos in a split."""
-    lacking = [split for split in needed if split not in layout.places.values()]
-    advice = f"Put some there ({', '.join(decoding.SUFFIXES)}), or check the names"
-    if layout.has_splits and lacking:
-        advice = (
-            f"Move some, say a tenth, into {' and '.join(f'{split}/{name}' for split in lacking for name in classes)}"
-        )
-    return f"{advice}: {'; '.join(filter(None, (f'found {layout.described()}', left_out)))}."
+def _check_places(layout: Layout, classes: tuple[str, str], needed: Sequence[str]) -> None:
+    """Checks that each split that is needed has a folder of each class."""
+    for place, split in layout.places.items():
+        for name, other in (classes, classes[::-1]):
+            if split in needed and not (place / name).is_dir():
+                away = f", or move {place.name} away: a tenth of train is then its {split}" if split != "train" else ""
+                raise CatdogError(
+                    f"{place}: expected folders of both classes, found {other!r} and no {name!r}. Put photos into "
+                    f"{place / name}{away}."
+                )
 
 
 def _records(layout: Layout, classes: tuple[str, str], walk: Walk) -> Iterator[Record]:
     for place, split in layout.places.items():
         for label, name in enumerate(classes):
             for photo in walk.photos(place / name) if (place / name).is_dir() else ():
-                yield _record(layout.root, photo, split or split_by_content(photo), label)
+                yield record_of(layout.root, photo.relative_to(layout.root).as_posix(), label, split or "train")
 
 
-def _record(root: Path, photo: Path, split: str, label: int) -> Record:
-    name = photo.relative_to(root).as_posix()
-    return Record(name, label, split, size_of(photo), functools.partial(_read_below, root, name))
+def record_of(root: Path, name: str, label: int, split: str, group: str | None = None) -> Record:
+    """A photo whose id is its path below `root`."""
+    return Record(name, label, split, size_of(root / name), functools.partial(_read_below, root, name), group)
 
 
 def size_of(photo: Path) -> int:
@@ -74,22 +80,6 @@ def size_of(photo: Path) -> int:
 def _read_below(root: Path, name: str) -> bytes:
     """A path of its own for each of many photos would take more memory than all the rest of their records."""
     return decoding.read_photo(root / name)
-
-
-def split_by_content(photo: Path) -> str:
-    """The split that follows from the hash of a photo's bytes.
-
-    Raises:
-      CatdogError: the system cannot read the photo.
-    """
-    try:
-        digest = hashlib.sha256(decoding.read_photo(photo)).digest()
-    except decoding.UnreadableError as error:  # another time it would lie in another split
-        raise CatdogError(f"{photo}: {error}. Repair the disk or correct the permissions, or remove it.") from None
-    except decoding.ImageError:  # listed with its reason when it is decoded; until then any split will do
-        return "train"
-    share = int.from_bytes(digest[:8]) / 2**64
-    return "train" if share < _TRAIN_SHARE else "validation" if share < _TRAIN_SHARE + _VALIDATION_SHARE else "test"
 
 
 def _two_classes(layout: Layout) -> tuple[str, str]:
@@ -106,10 +96,18 @@ def _two_classes(layout: Layout) -> tuple[str, str]:
             )
     if len(names) != 2:
         listed = ", ".join(sorted(names)) or "none"
+        loose = len(Walk().photos(layout.root)) if not folders else 0
+        listed += f", and {loose:,} photos right here" if loose else ""
         raise CatdogError(
-            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. {_advice(layout.root, folders)}"
+            f"{layout.root}: expected folders of two classes, found {len(names)}: {listed}. "
+            f"{_advice(layout.root, folders, len(names), loose)}"
         )
     first, second = sorted(names)
+    if not layout.has_splits and split_named(first) and split_named(second):
+        raise CatdogError(
+            f"{layout.root}: expected folders of two classes, found the splits {first} and {second} without class "
+            f"folders. Put the photos of each class into a folder of its own in them: {second}/CLASS."
+        )
     return first, second
 
 
@@ -118,11 +116,20 @@ def _holds_pictures(folder: Path) -> bool:
     return bool(walk.photos(folder)) or any(kind.pictures for kind in walk.left_out.values())
 
 
-def _advice(root: Path, folders: Sequence[Path]) -> str:
+def _advice(root: Path, folders: Sequence[Path], classes: int, loose: int) -> str:
     """What to do where there are not two class folders."""
     match folders:
         case []:
+            above = root.resolve().parent
+            above = above.parent if split_named(above.name) else above
+            if loose and len(subfolders(above)) in _BESIDE:
+                return f"Name the folder above: --data {above}."
             return "Put the photos of each class into a folder of its own, and name the folder above the two."
         case [only] if len(subfolders(only)) > 1:
             return f"Perhaps --data {only} is meant."
-    return "Keep two."
+    if classes < 2:
+        return "Put photos of another class into a folder beside it."
+    return (
+        "catdog tells two apart: keep two. To train one against the rest, move the others into one folder, or give them one "
+        "label in a table (--data photos.csv). For all of them at once, use Keras or fastai."
+    )

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from catdog_jax.errors import CatdogError
-from catdog_jax.photos import decoding, folders
+from catdog_jax.photos import decoding, folders, splitting
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
 
 
 def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS) -> Dataset:
-    """The files as a data set. Their splits follow from their content, as in a folder without splits.
+    """The files as a data set. Their splits are drawn, see `splitting`.
 
     The pairs are (path, name of the class), one a photo.
 
     Raises:
-      CatdogError: there are not two classes, a file is listed twice, or a split lacks a class.
+      CatdogError: there are not two classes, a file is listed twice, or there are too few photos.
       TypeError: these are no pairs of a path and a name.
     """
     files: dict[str, str] = {}
@@ -29,19 +29,14 @@ def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS
     if len(classes) != 2 or not all(map(is_class_name, classes)):
         found = ", ".join(map(repr, classes)) or "none"
         raise CatdogError(f"photos: expected photos of two classes, found {len(classes)}: {found}. Keep two.")
-    records = (
-        Record(
-            name,
-            classes.index(files[name]),
-            folders.split_by_content(path),
-            folders.size_of(path),
-            functools.partial(decoding.read_photo, path),
-        )
-        for name, path in ((name, Path(name)) for name in files)
-    )
-    source = f"a list of {len(files):,} photos"
+    records = [
+        Record(name, classes.index(label), "train", folders.size_of(path), functools.partial(decoding.read_photo, path))
+        for name, label, path in ((name, label, Path(name)) for name, label in files.items())
+    ]
+    source, splits = f"a list of {len(files):,} photos", splitting.lacking(())
+    records = splitting.draw(records, splits, classes, source, needed)
     dataset = collect(source, source, (classes[0], classes[1]), records, "List more photos.", needed)
-    return dataclasses.replace(dataset, by_hash=True)
+    return dataclasses.replace(dataset, drawn=splits)
 
 
 def _checked(pairs: object) -> Iterable[tuple[str | Path, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from catdog_jax.console import say
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.photos import decoding, exclude_list, folders, listed, tfds
+from catdog_jax.photos import decoding, exclude_list, folders, listed, tables, tfds
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record
 from catdog_jax.photos.demo import drawing
 from catdog_jax.photos.walk import told
@@ -24,6 +24,7 @@ __all__ = ["SPLITS", "Dataset", "Record", "load", "load_photos", "locate", "read
 _SOURCES: tuple[tuple[str, Callable[[str, Sequence[str]], Dataset]], ...] = (
     ("demo", drawing.load),
     (f"{tfds.PREFIX}.*", tfds.load),
+    (rf"(?i).*({'|'.join(map(re.escape, tables.READERS))})", tables.load),
     (".*", folders.load),
 )
 _BEFORE_RETRY = 0.5  # seconds
@@ -48,9 +49,9 @@ def load_photos(
         test           60 photos (30 + 30)
 
     Args:
-      source: a folder, PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*; "demo", the embedded
-        drawings; "tfds:NAME", a TensorFlow Datasets one; or pairs of a file and its class, which
-        are split by their content.
+      source: a folder, PATH/{train,validation,test}/CLASS/* or PATH/CLASS/*; a table, "photos.csv" (see
+        `tables`); "demo", the embedded drawings; "tfds:NAME", a TensorFlow Datasets one; or pairs
+        of a file and its class, of which splits are drawn.
       data_dir: where tfds: data sets are.
       exclude: a file that lists photos to leave out, as `catdog audit --write-exclude` writes it.
       needed: the splits in which each class must have photos.
@@ -107,7 +108,7 @@ def locate(source: str | None, data_dir: Path | None) -> str:
 
 
 def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
-    """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds`), or the path of a folder.
+    """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds`), or the path of a table or a folder.
 
     Raises:
       CatdogError: the data set is missing or empty, or does not hold two classes, each in every

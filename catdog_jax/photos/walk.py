@@ -25,7 +25,7 @@ class Walk:
         self._walked: set[tuple[int, int]] = set()
 
     def photos(self, folder: Path) -> list[Path]:
-        """The photos of a folder and its subfolders, known by suffix (`decoding.SUFFIXES`), sorted.
+        """The photos of a folder and its subfolders, see `decoding.is_taken`, sorted.
 
         Links to folders are followed last; each folder is walked once, so that a loop ends.
 
@@ -62,7 +62,7 @@ class Walk:
                         pending.appendleft(path)
                 elif entry.name.startswith("."):
                     self._leave(path, "hidden")
-                elif path.suffix.lower() in decoding.SUFFIXES:
+                elif decoding.is_taken(path):
                     photos.append(path)
                 else:
                     self._leave(path, path.suffix.lower() or "without a suffix")
@@ -119,4 +119,6 @@ def told(left_out: Iterable[LeftOut]) -> str:
     counts += [f"{sum(kind.count for kind in kinds[_TOLD:]):,} others"] if kinds[_TOLD:] else []
     pictures = sum(kind.pictures for kind in kinds)
     are = f"; {pictures:,} of them look like pictures, for example {kinds[0].example!r}" if pictures else ""
-    return f"left out: {', '.join(counts)}{are}"
+    heic = sum(kind.count for kind in kinds if decoding.SUFFIXES.get(kind.kind) == decoding.HEIC)
+    extra = f"; for the {heic:,} HEIC, run pip install 'catdog-jax[heic]'" if heic else ""
+    return f"left out: {', '.join(counts)}{are}{extra}"

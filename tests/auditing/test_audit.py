@@ -99,12 +99,12 @@ def test_what_no_stage_takes_is_found(source, tmp_path, capsys):
     (tmp_path / "photos" / "train" / "cats" / "notes.txt").write_text("text")
     assert cli.main(command) == 0
     assert "left out: 1 .txt\n" in capsys.readouterr().out
-    (tmp_path / "photos" / "train" / "cats" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "photos" / "train" / "cats" / "phone.jxl").write_bytes(b"\xff\x0a\xfa\x7f")
     assert cli.main(command) == 3
-    line = "left out: 1 .heic, 1 .txt; 1 of them look like pictures, for example 'train/cats/phone.heic'"
+    line = "left out: 1 .jxl, 1 .txt; 1 of them look like pictures, for example 'train/cats/phone.jxl'"
     assert line in capsys.readouterr().out
     found = json.loads((tmp_path / "audit" / "audit.json").read_text())
-    assert {one["kind"]: one["pictures"] for one in found["left_out"]} == {".heic": 1, ".txt": 0}
+    assert {one["kind"]: one["pictures"] for one in found["left_out"]} == {".jxl": 1, ".txt": 0}
     assert line in Tags((tmp_path / "audit" / "audit.html").read_text()).text
 
 
@@ -112,7 +112,7 @@ def test_names_that_are_not_utf8_pass_through(source, tmp_path, capsys):
     shutil.copytree(source, tmp_path / "photos")
     folder = tmp_path / "photos" / "train" / "cats"
     (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"no photo")
-    (folder / os.fsdecode(b"caf\xe9.h\xe9ic")).write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / os.fsdecode(b"caf\xe9.h\xe9ic")).write_bytes(b"\xff\x0a\xfa\x7f")
     assert cli.main(["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]) == 3
     found = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert found["faulty"][0]["photo"]["id"] == "train/cats/caf\udce9.jpg"
@@ -122,9 +122,9 @@ def test_names_that_are_not_utf8_pass_through(source, tmp_path, capsys):
 
 
 def test_a_data_set_that_lacks_a_split_is_looked_at_all_the_same(source, tmp_path, capsys):
-    shutil.copytree(source / "test", tmp_path / "photos" / "train")
+    shutil.copytree(source / "test", tmp_path / "photos" / "validation")
     assert cli.main(["audit", "--data", str(tmp_path / "photos"), "--strict", "--out", str(tmp_path / "audit")]) == 3
-    assert "No photos of 'cats' in the validation split: `catdog extract` needs some." in capsys.readouterr().out
+    assert "No photos of 'cats' in the train split: `catdog extract` needs some." in capsys.readouterr().out
 
 
 def test_a_cameras_jpeg_of_several_pictures_is_no_fault(source, tmp_path):

@@ -35,7 +35,7 @@ MODEL = ROOT / "artifacts" / "default" / "model-int8.onnx"
 def folder(tmp_path_factory) -> Path:
     """A folder with what the examples name: photos (drawn), some of them alone, and model files."""
     root = tmp_path_factory.mktemp("examples")
-    drawing.draw_dataset(root / "photos", counts={"train": 4, "validation": 2, "test": 2})
+    drawing.draw_dataset(root / "photos", counts={"train": 6, "validation": 2, "test": 2})
     (root / "folder").mkdir()
     for name, kind in (("some.jpg", "dog"), ("cat.jpg", "cat"), ("folder/other.jpg", "cat")):
         drawing.draw(kind, np.random.default_rng(11)).save(root / name)

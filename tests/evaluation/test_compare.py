@@ -81,7 +81,7 @@ def test_all_photos_of_a_folder_without_splits_are_compared(models, tmp_path, ca
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(40):
             save_grey(tmp_path / "photos" / name / f"{i}.png", first + i)
-    (tmp_path / "photos" / "dogs" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "photos" / "dogs" / "phone.jxl").write_bytes(b"\xff\x0a\xfa\x7f")
     arguments = ["--data", str(tmp_path / "photos"), "--out", str(tmp_path)]
     assert cli.main(["evaluate", "--model", str(models[0]), *arguments]) == 0
     shown = capsys.readouterr().err
@@ -91,7 +91,7 @@ def test_all_photos_of_a_folder_without_splits_are_compared(models, tmp_path, ca
         "a model may have been trained on some of them"
     )
     assert result["photos"] in shown
-    assert "left out: 1 .heic" in shown
+    assert "left out: 1 .jxl" in shown
 
 
 def test_a_folder_of_the_test_split_alone_is_enough(photos, models, tmp_path):

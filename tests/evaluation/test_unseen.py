@@ -48,3 +48,12 @@ def test_photos_that_a_model_was_trained_on_are_left_out(tmp_path):
     chosen = unseen(trained_on, "test", (None, trained_on.inputs_sha256))
     assert [record.id for record in chosen.records] == [record.id for record in trained_on.split("test")]
     assert "because the model was trained on this folder" in chosen.notes[-1]
+
+
+def test_of_a_drawn_test_split_it_is_told_that_a_model_may_know_it(tmp_path):
+    whole = folder(tmp_path, [f"{split}/{name}" for split in ("train", "validation") for name in CLASSES], 20)
+    assert "by their hashes" in unseen(whole, "test", (whole.inputs_sha256,)).notes[-1]
+    assert (
+        unseen(whole, "test").notes[-1].endswith("drawn from its train; a model may have been trained on some of them")
+    )
+    assert unseen(whole, "validation").notes[-1] == f"judged: the validation split of {tmp_path}"

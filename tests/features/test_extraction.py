@@ -167,14 +167,13 @@ def test_a_split_that_lost_a_class_is_an_error_that_names_its_files(photos, tmp_
 def test_the_manifest_lists_what_is_left_out(photos, tmp_path, stand_in, capsys):
     before = extract.extract(config(photos, tmp_path)).manifest
     assert "left_out" not in before
-    (photos / "train" / "cats" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (photos / "train" / "cats" / "phone.jxl").write_bytes(b"\xff\x0a\xfa\x7f")
     after = extract.extract(config(photos, tmp_path))  # the same cache: what is not taken is no input
-    left_out = [{"kind": ".heic", "count": 1, "pictures": 1, "example": "train/cats/phone.heic"}]
+    left_out = [{"kind": ".jxl", "count": 1, "pictures": 1, "example": "train/cats/phone.jxl"}]
     assert after.manifest["left_out"] == left_out
     assert {**after.manifest, "left_out": 0, "sha256": 0} == {**before, "left_out": 0, "sha256": 0}
     assert (
-        "left out: 1 .heic; 1 of them look like pictures, for example 'train/cats/phone.heic'"
-        in capsys.readouterr().err
+        "left out: 1 .jxl; 1 of them look like pictures, for example 'train/cats/phone.jxl'" in capsys.readouterr().err
     )
 
 

@@ -23,7 +23,7 @@ RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 FOUR = (RED, GREEN, BLUE, GREY)
 DAMAGED = "damaged or truncated"
-FOREIGN = "expected JPEG, PNG, WEBP, BMP, GIF, found"
+FOREIGN = "expected JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, HEIF, found"
 LARGE = "expected (1 to|at most) 67,108,864 pixels, found"
 
 
@@ -57,7 +57,7 @@ class Case(NamedTuple):
 def cases() -> list[Case]:
     """All of them."""
     return [*_cut(), *_foreign(), *_large(), *_bombs(), *_modes(), *_exif(), *_animations(), *_jpegs(), *_pngs(), *_others(),
-            *_names(), *_no_files()]  # fmt: skip
+            *_tiffs(), *_avifs(), *_heics(), *_names(), *_no_files()]  # fmt: skip
 
 
 def quarters(mode: str = "RGB", side: int = 64) -> Image.Image:
@@ -90,7 +90,7 @@ def bad(name: str, data: bytes, refusal: str) -> Case:
 
 
 def _cut() -> Iterator[Case]:
-    for form in ("JPEG", "PNG", "WEBP", "BMP", "GIF"):
+    for form in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF"):
         data = noise(form)
         for share in (10, 50, 99):
             yield bad(f"cut-{share}.{form.lower()}.jpg", data[: len(data) * share // 100], f"{DAMAGED}|{FOREIGN}")
@@ -100,16 +100,12 @@ def _cut() -> Iterator[Case]:
 
 
 def _foreign() -> Iterator[Case]:
-    tiff = encoded(quarters(), "TIFF")
     yield bad("page.jpg", b"<!doctype html><title>404</title>", "found what looks like HTML")
     yield bad("drawing.png", b"<svg xmlns='http://www.w3.org/2000/svg' width='1' height='1'/>", "HTML, XML or SVG")
     yield bad("postscript.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(touch canary) system\n", FOREIGN)
     yield bad("stars.jpg", b"SIMPLE  =                    T".ljust(2880), FOREIGN)
-    yield bad("tiff.jpg", tiff, FOREIGN)
-    yield bad("float-tiff.jpg", encoded(Image.new("F", (9, 9), 0.5), "TIFF"), FOREIGN)
     yield bad("icon.png", encoded(quarters(), "ICO"), FOREIGN)
     yield bad("jpeg2000.jpg", encoded(quarters(), "JPEG2000"), FOREIGN)
-    yield bad("avif.jpg", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", FOREIGN)
     yield bad("portable.bmp", encoded(quarters(), "PPM"), FOREIGN)
     yield bad("document.jpg", b"%PDF-1.7\n" + bytes(99), FOREIGN)
     archive = io.BytesIO()
@@ -314,6 +310,121 @@ def _others() -> Iterator[Case]:
     struct.pack_into("<i", upside, 22, -64)
     yield good("upside-down.bmp", bytes(upside), (BLUE, GREY, RED, GREEN))
     yield bad("no-rows.bmp", bmp(64, 64), DAMAGED)
+
+
+def tiff(size: tuple[int, int], tags: dict[int, tuple[int, int]], data: bytes = bytes(99), magic: int = 42) -> bytes:
+    """An uncompressed grey TIFF, or what other tags make of it: number of the tag -> (count, value); all are of 4 bytes."""
+    plain = {256: size[0], 257: size[1], 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: size[1], 279: len(data)}
+    entries = sorted(({tag: (1, value) for tag, value in plain.items()} | tags).items())
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", tag, 4, *one) for tag, one in entries)
+    return struct.pack("<2sHI", b"II", magic, 8 + len(data)) + data + directory + bytes(4)
+
+
+def _tiffs() -> Iterator[Case]:
+    for compression in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate"):
+        yield good(f"{compression}.tif", encoded(quarters(), "TIFF", compression=compression), tolerance=0)
+    yield good("jpeg.tif", encoded(quarters(), "TIFF", compression="jpeg", quality=95), tolerance=12)
+    yield good("tiff.jpg", encoded(quarters(), "TIFF"), tolerance=0)
+    for orientation in range(1, 9):
+        data = encoded(quarters(), "TIFF", exif=exif(orientation), compression="tiff_lzw")
+        yield good(f"orientation-{orientation}.tiff", data, oriented(orientation), tolerance=0)
+    yield good("cmyk.tif", encoded(quarters("CMYK"), "TIFF"))
+    yield good("alpha.tif", encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 51)), "TIFF"), ((204,) * 3,) * 4)
+    yield good("sixteen-bits.tif", encoded(Image.new("I;16", (9, 9), 257 * 128), "TIFF"), (GREY,) * 4)
+    yield good("sixteen-bits-motorola.tif", encoded(Image.new("I;16B", (9, 9), 257 * 128), "TIFF"), (GREY,) * 4)
+    pages = {"save_all": True, "append_images": [Image.new("RGB", (9, 9))] * 300}
+    yield good("pages.tif", encoded(quarters(), "TIFF", **pages), tolerance=0)
+    yield bad("float.tif", encoded(Image.new("F", (9, 9), 0.5), "TIFF"), "expected a TIFF of 8 or 16 bits .* mode F")
+    yield bad("lab.tif", encoded(Image.new("LAB", (9, 9)), "TIFF"), "expected a TIFF of 8 or 16 bits .* mode LAB")
+    yield bad("wide-integers.tif", encoded(Image.new("I", (9, 9), 2**20), "TIFF"), "TIFF of 8 or 16 bits .* mode I")
+    for compression in ("packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg"):
+        data = encoded(quarters(), "TIFF", compression=compression)
+        yield bad(f"broken-{compression}.tif", data[:8] + b"\xff\x00\x41" * 20 + data[68:], DAMAGED)
+    for compression in ("lzma", "zstd", "group4"):
+        mode = "1" if compression == "group4" else "RGB"
+        try:
+            data = encoded(quarters(mode), "TIFF", compression=compression)
+        except (OSError, RuntimeError):  # of another libtiff
+            continue
+        yield bad(f"{compression}.tif", data, f"expected a TIFF with no compression, .* found {compression}")
+    yield bad("50k.tif", tiff((50_000, 50_000), {}), "expected (1 to|at most) (50,331,648|67,108,864) pixels, found")
+    yield bad("10k-by-6k.tif", tiff((10_000, 6_000), {}), "expected 1 to 50,331,648 pixels, found 10000 x 6000")
+    tiles = {322: (1, 60_000), 323: (1, 60_000), 324: (1, 8), 325: (1, 99), 259: (1, 5)}
+    yield bad("tile-of-gigabytes.tif", tiff((9, 9), tiles), f"pixels, found 60000 x 60000|{DAMAGED}|{FOREIGN}")
+    yield good("strip-of-billions-of-rows.tif", tiff((9, 9), {278: (1, 2**32 - 1)}), (BLACK,) * 4)
+    yield bad("nothing-behind.tif", tiff((6_000, 6_000), {}), DAMAGED)
+    many = dict.fromkeys(range(40000, 60000), (2**14, 8))  # every one is said to be all of the file
+    yield good("20,000-tags.tif", tiff((9, 9), many, bytes(2**16)), (BLACK,) * 4)
+    yield bad("billions-of-samples.tif", tiff((9, 9), {277: (1, 2**31)}), f"{DAMAGED}|{FOREIGN}")
+    yield bad("far-away.tif", tiff((9, 9), {273: (1, 2**31)}), DAMAGED)
+    yield bad("big.tif", tiff((9, 9), {}, magic=43), f"{DAMAGED}|{FOREIGN}")
+    loop = bytearray(tiff((9, 9), {34665: (1, 107)}))  # its EXIF is itself
+    struct.pack_into("<I", loop, len(loop) - 4, 107)  # and so is its next page
+    yield good("loop.tif", bytes(loop), (BLACK,) * 4)
+
+
+def box(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data) + 8) + kind + data
+
+
+def _avifs() -> Iterator[Case]:
+    whole = encoded(quarters(), "AVIF", quality=95, subsampling="4:4:4", speed=10)
+    yield good("plain.avif", whole, tolerance=8)
+    yield good(
+        "alpha.avif", encoded(Image.new("RGBA", (16, 16), (0, 0, 0, 51)), "AVIF", speed=10), ((204,) * 3,) * 4, 8
+    )
+    for orientation in (1, 2, 6):
+        data = encoded(quarters(), "AVIF", quality=95, subsampling="4:4:4", speed=10, exif=exif(orientation))
+        yield good(f"orientation-{orientation}.avif", data, oriented(orientation), tolerance=8)
+    yield bad("header-alone.avif", whole[:32], f"{DAMAGED}|{FOREIGN}")
+    yield bad("avif.jpg", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", f"{DAMAGED}|{FOREIGN}")
+    place = whole.index(b"ispe") + 8
+    large = whole[:place] + struct.pack(">II", 8_192, 8_192) + whole[place + 8 :]
+    yield bad("8k.avif", large, "expected 1 to 50,331,648 pixels, found 8192 x 8192")
+    yield bad("60k.avif", whole[:place] + struct.pack(">II", 60_000, 60_000) + whole[place + 8 :],
+              f"pixels, found|{DAMAGED}|{FOREIGN}")  # fmt: skip
+    pair = {"save_all": True, "append_images": [Image.new("RGB", (64, 64), BLUE)], "speed": 10}
+    yield bad("sequence.avif", encoded(quarters(), "AVIF", **pair), "expected an AVIF of one picture, found a sequence")
+    stream = b"\x12\0\x0a\x0b" + sequence_header(16_384, 16_384)
+    located = struct.pack(">IBBHHHHII", 0, 0x44, 0, 1, 1, 0, 1, 24 + 8, len(stream))
+    head = box(b"ftyp", b"avif\0\0\0\0mif1miaf") + box(b"mdat", stream)
+    yield bad("stream-of-268-megapixels.avif", head + box(b"meta", bytes(4) + box(b"iloc", located)),
+              "expected at most 50,331,648 pixels, found a stream of 268,435,456")  # fmt: skip
+    located = struct.pack(">IBBHHHHII", 0, 0x44, 0, 1, 1, 0, 1, 24 + 8, 2 * 10_001)
+    head = box(b"ftyp", b"avif\0\0\0\0mif1miaf") + box(b"mdat", b"\x12\0" * 10_001)
+    yield bad("10,001-units.avif", head + box(b"meta", bytes(4) + box(b"iloc", located)), "at most 10,000 units")
+    extents = struct.pack(">II", 0, 2**16) * 60_000
+    located = struct.pack(">IBBHHHH", 0, 0x44, 0, 1, 1, 0, 60_000) + extents
+    yield bad(
+        "gigabytes-of-extents.avif", head + box(b"meta", bytes(4) + box(b"iloc", located)), "longer than the file"
+    )
+
+
+def sequence_header(width: int, height: int) -> bytes:
+    """AV1's header of a still picture, in its reduced form, with 16 bits for each side."""
+    bits = f"{0:03b}11{0:05b}{15:04b}{15:04b}{width - 1:016b}{height - 1:016b}"
+    return int(bits.ljust(88, "0"), 2).to_bytes(11)
+
+
+def _heics() -> Iterator[Case]:
+    """Where pillow-heif is, HEIC is decoded; elsewhere it is named."""
+    try:
+        import pillow_heif
+    except ImportError:
+        yield bad("phone.heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "found HEIC, which needs one more package")
+        return
+    pillow_heif.register_heif_opener()
+    whole = encoded(quarters(), "HEIF", quality=95)
+    yield good("plain.heic", whole, tolerance=12)
+    for orientation in (1, 6):
+        data = encoded(quarters(), "HEIF", quality=95, exif=exif(orientation).tobytes())
+        yield good(f"orientation-{orientation}.heic", data, oriented(orientation), tolerance=12)
+    for share in (10, 50, 99):
+        yield bad(f"cut-{share}.heic.jpg", whole[: len(whole) * share // 100], f"{DAMAGED}|{FOREIGN}")
+    place = whole.index(b"ispe") + 8
+    for side in (8_192, 60_000):
+        yield bad(f"{side}.heic", whole[:place] + struct.pack(">II", side, side) + whole[place + 8 :],
+                  f"pixels, found|{DAMAGED}|{FOREIGN}|Security limit")  # fmt: skip
 
 
 def _names() -> Iterator[Case]:

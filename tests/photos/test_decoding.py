@@ -1,5 +1,7 @@
 """The decode gate against pixels that are known by other means."""
 
+import contextlib
+import hashlib
 import io
 import os
 import struct
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from catdog_jax.photos import decoding
+from catdog_jax.photos import av1, decoding
 
 
 def encoded(image: Image.Image, form: str, **options) -> bytes:
@@ -38,7 +40,7 @@ RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)
 FOUR = [[RED, GREEN], [BLUE, GREY]]
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP", "WEBP", "GIF"])
+@pytest.mark.parametrize("form", ["PNG", "BMP", "WEBP", "GIF", "TIFF"])
 def test_lossless_formats_keep_their_pixels(form):
     options = {"lossless": True} if form == "WEBP" else {}
     pixels = decoding.decode(encoded(blocks(FOUR), form, **options))
@@ -149,7 +151,7 @@ def test_cmyk_jpeg_is_converted():
     assert np.abs(pixels.astype(int) - RED).max() <= 6
 
 
-@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_the_first_frame_counts(form):
     frames = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE)]
     options = {"lossless": True} if form == "WEBP" else {}
@@ -162,8 +164,11 @@ def test_of_an_animation_the_first_frame_counts(form):
     [
         (b"", "expected a photo, found an empty file"),
         (b"<!doctype html><title>404</title>", "found what looks like HTML"),
-        (b"just some text", r"expected JPEG, PNG, WEBP, BMP, GIF, found unknown content beginning with b'just som'"),
-        (encoded(Image.new("RGB", (8, 8)), "TIFF"), "found unknown content"),
+        (
+            b"just some text",
+            r"expected JPEG, .*, HEIF, found unknown content beginning with b'just som'",
+        ),
+        (encoded(Image.new("RGB", (8, 8)), "JPEG2000"), "found unknown content"),
         (encoded(Image.new("RGB", (8, 8)), "ICO"), "found unknown content"),
     ],
 )
@@ -172,7 +177,7 @@ def test_what_is_not_a_photo_is_named(data, message):
         decoding.decode(data)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("share", [0.5, 0.99])
 def test_a_truncated_photo_is_an_error(form, share):
     rng = np.random.default_rng(1)
@@ -205,7 +210,7 @@ def test_no_byte_string_raises_anything_else():
     """Damage in random places ends in pixels or in an ImageError."""
     rng = np.random.default_rng(2)
     photo = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))
-    for form in ("JPEG", "PNG", "GIF", "WEBP", "BMP"):
+    for form in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"):
         intact = np.frombuffer(encoded(photo, form), np.uint8)
         for _ in range(60):
             damaged = intact.copy()
@@ -257,6 +262,103 @@ def test_what_is_no_picture_is_none(tmp_path):
     (tmp_path / "text").write_text("BM, II*, RIFF and ftypheic")
     os.mkfifo(tmp_path / "pipe")
     assert not any(decoding.is_picture(tmp_path / name) for name in ("text", "pipe", "absent", "."))
+
+
+def test_the_pixels_of_before_are_the_same():
+    """By a hash that was taken before TIFF, AVIF and HEIC were read: the recipe's version has not changed."""
+    rng = np.random.default_rng(5)
+    photo = Image.fromarray(rng.integers(0, 256, (90, 70, 3), np.uint8))
+    digest = hashlib.sha256()
+    for form in ("PNG", "BMP", "GIF"):
+        digest.update(decoding.decode(encoded(photo, form)))
+    assert digest.hexdigest() == "056dd238c1b3e030f22d0d9fce2b887d2d35435e92027459af8ddc58c2a8ac44"
+
+
+@pytest.mark.parametrize(("form", "size"), [("AVIF", (64, 48)), ("AVIF", (1000, 3)), ("AVIF", (17, 300))])
+def test_the_size_of_an_avif_stream_is_read(form, size):
+    """Of a still picture and, with its longer header, of the first of a sequence."""
+    still = encoded(Image.new("RGBA", size, (9, 200, 8, 99)), form, speed=10)
+    assert av1.largest(still) == size[0] * size[1]
+    frames = [Image.new("RGB", size, colour) for colour in (RED, BLUE)]
+    sequence = encoded(frames[0], form, speed=10, save_all=True, append_images=frames[1:])
+    assert av1.largest(sequence.replace(b"ftypavis", b"ftypavif")) == size[0] * size[1]
+    with pytest.raises(av1.StreamError, match="found a sequence"):
+        av1.largest(sequence)
+    with pytest.raises(av1.StreamError, match="found a sequence"):
+        av1.largest(sequence.replace(b"ftypavis", b"ftypmif1"))
+
+
+def test_no_avif_raises_anything_else():
+    """Damage in the boxes ends in a number or in a StreamError, soon."""
+    rng = np.random.default_rng(2)
+    intact = np.frombuffer(encoded(Image.new("RGB", (24, 24), RED), "AVIF", speed=10), np.uint8)
+    for _ in range(500):
+        damaged = intact.copy()
+        damaged[rng.integers(0, len(damaged), 4)] = rng.integers(0, 256, 4)
+        with contextlib.suppress(av1.StreamError):
+            assert av1.largest(damaged.tobytes()) >= 0
+
+
+def test_an_avif_stream_that_is_larger_than_it_says_is_not_decoded(monkeypatch):
+    """The decoder would make it small, and first make room for all of it."""
+    data = encoded(Image.new("RGB", (64, 64), RED), "AVIF", speed=10)
+    place = data.index(b"ispe") + 8
+    lying = data[:place] + struct.pack(">II", 8, 8) + data[place + 8 :]
+    with Image.open(io.BytesIO(lying)) as image:
+        assert image.size == (8, 8)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
+    with pytest.raises(decoding.ImageError, match=r"expected at most 1,000 pixels, found a stream of 4,096"):
+        decoding.decode(lying)
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_a_phones_photo_names_the_extra_that_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "has_heic", lambda: False)
+    with pytest.raises(
+        decoding.ImageError, match=r"HEIC, which needs one more package: pip install 'catdog-jax\[heic\]'"
+    ):
+        decoding.decode(HEIC)
+    for name, taken in {"a.heic": False, "a.HIF": False, "bare": False, "a.avif": True}.items():
+        (tmp_path / name).write_bytes(HEIC)
+        assert decoding.is_taken(tmp_path / name) == taken
+
+
+def test_a_phones_photo_is_read_with_the_extra(tmp_path):
+    pytest.importorskip("pillow_heif")
+    assert decoding.has_heic()
+    photo = decoding.load(encoded(blocks(FOUR), "HEIF", quality=95))
+    assert photo.format == "HEIF"
+    assert np.abs(np.array(corners(np.asarray(photo.image)), int) - np.array(FOUR)).max() <= 8
+    for name in ("a.heic", "bare"):
+        (tmp_path / name).write_bytes(HEIC)
+        assert decoding.is_taken(tmp_path / name)
+
+
+def test_files_without_a_suffix_are_known_by_their_bytes(tmp_path):
+    for form in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF"):
+        Image.new("RGB", (8, 8)).save(tmp_path / form, form)
+        assert decoding.is_taken(tmp_path / form)
+    for name, content in {
+        "text": b"text",
+        "later.jpg_": b"\xff\xd8\xff\xe0",
+        "jxl": b"\xff\x0a\xfa\x7f",
+        "empty": b"",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert not decoding.is_taken(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe")
+    assert not decoding.is_taken(tmp_path / "pipe")
+    assert decoding.is_taken(tmp_path / "absent.tiff")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_damaged_tiff_says_nothing_on_stderr(compression, capfd):
+    data = encoded(blocks(FOUR), "TIFF", compression=compression)
+    with pytest.raises(decoding.ImageError, match="damaged"):
+        decoding.decode(data[:8] + b"\xff\0A" * 20 + data[68:])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_real_photos_have_the_expected_statistics(shared_photos):

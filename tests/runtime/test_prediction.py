@@ -116,7 +116,7 @@ def test_few_photos_are_decoded_ahead_of_the_answers(model, photos):
         (np.zeros((5, 5), np.uint8), UsageError, "photos: expected uint8 [H, W, 3] or [N, 224, 224, 3], found uint8 [5, 5]."),
         (np.zeros((2, 5, 5, 3), np.uint8), UsageError, "or [N, 224, 224, 3], found uint8 [2, 5, 5, 3]."),
         ("nothing.jpg", CatdogError, "nothing.jpg: expected a file, found nothing. Leave it out, or replace it."),
-        (b"no photo", CatdogError, "photo (bytes): expected JPEG, PNG, WEBP, BMP, GIF, found unknown content"),
+        (b"no photo", CatdogError, "photo (bytes): expected JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, HEIF, found unknown"),
     ],
 )  # fmt: skip
 def test_what_is_no_photo_is_refused_by_name(model, photos, error, message):

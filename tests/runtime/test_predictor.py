@@ -200,8 +200,8 @@ def test_no_photos_at_all_are_an_error(model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CatdogError, match=r"empty: expected photos \(\.jpg.*\), found none"):
         predict(PredictConfig((tmp_path / "empty",), model=model))
-    (tmp_path / "empty" / "1.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(CatdogError, match=r"found none \(left out: 1 \.heic; 1 of them look like pictures"):
+    (tmp_path / "empty" / "1.jxl").write_bytes(b"\xff\x0a\xfa\x7f")
+    with pytest.raises(CatdogError, match=r"found none \(left out: 1 \.jxl; 1 of them look like pictures"):
         predict(PredictConfig((tmp_path / "empty",), model=model))
     with pytest.raises(UsageError, match="paths: expected photos or folders, found none"):
         predict(PredictConfig((), model=model))

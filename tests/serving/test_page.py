@@ -85,7 +85,10 @@ def test_verdicts_are_those_of_the_server_and_of_python(page: Any, published: st
         assert card["name"] == path.name
         if path.name == "broken.jpg":
             assert (card["verdict"], card["state"]) == (["Not judged"], "failed")
-            assert card["remark"] == "expected JPEG, PNG, WEBP, BMP, GIF, found what looks like HTML, XML or SVG"
+            assert (
+                card["remark"]
+                == "expected JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, HEIF, found what looks like HTML, XML or SVG"
+            )
             continue
         with urllib.request.urlopen(request) as answer:
             (server,) = json.load(answer)["predictions"]
