@@ -184,40 +184,54 @@ PRESETS: dict[str, Recipe] = {
 }
 
 
+def _of_preset(name: str, meaning: str) -> object:
+    """The help text of a setting that takes the place of a preset's, with the value of each preset."""
+    values = ", ".join(
+        f"{preset}: {' '.join(map(str, value)) if isinstance(value := getattr(recipe, name), tuple) else value}"
+        for preset, recipe in PRESETS.items()
+    )
+    return arg(help=f"{meaning} ({values}).", help_behavior_hint="(default: the preset's)")
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class HeadSettings:
+    """How a head is built and trained, for the stages that train one."""
+
+    preset: Preset = "default"
+    head: Literal["mlp", "linear"] | None = None
+    """mlp: hidden layers with ReLU and dropout; linear: none. By default as the preset has it."""
+    hidden: Annotated[Widths | None, _of_preset("hidden", "Widths of the hidden layers")] = None
+    dropout: Annotated[
+        Dropout | None, _of_preset("dropout", "Share of a layer's inputs that is zeroed while training")
+    ] = None
+    learning_rate: Annotated[LearningRate | None, _of_preset("learning_rate", "Adam's step size at the start")] = None
+    decay_rate: Annotated[
+        DecayRate | None, _of_preset("decay_rate", "What the step size is multiplied by every epoch")
+    ] = None
+    l2: Annotated[Penalty | None, _of_preset("l2", "L2 penalty of the kernels")] = None
+    batch_size: Annotated[Count | None, _of_preset("batch_size", "Rows a step")] = None
+    epochs: Annotated[Count | None, _of_preset("epochs", "Passes over the training rows at most")] = None
+    patience: Annotated[
+        Count | None, _of_preset("patience", "Epochs without a better validation loss after which training stops")
+    ] = None
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
+    """Initial weights, shuffling and dropout all derive from it: the same seed gives the same bytes."""
+    sweep: Annotated[int, AtLeast(1, after=" heads", advice="48 is a good number.")] | None = None
+    """Try this many heads (48 is a good number), the preset and random others, and keep the one with the lowest validation log
+    loss; sweep.csv and sweep.png in the run directory show them all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(HeadSettings):
     """Train a head on cached features."""
 
     features: Cache = Path("features")
     """The feature cache of `catdog extract`."""
     out: Path = Path("run")
     """The run directory to write."""
-    preset: Preset = "default"
-    head: Literal["mlp", "linear"] | None = None
-    """mlp: hidden layers with ReLU and dropout; linear: none. By default as the preset has it."""
-    pool: Pool | None = None
-    """Override the preset's pooling; the cache must hold it, or hold `none`."""
-    hidden: Widths | None = None
-    """Override the preset's widths of hidden layers."""
-    dropout: Dropout | None = None
-    """Override the preset's dropout."""
-    learning_rate: LearningRate | None = None
-    """Override the preset's step size."""
-    decay_rate: DecayRate | None = None
-    """Override the preset's exponential decay."""
-    l2: Penalty | None = None
-    """Override the preset's L2 penalty."""
-    batch_size: Count | None = None
-    """Override the preset's batch size."""
-    epochs: Count | None = None
-    """Override the preset's number of epochs."""
-    patience: Count | None = None
-    """Override the preset's patience."""
-    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
-    """Initial weights, shuffling and dropout all derive from it: the same seed gives the same bytes."""
-    sweep: Annotated[int, AtLeast(1, after=" heads", advice="48 is a good number.")] | None = None
-    """Try this many heads (48 is a good number), the preset and random others, and keep the one with the lowest validation log
-    loss; sweep.csv and sweep.png in the run directory show them all."""
+    pool: Annotated[
+        Pool | None, _of_preset("pool", "What the head sees of the features; the cache must hold it, or none")
+    ] = None
     resident_gib: Annotated[float, AtLeast(0)] = 4.0
     """Features up to this size are kept on the device; larger ones stream from the shards."""
 
@@ -329,7 +343,7 @@ class ServeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(HeadSettings):
     """The whole way from photos to a deployable model: extract, train, evaluate, export, predict."""
 
     data: Photos = None
@@ -340,12 +354,9 @@ class RunConfig:
     """The feature cache to write or to resume; by default OUT/features. Several runs may share one."""
     pool: Pool | None = None
     """What is kept of the 7x7 cells; by default what the preset needs. A cache with `none` serves every preset."""
-    preset: Preset = "default"
     weights: Weights = "auto"
     views: Views = ("original",)
     """What is kept of each photo; the mirror image is more to train on, for twice the time."""
-    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
-    """Decides the initial weights, the order of rows and the dropout."""
     exclude: Exclude = None
 
 

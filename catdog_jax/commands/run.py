@@ -1,5 +1,6 @@
 """The whole way in one call: extract, train, evaluate, export, and a look at a few unseen photos through the ONNX file."""
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import export, extract, train
-from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, RunConfig, TrainConfig
+from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, HeadSettings, RunConfig, TrainConfig
 from catdog_jax.console import console, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.heads.run_directory import RunDirectory
@@ -48,7 +49,7 @@ def run(config: RunConfig) -> None:
             )
         )
     with _stage(times, "train", f"a head, preset {config.preset}"):
-        train.train(TrainConfig(features=cache, out=config.out, preset=config.preset, seed=config.seed))
+        train.train(TrainConfig(features=cache, out=config.out, **_of_head(config)))
     with _stage(times, "evaluate", "on the test split"):
         result = evaluate_command.evaluate(EvaluateConfig(run=config.out))
     with _stage(times, "export", "to ONNX, checked against JAX"):
@@ -57,6 +58,11 @@ def run(config: RunConfig) -> None:
         show(_unseen(source, config, model))
     show(_summary(config, result, times))
     warn(result["warnings"])
+
+
+def _of_head(config: RunConfig) -> dict[str, Any]:
+    """The settings that `run` and `train` share."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(HeadSettings)}
 
 
 @contextmanager

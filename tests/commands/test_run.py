@@ -72,3 +72,7 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     assert after["head.safetensors"] == before["head.safetensors"]
     assert after["metrics.json"] == before["metrics.json"]
+
+    assert cli.main([*command, "--head", "linear", "--epochs", "2", "--l2", "0.01"]) == 0  # as `catdog train` takes them
+    settings = json.loads((out / "config.json").read_text())
+    assert (settings["recipe"]["hidden"], settings["recipe"]["epochs"], settings["recipe"]["l2"]) == ([], 2, 0.01)
