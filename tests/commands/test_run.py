@@ -1,6 +1,7 @@
 """The whole way on a small demo set, with the real weights: from drawings to a model that predicts."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -73,6 +74,10 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     assert after["head.safetensors"] == before["head.safetensors"]
     assert after["metrics.json"] == before["metrics.json"]
 
-    assert cli.main([*command, "--head", "linear", "--epochs", "2", "--l2", "0.01"]) == 0  # as `catdog train` takes them
+    shutil.copyfile(out / "model.onnx", tmp_path / "model.onnx")  # the new head makes that of the run stale
+    monkeypatch.setattr("catdog_jax.commands.export.export", lambda config: tmp_path / "model.onnx")
+    assert (
+        cli.main([*command, "--head", "linear", "--epochs", "2", "--l2", "0.01"]) == 0
+    )  # as `catdog train` takes them
     settings = json.loads((out / "config.json").read_text())
     assert (settings["recipe"]["hidden"], settings["recipe"]["epochs"], settings["recipe"]["l2"]) == ([], 2, 0.01)
