@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from catdog_jax.deployment.onnx_file import export as export
     from catdog_jax.errors import CatdogError as CatdogError
     from catdog_jax.errors import UsageError as UsageError
-    from catdog_jax.evaluation.evaluate import Evaluation as Evaluation
     from catdog_jax.evaluation.evaluate import evaluate as evaluate
+    from catdog_jax.evaluation.result import Evaluation as Evaluation
     from catdog_jax.features.cache import FeatureCache as FeatureCache
     from catdog_jax.features.extraction import extract as extract
     from catdog_jax.features.extractor import Extractor as Extractor
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _PUBLIC: dict[str, tuple[str, str, dict[str, str]]] = {
     "CatdogError": ("errors", "", {}),
     "Dataset": ("photos.dataset", "", {}),
-    "Evaluation": ("evaluation.evaluate", "", {}),
+    "Evaluation": ("evaluation.result", "", {}),
     "Extractor": ("features.extractor", "", {}),
     "FeatureCache": ("features.cache", "", {}),
     "Findings": ("auditing.findings", "", {}),
@@ -69,7 +69,7 @@ _PUBLIC: dict[str, tuple[str, str, dict[str, str]]] = {
     "train": ("heads.training", "", {}),
 }
 _CALLS = {"Extractor", "Predictor", "audit", "evaluate", "export", "extract", "load_head", "load_photos", "train"}
-_WITH_JAX = {"Extractor", "audit", "evaluate", "export", "extract", "load_head", "train"}
+_WITHOUT_JAX = {"errors", "console", "photos", "runtime"}  # of the rooms that have public names
 __all__ = ["__version__", *_PUBLIC]
 
 
@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'catdog_jax' has no attribute {name!r}")
     module, there, renamed = _PUBLIC[name]
-    if name in _WITH_JAX:
+    if module.partition(".")[0] not in _WITHOUT_JAX:
         from catdog_jax import jax_environment
 
         jax_environment.prepare()

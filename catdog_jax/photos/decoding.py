@@ -220,7 +220,7 @@ def load(data: bytes) -> Photo:
             _check_tiff(image)
         image.load()
         kind = image.format or ""
-        return Photo(to_rgb(_upright(image)), _CAMERA.get(kind, kind))
+        return Photo(to_rgb(upright(image)), _CAMERA.get(kind, kind))
 
 
 @contextlib.contextmanager
@@ -346,7 +346,8 @@ def _check_size(size: tuple[int, int], most: int | None = None) -> None:
         raise ImageError(f"expected 1 to {most:,} pixels, found {width} x {height}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF note says; one without a note, or with a broken one, stays as it is."""
     try:
         orientation = image.getexif().get(0x0112)
     except _DECODER_ERRORS:  # a broken EXIF block says nothing about the pixels, which decoded

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from catdog_jax.errors import UsageError
 from catdog_jax.photos import decoding
@@ -127,8 +127,9 @@ def upright(photo: Any, name: str = "photo") -> Image.Image:
             return decoding.load(bytes(photo)).image
         case Image.Image():
             try:
-                return decoding.to_rgb(ImageOps.exif_transpose(photo))
-            except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises where it decodes late
+                photo.load()  # Pillow decodes a file that it opened when its pixels are asked for
+                return decoding.to_rgb(decoding.upright(photo))
+            except (OSError, ValueError, SyntaxError) as error:  # of a damaged file
                 raise decoding.ImageError(f"damaged or truncated: {error}") from None
         case np.ndarray():
             if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
