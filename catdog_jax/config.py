@@ -18,7 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from catdog_jax.files.buckets import Location, location
 from catdog_jax.ranges import AtLeast, Between, MoreThan
 
-THRESHOLD = 0.5  # the probability of the second class from which a photo is of that class
+THRESHOLD = 0.5  # the probability of the second class from which a photo is of that class, where a head has no other
 
 
 def cores() -> int:
@@ -58,6 +58,9 @@ DecayRate = Annotated[float, Between(1e-12, 1)]
 Penalty = Annotated[float, Between(0, math.inf)]
 Widths = Annotated[tuple[int, ...], AtLeast(1, before="widths of ", advice="")]
 Seed = Annotated[int, AtLeast(0)]
+Solver = Literal["adam", "newton"]
+ClassWeight = Literal["none", "balanced"]
+DecideBy = Literal["half", "accuracy", "balanced_accuracy", "f1", "costs"]
 
 # Settings of several stages, with their help texts
 
@@ -75,6 +78,13 @@ DataDir = Annotated[
 Weights = Annotated[str, arg(help="Where the VGG16 weights come from; see `catdog port --help`.")]
 Exclude = Annotated[
     Path | None, arg(help="A list of photos to leave out, as `catdog audit --write-exclude` writes it.")
+]
+Groups = Annotated[
+    str | None,
+    arg(
+        help="What belongs together and must not lie in two splits or folds: folder, photos of one folder below that of the "
+        "class; or a regular expression that is searched in a photo's path, whose first group (or whole match) is the name."
+    ),
 ]
 Preset = Annotated[
     Literal["default", "reference"],
@@ -138,6 +148,12 @@ class ExtractConfig:
     """Take the share of this process in jax.distributed: `auto` asks SLURM, Open MPI, a TPU pod or Kubernetes; HOST:PORT is
     where process 0 listens, and --shard-index and --num-shards then say which process this is."""
     exclude: Exclude = None
+    groups: Groups = None
+    undivided: bool = False
+    """Draw no splits: all photos of a folder that has none are in train, for `catdog train --folds`."""
+    reuse: tuple[Cache, ...] = ()
+    """Other feature caches of the same weights and settings: photos that they hold, by their bytes, are taken over and not
+    computed. What --out holds of another list of photos is taken over always."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +181,12 @@ class Recipe:
     epochs: Count = 40
     patience: Count = 8
     """Epochs without a better validation loss after which training stops."""
+    min_steps: Count = 59
+    """Steps an epoch at least: with few rows an epoch passes over them several times. 59 are one pass over 15,000."""
+    solver: Solver = "adam"
+    """adam: stochastic gradients. newton: the exact minimum, of linear heads; no rate, batch, epoch or dropout."""
+    class_weight: ClassWeight = "none"
+    """balanced: both classes weigh alike in the loss, however many photos each has."""
 
 
 PRESETS: dict[str, Recipe] = {
@@ -180,6 +202,7 @@ PRESETS: dict[str, Recipe] = {
         batch_size=128,
         epochs=30,
         patience=10,
+        min_steps=118,
     ),
 }
 
@@ -214,6 +237,24 @@ class HeadSettings:
     patience: Annotated[
         Count | None, _of_preset("patience", "Epochs without a better validation loss after which training stops")
     ] = None
+    solver: Annotated[
+        Solver | None, _of_preset("solver", "How a head is fitted; newton is exact, for linear heads")
+    ] = None
+    class_weight: ClassWeight = "none"
+    """balanced: both classes weigh alike in training, however many photos each has."""
+    decide_by: DecideBy = "half"
+    """What the decision threshold is chosen by, on photos that the head was not trained on: half keeps 0.5; the others take
+    the best threshold by this measure; costs needs --costs."""
+    threshold: Annotated[float, Between(0.001, 0.999)] | None = None
+    """The probability of the second class from which on a photo is of that class, in place of --decide-by."""
+    costs: Annotated[tuple[float, float], MoreThan(0)] | None = None
+    """For --decide-by costs: what a mistake on a photo of the first class costs, and one on a photo of the second."""
+    folds: Annotated[int, AtLeast(0)] | None = None
+    """Cross-validate: judge every photo of train and validation by heads that were trained on the other folds of this many,
+    then train the head that is kept on all of them; 0 for none, and at least 2. By default `catdog run` cross-validates
+    with 5 where there are few photos."""
+    repeats: Count = 3
+    """How often --folds divides the photos anew; their predictions are averaged."""
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Initial weights, shuffling and dropout all derive from it: the same seed gives the same bytes."""
     sweep: Annotated[int, AtLeast(1, after=" heads", advice="48 is a good number.")] | None = None
@@ -242,8 +283,9 @@ class EvaluateConfig:
 
     run: Path = Path("run")
     """The run directory of `catdog train`."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which photos to evaluate on; test is for final numbers, choices are made on validation."""
+    split: Literal["train", "validation", "test", "folds"] | None = None
+    """Which photos to evaluate on; test is for final numbers, choices are made on validation; folds is the cross-validation
+    of `catdog train --folds`. By default test, where there is one, else folds."""
     features: Cache | None = None
     """A feature cache; by default the one that the head was trained on."""
     data: str | None = None
@@ -358,6 +400,9 @@ class RunConfig(HeadSettings):
     views: Views = ("original",)
     """What is kept of each photo; the mirror image is more to train on, for twice the time."""
     exclude: Exclude = None
+    groups: Groups = None
+    reuse: tuple[Cache, ...] = ()
+    """Other feature caches, whose photos need not be computed again; see `catdog extract`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     else:
         photos = _photos(config)
     result = evaluate_head(
-        fitted, photos, split=config.split, weights=config.weights, bootstrap=config.bootstrap, seed=config.seed
+        fitted,
+        photos,
+        split=config.split or "test",
+        weights=config.weights,
+        bootstrap=config.bootstrap,
+        seed=config.seed,
     )
     if result.predicted.which:
         say(result.predicted.which)
@@ -59,7 +64,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     warn(result.warnings)
     if skipped := len(result.predicted.skipped):
         show(f"{skipped} photos could not be read and count nowhere; the report lists them")
-    say(f"Report: {out.report(config.split)}")
+    say(f"Report: {out.report(config.split or 'test')}")
     return result.to_json()
 
 
@@ -69,7 +74,9 @@ def _compare(config: EvaluateConfig) -> dict[str, Any]:
             "--model: expected --data, and no --features: exported models are compared on photos. "
             "Name some with --data."
         )
-    result = compare(config.model, _photos(config), split=config.split, bootstrap=config.bootstrap, seed=config.seed)
+    result = compare(
+        config.model, _photos(config), split=config.split or "test", bootstrap=config.bootstrap, seed=config.seed
+    )
     say(result.photos)
     out = result.save(config.out or config.run)
     show(compared(result))

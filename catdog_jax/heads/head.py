@@ -17,7 +17,7 @@ from jax import lax
 
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import Params
-from catdog_jax.config import Recipe
+from catdog_jax.config import THRESHOLD, Recipe
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.photos.dataset import is_class_name
@@ -75,6 +75,23 @@ class Epoch(NamedTuple):
     validation_accuracy: float
 
 
+@dataclass(frozen=True)
+class OutOfFold:
+    """What a cross-validation says of each photo, by heads that were not trained on it.
+
+    Attributes:
+      ids: the photos, N of them.
+      labels: int [N], 0 or 1.
+      folds: int [repeats, N], the fold of each photo in each repeat.
+      probabilities: float64 [N], of class 1, by the mean of the logits over the repeats.
+    """
+
+    ids: list[str]
+    labels: np.ndarray
+    folds: np.ndarray
+    probabilities: np.ndarray
+
+
 class Trial(NamedTuple):
     """One head of a sweep: its recipe, and its best epoch."""
 
@@ -102,6 +119,8 @@ class FittedHead:
         head, and not part of its file.
       sweep: the heads that it was chosen from, the best first.
       notes: what the training decided otherwise than its preset, a sentence each.
+      out_of_fold: what heads that had not seen them say of the photos; None of a head that was
+        trained without folds.
     """
 
     pool: Pool | None
@@ -112,6 +131,12 @@ class FittedHead:
     history: tuple[Epoch, ...] = field(default=(), compare=False)
     sweep: tuple[Trial, ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    out_of_fold: OutOfFold | None = field(default=None, compare=False)
+
+    @property
+    def threshold(self) -> float:
+        """The probability of the second class from which on a photo is of that class."""
+        return float(self.recipe.get("threshold", THRESHOLD))
 
     @property
     def columns(self) -> int:
