@@ -189,6 +189,9 @@ class Recipe:
     """balanced: both classes weigh alike in the loss, however many photos each has."""
 
 
+FEW = 2_000  # training photos below which the default preset is a linear head, fitted exactly
+EXACT_L2 = 0.005  # its penalty, times the rows: that of scikit-learn's LogisticRegression() on averaged features
+
 PRESETS: dict[str, Recipe] = {
     "default": Recipe(),  # the lowest validation log loss of artifacts/sweep/sweep.csv
     "reference": Recipe(

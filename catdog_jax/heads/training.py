@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from catdog_jax import jax_environment
 from catdog_jax.backbone.pooling import Pool
-from catdog_jax.config import PRESETS, Recipe, TrainConfig
+from catdog_jax.config import EXACT_L2, FEW, PRESETS, Recipe, TrainConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files.buckets import Location, location
@@ -15,6 +15,8 @@ from catdog_jax.heads.head import FittedHead, Trial, fold_standardisation
 from catdog_jax.heads.rows import Pair, Rows
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check, check_arguments
+
+_OF_ADAM = ("dropout", "learning_rate", "decay_rate", "batch_size", "epochs", "patience")  # what an exact fit has not
 
 
 def train(
@@ -106,19 +108,57 @@ def train(
     return _train(wanted, taken, pool, seed, sweep)
 
 
-def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
-    """The preset with the fields of `Recipe` that are given, and not None, in place of its own.
+def resolve(preset: str, head: str | None, given: Mapping[str, Any], rows: int | None = None, views: int = 1) -> Recipe:
+    """The recipe for so many training rows: the preset with the fields of `Recipe` that are given in place of its own.
+
+    With fewer than `config.FEW` photos the default preset is a linear head, fitted exactly, and so
+    is its linear head always; settings of Adam, such as epochs, ask for Adam.
+
+    Args:
+      preset: its name.
+      head: "mlp", "linear", or None.
+      given: fields of `Recipe`; those that are None are left to the preset.
+      rows: how many there are to train on; None where that is not known yet, to check the settings.
+      views: rows a photo.
 
     Raises:
-      UsageError: a value is out of its range.
+      UsageError: a value is out of its range, or two settings contradict each other.
+
+    Example:
+      >>> few = resolve("default", None, {}, rows=200)
+      >>> few.hidden, few.solver, few.l2
+      ((), 'newton', 2.5e-05)
     """
     values = {name: value for name, value in given.items() if value is not None}
-    if head == "linear":
+    of_adam = [name for name in _OF_ADAM if name in values]
+    solver = values.get("solver")
+    if head == "linear" or (solver == "newton" and head is None):
         if values.get("hidden"):
+            asked = "--head linear" if head == "linear" else "--solver newton, which fits linear heads"
             raise UsageError(
-                f"--hidden: expected none with --head linear, found {values['hidden']}. Leave one of the two out."
+                f"--hidden: expected none with {asked}, found {values['hidden']}. Leave one of the two out."
             )
         values["hidden"] = ()
+    if solver == "newton":
+        if head == "mlp":
+            raise UsageError("--solver newton: expected a linear head, found --head mlp. Leave one of the two out.")
+        if of_adam:
+            option = f"--{of_adam[0].replace('_', '-')}"
+            raise UsageError(
+                f"{option}: expected none with --solver newton, which is exact, found {values[of_adam[0]]}. Leave it out, or "
+                "give --solver adam."
+            )
+        if values.get("l2") == 0:
+            raise UsageError(
+                "--l2: expected more than 0 with --solver newton, found 0. Leave it out, or give --solver adam."
+            )
+    undecided = head is None and "hidden" not in values
+    few = undecided and rows is not None and rows // views < FEW
+    if preset == "default" and solver is None and not of_adam and values.get("l2") != 0:
+        solver = "newton" if few or values.get("hidden", PRESETS[preset].hidden) == () else None
+    if solver == "newton":
+        values |= {"hidden": (), "dropout": 0.0, "standardise": True, "solver": solver}
+        values.setdefault("l2", PRESETS[preset].l2 if rows is None else EXACT_L2 / rows)
     recipe = dataclasses.replace(PRESETS[preset], **values)
     check(recipe)
     return recipe
