@@ -27,7 +27,9 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
         console.print(f"process {share.index} of {share.count}", style="dim", markup=False)
     jax_environment.require_devices()
     config.out.exists()  # a bucket out of reach is told before the photos are looked at
-    photos = sources.load_photos(sources.locate(config.data, config.data_dir), exclude=config.exclude)
+    photos = sources.load_photos(
+        sources.locate(config.data, config.data_dir), exclude=config.exclude, undivided=config.undivided
+    )
     sources.tell(photos)
     cache = extraction.extract(
         photos,

@@ -81,8 +81,13 @@ class Dataset:
 
     @functools.cached_property
     def inputs_sha256(self) -> str:
-        """The hash of every photo's id, label, split and size: two data sets that share it are the same for a training."""
-        return sealed.sha256_of_json([[record.id, record.label, record.split, record.size] for record in self.records])
+        """The hash of every photo's id, label, split, size and group: data sets that share it are the same for a training."""
+        return sealed.sha256_of_json(
+            [
+                [record.id, record.label, record.split, record.size, *([record.group] if record.group else ())]
+                for record in self.records
+            ]
+        )
 
     def split(self, name: str) -> tuple[Record, ...]:
         """The records of one split, in their fixed order."""

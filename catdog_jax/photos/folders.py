@@ -1,26 +1,26 @@
 """A folder of photos as a data set: ROOT/SPLIT/CLASS/* (see `layout`), or ROOT/CLASS/*, of which splits are drawn."""
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding, splitting
-from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
+from catdog_jax.photos.dataset import SPLITS, Record, is_class_name
 from catdog_jax.photos.layout import Layout, read_layout, split_named
+from catdog_jax.photos.splitting import Found
 from catdog_jax.photos.walk import Walk, subfolders, told
 
 _BESIDE = range(2, 5)  # folders beside a class or a split; more are somebody's collection
 
 
-def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
+def load(source: str, needed: Sequence[str] = SPLITS) -> Found:
     """Loads the folder that is named, see `load_folder`."""
     return load_folder(Path(source), source, needed)
 
 
-def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = SPLITS) -> Dataset:
-    """Loads ROOT/SPLIT/CLASS/* (see `layout.read_layout`), or ROOT/CLASS/*. Splits without a folder are drawn (`splitting`).
+def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = SPLITS) -> Found:
+    """Finds ROOT/SPLIT/CLASS/* (see `layout.read_layout`), or ROOT/CLASS/*. Splits without a folder are to be drawn.
 
     `source` is the name to remember it by.
 
@@ -36,16 +36,22 @@ def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = S
     layout, walk = read_layout(root), Walk(root)
     classes = _two_classes(layout)
     _check_places(layout, classes, needed)
-    splits = splitting.lacking(tuple(layout.places.values()))
     records = list(_records(layout, classes, walk))
     walk.leave_others(root, {place / name for place in layout.places for name in classes})
     left_out = tuple(walk.left_out.values())
-    records = splitting.draw(records, splits, classes, str(root), needed)
     known = "; ".join(filter(None, (f"found {layout.described()}", told(left_out))))
     advice = f"Put some there ({', '.join(decoding.SUFFIXES)}), or check the names: {known}."
-    dataset = collect(source, str(root), classes, records, advice, needed)
-    notes = layout.notes() + (splitting.notes(dataset.records, splits, classes) if layout.has_splits else ())
-    return dataclasses.replace(dataset, drawn=splits, notes=notes, left_out=left_out)
+    return Found(
+        source,
+        str(root),
+        classes,
+        records,
+        advice,
+        lacking=splitting.lacking(tuple(layout.places.values())),
+        names_splits=layout.has_splits,
+        notes=layout.notes(),
+        left_out=left_out,
+    )
 
 
 def _check_places(layout: Layout, classes: tuple[str, str], needed: Sequence[str]) -> None:

@@ -1,22 +1,22 @@
 """Photos that are listed one by one, in pairs of a file and its class, as a data set."""
 
-import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding, folders, splitting
-from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
+from catdog_jax.photos.dataset import Record, is_class_name
+from catdog_jax.photos.splitting import Found
 
 
-def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS) -> Dataset:
-    """The files as a data set. Their splits are drawn, see `splitting`.
+def load(pairs: Iterable[tuple[str | Path, str]]) -> Found:
+    """The files as photos of two classes, whose splits are to be drawn.
 
     The pairs are (path, name of the class), one a photo.
 
     Raises:
-      CatdogError: there are not two classes, a file is listed twice, or there are too few photos.
+      CatdogError: there are not two classes, or a file is listed twice.
       TypeError: these are no pairs of a path and a name.
     """
     files: dict[str, str] = {}
@@ -33,10 +33,8 @@ def load(pairs: Iterable[tuple[str | Path, str]], needed: Sequence[str] = SPLITS
         Record(name, classes.index(label), "train", folders.size_of(path), functools.partial(decoding.read_photo, path))
         for name, label, path in ((name, label, Path(name)) for name, label in files.items())
     ]
-    source, splits = f"a list of {len(files):,} photos", splitting.lacking(())
-    records = splitting.draw(records, splits, classes, source, needed)
-    dataset = collect(source, source, (classes[0], classes[1]), records, "List more photos.", needed)
-    return dataclasses.replace(dataset, drawn=splits)
+    source = f"a list of {len(files):,} photos"
+    return Found(source, source, (classes[0], classes[1]), records, "List more photos.", lacking=splitting.lacking(()))
 
 
 def _checked(pairs: object) -> Iterable[tuple[str | Path, str]]:

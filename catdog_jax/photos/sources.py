@@ -13,15 +13,16 @@ from pathlib import Path
 
 from catdog_jax.console import say
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.photos import decoding, exclude_list, folders, listed, tables, tfds
+from catdog_jax.photos import decoding, exclude_list, folders, listed, splitting, tables, tfds
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record
 from catdog_jax.photos.demo import drawing
+from catdog_jax.photos.splitting import Found
 from catdog_jax.photos.walk import told
 
 __all__ = ["SPLITS", "Dataset", "Record", "load", "load_photos", "locate", "read_patiently", "tell"]
 
 # What a source is called, as a pattern, and what loads it; the first that matches is taken
-_SOURCES: tuple[tuple[str, Callable[[str, Sequence[str]], Dataset]], ...] = (
+_SOURCES: tuple[tuple[str, Callable[[str, Sequence[str]], Found]], ...] = (
     ("demo", drawing.load),
     (f"{tfds.PREFIX}.*", tfds.load),
     (rf"(?i).*({'|'.join(map(re.escape, tables.READERS))})", tables.load),
@@ -36,6 +37,7 @@ def load_photos(
     data_dir: str | Path | None = None,
     exclude: str | Path | None = None,
     needed: Sequence[str] = SPLITS,
+    undivided: bool = False,
 ) -> Dataset:
     """Looks up the photos of a data set, without reading them.
 
@@ -55,6 +57,8 @@ def load_photos(
       data_dir: where tfds: data sets are.
       exclude: a file that lists photos to leave out, as `catdog audit --write-exclude` writes it.
       needed: the splits in which each class must have photos.
+      undivided: draw no splits: all photos of a source that names none are in train, and only train
+        is needed; a split that is named stays. For cross-validation.
 
     Raises:
       CatdogError: the data set is missing or empty, or does not hold two classes, each in every
@@ -64,9 +68,9 @@ def load_photos(
     """
     if isinstance(source, str | Path):
         located = locate(str(source), None if data_dir is None else Path(data_dir))
-        dataset = load(located, needed)
+        dataset = load(located, needed, undivided=undivided)
     else:
-        dataset = listed.load(source, needed)
+        dataset = splitting.divide(listed.load(source), _needed(needed, undivided), undivided)
     return exclude_list.without(dataset, None if exclude is None else Path(exclude))
 
 
@@ -107,8 +111,10 @@ def locate(source: str | None, data_dir: Path | None) -> str:
     return tfds.locate(source, data_dir)
 
 
-def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
+def load(source: str, needed: Sequence[str] = SPLITS, *, undivided: bool = False) -> Dataset:
     """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds`), or the path of a table or a folder.
+
+    The options are as of `load_photos`.
 
     Raises:
       CatdogError: the data set is missing or empty, or does not hold two classes, each in every
@@ -116,7 +122,13 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
       UsageError: the extra `tfds` is needed and not installed.
     """
     loaders = (loader for pattern, loader in _SOURCES if re.fullmatch(pattern, source, re.DOTALL))
-    return next(loaders)(source, needed)
+    needed = _needed(needed, undivided)
+    return splitting.divide(next(loaders)(source, needed), needed, undivided)
+
+
+def _needed(needed: Sequence[str], undivided: bool) -> Sequence[str]:
+    """The splits in which each class must have photos: of those, train alone where none is drawn."""
+    return tuple(split for split in needed if split == "train" or not undivided)
 
 
 def tell(dataset: Dataset) -> None:

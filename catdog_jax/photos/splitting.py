@@ -8,15 +8,69 @@ together, and photos that are added move hardly any of the others.
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
-from catdog_jax.photos.dataset import Record
+from catdog_jax.photos.dataset import Dataset, LeftOut, Record, collect
 
 AT_LEAST = 10  # different photos of a class, so that each split has one
 _FEW = 300  # photos of a test split; 300 tell an accuracy to some three points
 _DRAWN = ("test", "validation")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds, before the splits that it does not name are drawn.
+
+    Attributes:
+      source: the data set's name, as `sources.load` takes it.
+      where: what errors begin with.
+      classes: the names of the two classes, sorted.
+      records: the photos; those of no split are in train.
+      advice: what to do about a class without photos.
+      lacking: the splits that are to be drawn, of `lacking`.
+      cut: the splits that the source does not name either, and has cut off by itself.
+      names_splits: whether it names any split.
+      notes: how it was understood.
+      left_out: what it holds and is not taken.
+    """
+
+    source: str
+    where: str
+    classes: tuple[str, str]
+    records: Sequence[Record]
+    advice: str
+    lacking: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+    names_splits: bool = False
+    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def divide(found: Found, needed: Sequence[str], undivided: bool = False) -> Dataset:
+    """The photos of a source as a data set: splits that it does not name are drawn, or left in train.
+
+    Args:
+      found: what the source holds.
+      needed: the splits that must not lack a class.
+      undivided: draw none.
+
+    Raises:
+      CatdogError: see `draw` and `dataset.collect`.
+    """
+    drawn = () if undivided else found.lacking
+    records, notes = found.records, found.notes
+    if undivided:
+        records = [dataclasses.replace(one, split="train") if one.split in found.cut else one for one in records]
+        notes += _undivided_notes(found, records)
+    else:
+        records = draw(records, drawn, found.classes, found.where, needed)
+    dataset = collect(found.source, found.where, found.classes, records, found.advice, needed)
+    if found.names_splits and drawn:
+        notes += drawn_notes(dataset.records, drawn, found.classes)
+    return dataclasses.replace(dataset, drawn=drawn, notes=notes, left_out=found.left_out)
 
 
 def lacking(named: Sequence[str | None]) -> tuple[str, ...]:
@@ -89,7 +143,19 @@ def _units(train: Sequence[Record], where: str) -> list[list[tuple[bytes, Record
     return [units[unit] for unit in sorted(units, key=first.__getitem__)]
 
 
-def notes(records: Sequence[Record], splits: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+def _undivided_notes(found: Found, records: Sequence[Record]) -> tuple[str, ...]:
+    """What stays in train, where splits could have been drawn."""
+    open_splits = (*found.lacking, *found.cut)
+    if not open_splits:
+        return ()
+    counts = Counter(record.label for record in records if record.split == "train")
+    return (
+        f"undivided: no {' and no '.join(open_splits)} split was drawn; train has {counts.total():,} photos "
+        f"({counts[0]:,} {found.classes[0]!r}, {counts[1]:,} {found.classes[1]!r})",
+    )
+
+
+def drawn_notes(records: Sequence[Record], splits: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
     """A sentence for each split that was drawn, with counts."""
     said = []
     for split in splits:

@@ -9,7 +9,6 @@ line of JSON is its line. In parquet files the first photo is row 1.
 """
 
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -20,8 +19,9 @@ from typing import Any, NamedTuple
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic
 from catdog_jax.photos import exclude_list, folders, splitting
-from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
+from catdog_jax.photos.dataset import SPLITS, is_class_name
 from catdog_jax.photos.layout import split_named
+from catdog_jax.photos.splitting import Found
 
 _COLUMNS = {  # what a column holds -> its names, in lower case without "_", "-" and spaces
     "path": ("path", "file", "filename", "image"),
@@ -50,16 +50,16 @@ class _Row(NamedTuple):
     group: str | None
 
 
-def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
-    """Loads the photos that a table names.
+def load(source: str, needed: Sequence[str] = SPLITS) -> Found:
+    """Finds the photos that a table names.
 
     Args:
       source: the table's path; its suffix is one of `READERS`.
-      needed: the splits in which each class must have photos.
+      needed: not asked here.
 
     Raises:
       CatdogError: the table cannot be read; or a row is wrong, which is named with its column; or
-        files are missing; or there are not two labels, each in every split that is needed.
+        files are missing; or there are not two labels.
       UsageError: it is a parquet file, and pyarrow is not installed.
     """
     table = Path(source)
@@ -70,21 +70,19 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
     classes = _two_labels(table, rows)
     _check_files(table, rows)
     splits = _lacking(table, rows)
-    records: Sequence[Record] = [
+    records = [
         folders.record_of(table.parent, name, classes.index(row.label), row.split or "train", row.group)
         for name, row in rows.items()
     ]
-    records = splitting.draw(records, splits, classes, source, needed)
-    dataset = collect(
+    return Found(
         source,
         source,
         classes,
         records,
         "Add rows of them, name the splits in a column, or make the groups smaller.",
-        needed,
+        lacking=splits,
+        names_splits=any(row.split for row in rows.values()),
     )
-    notes = splitting.notes(records, splits, classes) if any(row.split for row in rows.values()) else ()
-    return dataclasses.replace(dataset, drawn=splits, notes=notes)
 
 
 def _rows(table: Path) -> dict[str, _Row]:

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from catdog_jax.console import quieted
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import cats_vs_dogs, decoding
-from catdog_jax.photos.dataset import SPLITS, Dataset, Record, collect, is_class_name
+from catdog_jax.photos.dataset import SPLITS, Record, is_class_name
+from catdog_jax.photos.splitting import Found, lacking
 
 PREFIX = "tfds:"
 _SOURCE = re.compile(
@@ -43,8 +44,8 @@ def locate(source: str, directory: Path) -> str:
     return f"{source.split('@')[0]}@{directory}"
 
 
-def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
-    """Loads a TFDS data set, and prepares `cats_vs_dogs` first where it is missing.
+def load(source: str, needed: Sequence[str] = SPLITS) -> Found:
+    """Finds the photos of a TFDS data set, and prepares `cats_vs_dogs` first where it is missing.
 
     Raises:
       UsageError: the extra `tfds` is not installed, or the source is not written as above.
@@ -82,8 +83,15 @@ def load(source: str, needed: Sequence[str] = SPLITS) -> Dataset:
                 f"{builder.info.file_format.value}. Name another --data-dir, or prepare it again as array_record."
             ) from None
         records = _records(stored, keys, names, classes, parts, where)
-    return collect(
-        source, where, classes, records, "Name splits that have some: tfds:NAME:TRAIN/VALIDATION/TEST.", needed
+        cut = () if parsed["splits"] else lacking(tuple(builder.info.splits))
+    return Found(
+        source,
+        where,
+        classes,
+        records,
+        "Name splits that have some: tfds:NAME:TRAIN/VALIDATION/TEST.",
+        cut=cut,
+        names_splits=True,
     )
 
 

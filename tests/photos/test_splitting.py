@@ -142,9 +142,29 @@ def test_what_was_drawn_is_said_with_counts(tmp_path):
     assert load_photos(tmp_path).notes == ()
 
 
+def test_undivided_photos_are_all_in_train(tmp_path):
+    for kind in ("cats", "dogs"):
+        fill(tmp_path / "plain", kind, 4)  # too few to draw splits from
+        fill(tmp_path / "named", f"train/{kind}", 5)
+        fill(tmp_path / "named", f"test/{kind}", 3)
+    plain = load_photos(tmp_path / "plain", undivided=True)
+    assert [len(plain.split(split)) for split in SPLITS] == [8, 0, 0]
+    assert plain.drawn == ()
+    assert plain.notes == (
+        "undivided: no test and no validation split was drawn; train has 8 photos (4 'cats', 4 'dogs')",
+    )
+    named = load_photos(tmp_path / "named", undivided=True)
+    assert [len(named.split(split)) for split in SPLITS] == [10, 0, 6]
+    assert named.notes == ("undivided: no validation split was drawn; train has 10 photos (5 'cats', 5 'dogs')",)
+    pairs = [(photo, photo.parent.name) for photo in (tmp_path / "plain").rglob("*.jpg")]
+    assert len(load_photos(pairs, undivided=True).split("train")) == 8
+    with pytest.raises(CatdogError, match=r"expected at least 10 different photos"):
+        load_photos(tmp_path / "plain")
+
+
 def test_a_large_drawn_test_is_not_called_small():
     records = [record(f"{i}", i % 2, b"", "test") for i in range(300)]
-    assert splitting.notes(records, ("test",), CLASSES) == (
+    assert splitting.drawn_notes(records, ("test",), CLASSES) == (
         "found no test split: 300 photos of train (150 'cats', 150 'dogs') were drawn for it",
     )
 

@@ -12,16 +12,17 @@ from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 from catdog_jax.photos import folders
-from catdog_jax.photos.dataset import SPLITS, Dataset
+from catdog_jax.photos.dataset import SPLITS
 from catdog_jax.photos.demo.animals import KINDS, Kind
 from catdog_jax.photos.demo.scenes import scene
+from catdog_jax.photos.splitting import Found
 
 VERSION = 1  # raised by every change that alters a picture
 COUNTS = {"train": 80, "validation": 30, "test": 30}  # pictures of each class
 
 
-def load(source: str = "demo", needed: Sequence[str] = SPLITS) -> Dataset:
-    """The demo as a data set; see `draw_once`."""
+def load(source: str = "demo", needed: Sequence[str] = SPLITS) -> Found:
+    """The pictures of the demo; see `draw_once`."""
     return folders.load_folder(draw_once(), source, needed)
 
 
