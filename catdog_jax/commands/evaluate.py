@@ -12,13 +12,15 @@ from catdog_jax.console import say, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import page, run_files
 from catdog_jax.evaluation.compare import Comparison, compare
+from catdog_jax.evaluation.evaluate import FOLDS
 from catdog_jax.evaluation.evaluate import evaluate as evaluate_head
 from catdog_jax.evaluation.result import Evaluation
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads import head
-from catdog_jax.heads.run_directory import RunDirectory
+from catdog_jax.heads.run_directory import TEST, RunDirectory
 from catdog_jax.photos import sources
 from catdog_jax.photos.dataset import Dataset
+from catdog_jax.reporting import metrics
 from catdog_jax.reporting.metrics import METRICS, Measured
 
 _COMPARED = ("accuracy", "f1", "log_loss", "ece")
@@ -35,20 +37,30 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     if config.data is not None and config.features is not None:
         raise UsageError("--data and --features: expected one of them, found both. Evaluate photos or cached features.")
+    if config.split == FOLDS and (config.data is not None or config.model):
+        raise UsageError(
+            "--split folds: expected a run, whose cross-validation is judged, found photos or models beside it. Leave them "
+            "out, or choose another split."
+        )
     if config.model:
         return _compare(config)
     jax_environment.require_devices()
     run = RunDirectory(config.run)
     fitted = head.load(run.head)
     photos: Dataset | FeatureCache
+    split = config.split or TEST
     if config.data is None:
         photos = FeatureCache.open(config.features or run_files.features_of(run, fitted))
+        if config.split is None and fitted.recipe.get("folds") and not photos.rows(TEST):
+            split = FOLDS
+        if split == FOLDS:
+            fitted = dataclasses.replace(fitted, out_of_fold=run_files.read_out_of_fold(run, fitted))
     else:
         photos = _photos(config)
     result = evaluate_head(
         fitted,
         photos,
-        split=config.split or "test",
+        split=split,
         weights=config.weights,
         bootstrap=config.bootstrap,
         seed=config.seed,
@@ -64,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     warn(result.warnings)
     if skipped := len(result.predicted.skipped):
         show(f"{skipped} photos could not be read and count nowhere; the report lists them")
-    say(f"Report: {out.report(config.split or 'test')}")
+    say(f"Report: {out.report(split)}")
     return result.to_json()
 
 
@@ -95,7 +107,7 @@ def _photos(config: EvaluateConfig) -> Dataset:
 
 def table(result: Evaluation) -> Table:
     """The metrics of a head with their intervals, to be printed."""
-    shown = Table("Metric", pad_edge=False, title=f"{result.n:,} {result.split} photos")
+    shown = Table("Metric", pad_edge=False, title=metrics.counted(result.n, result.split))
     columns: dict[str, Mapping[str, Measured]] = {"Value": result.metrics}
     if result.views_averaged:
         columns = {"Original": result.metrics, "Averaged": result.views_averaged}

@@ -23,6 +23,7 @@ class Gate(NamedTuple):
       drop, drop_low, drop_high: how much lower the accuracy is, and its 95 % interval (paired;
         Bonett and Price).
       speed: photos a second of the file / of the float32 file, in turns in the same run.
+      split: which photos these are: of validation, or of train where the head was trained on all.
     """
 
     n: int
@@ -34,12 +35,14 @@ class Gate(NamedTuple):
     drop_low: float
     drop_high: float
     speed: float
+    split: str = "validation"
 
     def said(self, source: str) -> str:
         """The figures in words; `source` is what the photos are called."""
+        which = "validation photos" if self.split == "validation" else "training photos, having no others,"
         interval = f"{100 * self.drop_low:.2f} to {100 * self.drop_high:.2f}"
         return (
-            f"accuracy {self.accuracy:.2%} against fp32's {self.fp32_accuracy:.2%} on {self.n:,} validation photos of "
+            f"accuracy {self.accuracy:.2%} against fp32's {self.fp32_accuracy:.2%} on {self.n:,} {which} of "
             f"{source} (a drop of {100 * self.drop:.2f} points, 95 % interval {interval}), "
             f"log loss {self.log_loss:.4f} against {self.fp32_log_loss:.4f}, {self.speed:.2f} times as fast"
         )

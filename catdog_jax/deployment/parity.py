@@ -43,8 +43,10 @@ class Parity(NamedTuple):
         )
 
 
-def photos_at_hand(run: RunDirectory, needed: Sequence[str]) -> tuple[sources.Dataset, str]:
+def photos_at_hand(run: RunDirectory, needed: Sequence[str], undivided: bool = False) -> tuple[sources.Dataset, str]:
     """The photos that the head of a run was trained on, or else the embedded drawings.
+
+    `undivided`: the head was trained on all of them, and no split is drawn.
 
     Returns:
       The photos, and why they are the drawings, empty where they are not.
@@ -52,7 +54,7 @@ def photos_at_hand(run: RunDirectory, needed: Sequence[str]) -> tuple[sources.Da
     try:
         settings = sealed.read_json(run.settings, "run's settings file")
         source = FeatureCache.open(buckets.found_from(run.path, settings["features"])).source
-        return sources.load(source, needed), ""
+        return sources.load(source, needed, undivided=undivided), ""
     except (CatdogError, KeyError, TypeError) as error:
         note = f"The photos of the training are not at hand ({error}); comparing on the embedded drawings."
         return sources.load("demo", needed), note

@@ -15,7 +15,7 @@ from catdog_jax.config import THRESHOLD
 from catdog_jax.photos import decoding
 from catdog_jax.reporting import html
 from catdog_jax.reporting.intervals import METHODS
-from catdog_jax.reporting.metrics import METRICS, PERCENT, Measured
+from catdog_jax.reporting.metrics import METRICS, PERCENT, Measured, counted
 from catdog_jax.reporting.plots import History, Json, curves, reliability, roc
 
 THUMBNAIL = 160  # width and height in pixels
@@ -52,11 +52,12 @@ def render(
         columns = {"Original photo": measured, f"Mean of {averaged['views']} views": _measured(averaged["metrics"])}
     mistakes = metrics["confusion"][0][1] + metrics["confusion"][1][0]
     told = [_NOTES[metrics["split"]]] if metrics["split"] in _NOTES else []
+    told += [f"{metrics['photos']}."] if metrics["split"] == "folds" else []
     return html.render(
         "evaluation.html.j2",
         title=f"{name}: evaluation report",
         name=name,
-        count=f"{mistakes:,} mistake{'' if mistakes == 1 else 's'} in {metrics['n']:,} {metrics['split']} photos",
+        count=f"{mistakes:,} mistake{'' if mistakes == 1 else 's'} in {counted(metrics['n'], metrics['split'])}",
         abstention=abstention(metrics["abstention"]).capitalize() if "abstention" in metrics else "",
         notes=[*told, *metrics.get("warnings", [])],
         cards=[(METRICS[key].title, *shown(key, measured[key])) for key in _CARDS],

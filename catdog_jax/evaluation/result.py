@@ -201,7 +201,9 @@ class Evaluation:
         return run
 
     def __repr__(self) -> str:
-        lines = [f"Evaluation of {' or '.join(self.classes)} on {self.n:,} {self.split} photos, with 95 % intervals"]
+        lines = [
+            f"Evaluation of {' or '.join(self.classes)} on {metrics.counted(self.n, self.split)}, with 95 % intervals"
+        ]
         for name, measured in self.metrics.items():
             metric = METRICS[name]
             lines.append(f"  {metric.title:<18}{metric.shown(measured.value):>9}  ({metric.shown_interval(measured)})")

@@ -68,8 +68,9 @@ def warnings(recipe: Mapping[str, Any]) -> list[str]:
     """
     if "calibration_photos" not in recipe or recipe["abstain_below"] is not None:
         return []
+    what = "cross-validated" if recipe.get("folds") else "validation"
     return [
-        f"{recipe['calibration_photos']} validation photos calibrated the head: too few for a confidence to abstain below, "
+        f"{recipe['calibration_photos']} {what} photos calibrated the head: too few for a confidence to abstain below, "
         f"which needs {MIN_PHOTOS}; the temperature is held near 1."
     ]
 

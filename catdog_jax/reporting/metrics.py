@@ -201,6 +201,16 @@ def measure(
     return {name: metric.measure(predictions, resamples, seed) for name, metric in METRICS.items()}
 
 
+def counted(photos: int, split: str) -> str:
+    """So many photos of a split, in words.
+
+    Example:
+      >>> counted(60, "test"), counted(150, "folds")
+      ('60 test photos', '150 photos, cross-validated')
+    """
+    return f"{photos:,} photos, cross-validated" if split == "folds" else f"{photos:,} {split} photos"
+
+
 def warnings(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str) -> list[str]:
     """What so few photos cannot tell, in sentences; none where they tell enough.
 
@@ -210,6 +220,7 @@ def warnings(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str
     The counts are those of `Predictions.confusion`, the classes the two names.
     """
     n, mistakes = sum(map(sum, counts)), counts[0][1] + counts[1][0]
+    split = "cross-validated" if split == "folds" else split
     width = np.ptp(intervals.of_share(mistakes, n))
     sentences = [_in_words(f"{split} photos", n, mistakes)] if width > WIDE else []
     for label, name in enumerate(classes):
