@@ -13,7 +13,7 @@ import onnx
 from catdog_jax import __version__, jax_environment
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as weight_files
-from catdog_jax.config import ExportConfig
+from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.deployment import gate, graph, parity, precisions
 from catdog_jax.deployment.gate import Gate
 from catdog_jax.deployment.parity import Parity
@@ -134,10 +134,13 @@ def export(
     model = graph.build(loaded.params, loaded.mode, head, described, mirror).SerializeToString(deterministic=True)
     onnx.checker.check_model(model, full_check=True)
     name = str(path or "model")
-    agreed = parity.check(name, model, parity.expected(loaded, head, pixels, mirror), pixels, dataset.source)
+    answers = parity.expected(loaded, head, pixels, mirror)
+    agreed = parity.check(name, model, answers, pixels, dataset.source, head.threshold)
     passed = None
     if PRECISIONS[precision].splits:
-        model, passed = smaller(name, model, precision, dataset, head.classes, gate_photos, force, left_out)
+        model, passed = smaller(
+            name, model, precision, dataset, head.classes, gate_photos, force, left_out, head.threshold
+        )
     model = sealed.seal(model)
     if path is not None:
         atomic.write_bytes(path, model)
@@ -153,6 +156,7 @@ def smaller(
     gate_photos: int,
     force: bool,
     left_out: dict[str, str],
+    threshold: float = THRESHOLD,
 ) -> tuple[bytes, Gate]:
     """The file in a smaller precision, and how it compares with fp32 on validation photos; see `export`.
 
@@ -175,7 +179,7 @@ def smaller(
             "VNNI. Nothing was written; please report this."
         )
     records = dataset.split("validation")[: gate_photos or None]
-    measured = gate.measure(model, fp32, side_by_side.readable(records, left_out), len(records))
+    measured = gate.measure(model, fp32, side_by_side.readable(records, left_out), len(records), threshold)
     if measured.drop > gate.MAX_DROP and not force:
         raise CatdogError(
             f"{name}: expected {precision} within {100 * gate.MAX_DROP:g} points of fp32, found "
@@ -212,6 +216,8 @@ def tested_figures(head: FittedHead, views: Sequence[str], metrics: Any) -> dict
     measured: Mapping[str, Any] = metrics.to_json() if hasattr(metrics, "to_json") else metrics or {}
     if not measured.get("own_features") or measured.get("head_sha256") != digest(head.params):
         return None
+    if measured.get("threshold", THRESHOLD) != head.threshold:  # the same parameters may decide otherwise
+        return None
     of_views = measured if len(views) == 1 else measured.get("views_averaged")
     if of_views is None:
         return None
@@ -225,7 +231,7 @@ def metadata(
     """The `metadata_props` of a file but for its parity and its seal.
 
     Raises:
-      CatdogError: the recipe of the head has no valid level to abstain at.
+      CatdogError: the recipe of the head has no valid threshold or level to abstain at.
     """
     fingerprint = head.fingerprint.to_json()
     values = {

@@ -37,6 +37,9 @@ def train(
     validation: Pair | None = None,
     classes: Sequence[str] | None = None,
     fingerprint: Fingerprint | None = None,
+    decide_by: str = "half",
+    threshold: float | None = None,
+    costs: tuple[float, float] | None = None,
 ) -> FittedHead:
     """Trains a head on features, and calibrates it on the validation rows.
 
@@ -64,6 +67,10 @@ def train(
       classes: of arrays, the names of the two classes; by default "0" and "1".
       fingerprint: of arrays that hold features of this package, that of their cache; such a head can
         be exported.
+      decide_by: what the decision threshold is chosen by on the validation rows: "half" keeps 0.5,
+        "accuracy", "balanced_accuracy", "f1" (of the second class) or "costs".
+      threshold: the threshold itself, in place of a choice.
+      costs: for "costs", what a mistake on a photo of the first class costs, and one of the second.
 
     Raises:
       CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not
@@ -86,6 +93,8 @@ def train(
         **{"decay_rate": decay_rate, "l2": l2, "batch_size": batch_size, "epochs": epochs, "patience": patience},
     }
     wanted = resolve(preset, head, given)
+    decision: dict[str, Any] = {"decide_by": decide_by, "threshold": threshold, "costs": costs}
+    calibration.check_decision(**decision)
     jax_environment.require_devices()
     if isinstance(features, FeatureCache | Location | str):
         only_of_arrays = {"validation": validation, "classes": classes, "fingerprint": fingerprint}
@@ -103,7 +112,7 @@ def train(
             seed=seed,
             resident_gib=resident_gib,
         )
-    return _train(wanted, taken, pool, seed, sweep)
+    return _train(wanted, taken, pool, seed, sweep, decision)
 
 
 def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
@@ -124,7 +133,9 @@ def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def _train(wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int | None) -> FittedHead:
+def _train(
+    wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int | None, decision: Mapping[str, Any]
+) -> FittedHead:
     notes = []
     if pool is None and not taken.gives(Pool(wanted.pool)):
         if taken.stored is not None:
@@ -140,11 +151,12 @@ def _train(wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int 
         results = search.search(drawn, taken.load, seed)
     best = results[0]
     params, recipe = best.fit.params, best.recipe
-    told = calibration.calibrate(*fitting.logits(params, taken.load("validation", Pool(recipe.pool)), best.scaling))
+    logits, labels = fitting.logits(params, taken.load("validation", Pool(recipe.pool)), best.scaling)
+    told = calibration.calibrate(logits, labels, **decision)
     params = calibration.fold_temperature(params, told.temperature)
     if recipe.standardise:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
-    described = dataclasses.asdict(recipe) | told._asdict()
+    described = dataclasses.asdict(recipe) | told.recipe()
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)
