@@ -40,6 +40,9 @@ def train(config: TrainConfig) -> FittedHead:
         f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {recipe['temperature']:.3f}, of "
         f"{recipe['calibration_photos']:,} validation photos"
     )
+    if "threshold" in recipe:
+        chosen = f"chosen by {recipe['decide_by'].replace('_', ' ')}" if "decide_by" in recipe else "as given"
+        show(f"decision: {fitted.classes[1]} from a probability of {fitted.threshold:.3g} on, {chosen}")
     warn(calibration.warnings(recipe))
     return fitted
 
@@ -73,9 +76,10 @@ def write(config: TrainConfig, fitted: FittedHead) -> None:
 
 
 def _is_there(path: Path, fitted: FittedHead) -> bool:
-    """Whether a run directory holds this very head."""
+    """Whether a run directory holds this very head, which decides alike."""
     try:
-        return head.digest(head.load(path).params) == head.digest(fitted.params)
+        there = head.load(path)
+        return head.digest(there.params) == head.digest(fitted.params) and there.threshold == fitted.threshold
     except CatdogError:
         return False
 

@@ -50,17 +50,19 @@ def few(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str) -> 
     return sentences
 
 
-def lopsided(totals: Sequence[int], classes: Sequence[str], split: str) -> str:
+def lopsided(totals: Sequence[int], classes: Sequence[str], split: str = "") -> str:
     """That one class has `LOPSIDED` times the photos of the other, or more; empty where it has not.
 
-    The totals are the numbers of photos of the two classes.
+    The totals are the numbers of photos of the two classes, of a split or of all.
     """
     smaller = int(totals[1] < totals[0])
     few, many = totals[smaller], totals[1 - smaller]
     if not few or many < LOPSIDED * few:
         return ""
     ratio = f"{many / few:,.1f}".removesuffix(".0") if many < 10 * few else f"{many / few:,.0f}"
-    where = f"{ratio} {photos_of(split)} of {classes[1 - smaller]} for each of {classes[smaller]}"
+    where = (
+        f"{ratio} {photos_of(split) if split else 'photos'} of {classes[1 - smaller]} for each of {classes[smaller]}"
+    )
     return f"{where}: look at balanced accuracy, because accuracy hardly counts {classes[smaller]}."
 
 
