@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from catdog_jax import jax_environment
-from catdog_jax.config import EvaluateConfig
-from catdog_jax.console import say, show, warn
+from catdog_jax.config import THRESHOLD, EvaluateConfig
+from catdog_jax.console import printable, say, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import page, run_files
 from catdog_jax.evaluation.compare import Comparison, compare
@@ -20,10 +21,9 @@ from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import TEST, RunDirectory
 from catdog_jax.photos import sources
 from catdog_jax.photos.dataset import Dataset
-from catdog_jax.reporting import metrics
-from catdog_jax.reporting.metrics import METRICS, Measured
+from catdog_jax.reporting.metrics import METRICS, Measured, photos_of
 
-_COMPARED = ("accuracy", "f1", "log_loss", "ece")
+_COMPARED = ("accuracy", "balanced_accuracy", "f1", "log_loss", "ece")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _photos(config: EvaluateConfig) -> Dataset:
 
 def table(result: Evaluation) -> Table:
     """The metrics of a head with their intervals, to be printed."""
-    shown = Table("Metric", pad_edge=False, title=metrics.counted(result.n, result.split))
+    shown = Table("Metric", pad_edge=False, title=f"{result.n:,} {photos_of(result.split)}", caption_justify="left")
     columns: dict[str, Mapping[str, Measured]] = {"Value": result.metrics}
     if result.views_averaged:
         columns = {"Original": result.metrics, "Averaged": result.views_averaged}
@@ -116,17 +116,28 @@ def table(result: Evaluation) -> Table:
         shown.add_column("95 % interval", justify="right", style="dim")
     for name in result.metrics:
         cells = [cell for column in columns.values() for cell in page.shown(name, column[name])]
-        shown.add_row(METRICS[name].title, *cells)
+        shown.add_row(Text(METRICS[name].titled(result.classes)), *cells)
+    shown.caption = Text(f"Baseline, {result.baseline}" + decided(result.classes[1], result.threshold))
     return shown
+
+
+def decided(second: str, threshold: float) -> str:
+    """The threshold in words, where it is not the usual one."""
+    return "" if threshold == THRESHOLD else f"; {second} from a probability of {threshold:.3g} on"
 
 
 def compared(result: Comparison) -> Table:
     """The models as they are printed, a row each."""
-    shown = Table(title=f"{result.n:,} {result.split} photos", pad_edge=False)
-    for title in ("Model", "MB", "Photos/s", *(METRICS[name].title for name in _COMPARED), "Differs"):
+    shown = Table(title=f"{result.n:,} {photos_of(result.split)}", pad_edge=False, caption_justify="left")
+    shown.caption = Text(f"Baseline, {result.baseline}")
+    titles = [METRICS[name].titled(result.classes) for name in _COMPARED]
+    for title in map(printable, ("Model", "MB", "Photos/s", *titles, "Differs")):
         shown.add_column(title, justify="left" if title == "Model" else "right", overflow="fold")
     for model in result.models:
         figures = ["\n".join(page.shown(name, model.metrics[name])) for name in _COMPARED]
         size, rate = f"{model.size / 1e6:.1f}", f"{model.photos_per_second:.1f}"
-        shown.add_row(f"{model.precision}\n{model.name}", size, rate, *figures, str(model.decides_otherwise))
+        named = f"{model.precision}\n{model.name}"
+        if model.threshold != THRESHOLD:
+            named += f"\n{result.classes[1]} from {model.threshold:.3g} on"
+        shown.add_row(Text(named), size, rate, *figures, str(model.decides_otherwise))
     return shown

@@ -16,6 +16,7 @@ from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import export, extract, train
 from catdog_jax.config import (
     PRESETS,
+    THRESHOLD,
     EvaluateConfig,
     ExportConfig,
     ExtractConfig,
@@ -29,17 +30,17 @@ from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import run_files
 from catdog_jax.evaluation.evaluate import FOLDS
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.heads import cross_validation, head, training
+from catdog_jax.heads import calibration, cross_validation, head, training
 from catdog_jax.heads.run_directory import TEST, RunDirectory
 from catdog_jax.photos import decoding, exclude_list, sources
 from catdog_jax.photos.dataset import SPLITS
-from catdog_jax.reporting.metrics import METRICS, Measured, counted
+from catdog_jax.reporting.metrics import METRICS, Baseline, Measured, photos_of
 from catdog_jax.runtime import decision
 from catdog_jax.runtime.predictor import Predictor
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
 FEW = 500  # photos to train on below which splits are not drawn from them
-_HEADLINE = ("accuracy", "f1", "roc_auc", "log_loss", "ece")
+_HEADLINE = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss", "ece")
 
 
 def run(config: RunConfig) -> None:
@@ -55,6 +56,7 @@ def run(config: RunConfig) -> None:
         raise UsageError(
             f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out."
         )
+    calibration.check_decision(config.decide_by, config.threshold, config.costs)
     source = sources.locate(config.data, config.data_dir)
     undivided = _cross_validates(config, source)
     times: dict[str, float] = {}
@@ -186,12 +188,16 @@ def _unseen(source: str, config: RunConfig, model: Path, undivided: bool) -> Tab
 def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float]) -> Table:
     run = RunDirectory(config.out)
     model, page = run.model(), run.report(result["split"])
-    table = Table(
-        title=counted(result["n"], result["split"]), show_header=False, title_justify="left", title_style="bold"
-    )
+    classes, guess = result["classes"], Baseline(*result["baseline"].values())
+    photos = f"{result['n']:,} {photos_of(result['split'])}"
+    table = Table(title=photos, show_header=False, title_justify="left", title_style="bold")
     for name in _HEADLINE:
         metric, measured = METRICS[name], Measured.from_json(result["metrics"][name])
-        table.add_row(metric.title, metric.shown(measured.value), metric.shown_interval(measured))
+        table.add_row(Text(metric.titled(classes)), metric.shown(measured.value), metric.shown_interval(measured))
+        if name == "accuracy":
+            table.add_row("Baseline", metric.shown(guess.accuracy), Text(f"always “{guess.name}”"))
+    if result["threshold"] != THRESHOLD:
+        table.add_row("Threshold", f"{result['threshold']:.3g}", Text(f"{classes[1]} from this probability on"))
     if result["skipped"]:
         table.add_row("left out", f"{len(result['skipped'])} photos", "unreadable; the report says why")
     table.add_section()

@@ -17,7 +17,7 @@ from catdog_jax.heads import calibration, cross_validation, head, search, traini
 from catdog_jax.heads.head import Epoch, FittedHead
 from catdog_jax.heads.run_directory import SWEEP, RunDirectory
 
-_OF_OTHERS = ("solver", "class_weight", "decide_by", "threshold", "costs")  # merged later
+_OF_OTHERS = ("solver", "class_weight")  # merged later
 _SHOWN = 8  # rows of a sweep on stdout
 _COLUMNS = ("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy")
 
@@ -37,17 +37,18 @@ def train(config: TrainConfig) -> FittedHead:
     best, recipe = fitted.best, fitted.recipe
     assert best is not None  # it was trained here
     if fitted.out_of_fold is not None:
-        show(
-            f"{cross_validation.said(len(fitted.out_of_fold.ids), recipe['folds'], recipe['repeats'])}. Log loss "
-            f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {recipe['temperature']:.3f}"
-        )
-        warn(calibration.warnings(recipe))
-        return fitted
+        done = f"{cross_validation.said(len(fitted.out_of_fold.ids), recipe['folds'], recipe['repeats'])}. Log loss"
+        of_what = ""
+    else:
+        done = f"trained {len(fitted.history)} epochs; kept epoch {best.epoch}: validation log loss"
+        of_what = f", of {recipe['calibration_photos']:,} validation photos"
     show(
-        f"trained {len(fitted.history)} epochs; kept epoch {best.epoch}: validation log loss "
-        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {recipe['temperature']:.3f}, of "
-        f"{recipe['calibration_photos']:,} validation photos"
+        f"{done} {best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature "
+        f"{recipe['temperature']:.3f}{of_what}"
     )
+    if "threshold" in recipe:
+        chosen = f"chosen by {recipe['decide_by'].replace('_', ' ')}" if "decide_by" in recipe else "as given"
+        show(f"decision: {fitted.classes[1]} from a probability of {fitted.threshold:.3g} on, {chosen}")
     warn(calibration.warnings(recipe))
     return fitted
 
@@ -98,9 +99,10 @@ def out_of_fold(fitted: FittedHead) -> bytes:
 
 
 def _is_there(path: Path, fitted: FittedHead) -> bool:
-    """Whether a run directory holds this very head."""
+    """Whether a run directory holds this very head, which decides alike."""
     try:
-        return head.digest(head.load(path).params) == head.digest(fitted.params)
+        there = head.load(path)
+        return head.digest(there.params) == head.digest(fitted.params) and there.threshold == fitted.threshold
     except CatdogError:
         return False
 

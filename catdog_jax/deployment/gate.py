@@ -48,8 +48,10 @@ class Gate(NamedTuple):
         )
 
 
-def measure(model: bytes, fp32: bytes, photos: Iterable[tuple[np.ndarray, int]], total: int) -> Gate:
-    """Measures a file beside the float32 one that it was made of, see `side_by_side.in_turns`.
+def measure(
+    model: bytes, fp32: bytes, photos: Iterable[tuple[np.ndarray, int]], total: int, threshold: float = THRESHOLD
+) -> Gate:
+    """Measures a file beside the float32 one that it was made of, see `side_by_side.in_turns`; both decide by the threshold.
 
     In a file of which nothing is `precisions.saturating`, the figures are those of every CPU, but
     for the rounding of sums.
@@ -65,12 +67,14 @@ def measure(model: bytes, fp32: bytes, photos: Iterable[tuple[np.ndarray, int]],
             "expected validation photos that can be decoded, to judge the file on, found none. Check --data."
         )
     smaller, full = turns.probabilities
-    return compare(smaller, full, turns.labels, turns.seconds[1] / turns.seconds[0])
+    return compare(smaller, full, turns.labels, turns.seconds[1] / turns.seconds[0], threshold)
 
 
-def compare(smaller: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: float) -> Gate:
+def compare(
+    smaller: np.ndarray, fp32: np.ndarray, labels: np.ndarray, speed: float, threshold: float = THRESHOLD
+) -> Gate:
     """The figures of `Gate` from the probabilities of the second class of both files, each [N]."""
-    right, fp32_right = ((side >= THRESHOLD) == (labels == 1) for side in (smaller, fp32))
+    right, fp32_right = ((side >= np.float32(threshold)) == (labels == 1) for side in (smaller, fp32))
     n = len(labels)
     worse, better = int((fp32_right & ~right).sum()), int((right & ~fp32_right).sum())
     drop = (worse - better) / n

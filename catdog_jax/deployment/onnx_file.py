@@ -13,7 +13,7 @@ import onnx
 from catdog_jax import __version__, jax_environment
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as weight_files
-from catdog_jax.config import ExportConfig
+from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.deployment import gate, graph, parity, precisions
 from catdog_jax.deployment.gate import Gate
 from catdog_jax.deployment.parity import Parity
@@ -138,10 +138,13 @@ def export(
     model = graph.build(loaded.params, loaded.mode, head, described, mirror).SerializeToString(deterministic=True)
     onnx.checker.check_model(model, full_check=True)
     name = str(path or "model")
-    agreed = parity.check(name, model, parity.expected(loaded, head, pixels, mirror), pixels, dataset.source)
+    answers = parity.expected(loaded, head, pixels, mirror)
+    agreed = parity.check(name, model, answers, pixels, dataset.source, head.threshold)
     passed = None
     if PRECISIONS[precision].splits:
-        model, passed = smaller(name, model, precision, dataset, head.classes, gate_photos, force, left_out, seen)
+        model, passed = smaller(
+            name, model, precision, dataset, head.classes, gate_photos, force, left_out, head.threshold, seen
+        )
     model = sealed.seal(model)
     if path is not None:
         atomic.write_bytes(path, model)
@@ -157,6 +160,7 @@ def smaller(
     gate_photos: int,
     force: bool,
     left_out: dict[str, str],
+    threshold: float = THRESHOLD,
     seen: bool = False,
 ) -> tuple[bytes, Gate]:
     """The file in a smaller precision, and how it compares with fp32 on validation photos; see `export`.
@@ -183,7 +187,7 @@ def smaller(
         )
     unseen = dataset.split("validation")
     records = (unseen or dataset.split("train")[::-1])[: gate_photos or None]
-    measured = gate.measure(model, fp32, side_by_side.readable(records, left_out), len(records))
+    measured = gate.measure(model, fp32, side_by_side.readable(records, left_out), len(records), threshold)
     if seen or not unseen:
         measured = measured._replace(split="train")
     if measured.drop > gate.MAX_DROP and not force:
@@ -225,6 +229,8 @@ def tested_figures(head: FittedHead, views: Sequence[str], metrics: Any) -> dict
     measured: Mapping[str, Any] = metrics.to_json() if hasattr(metrics, "to_json") else metrics or {}
     if not measured.get("own_features") or measured.get("head_sha256") != digest(head.params):
         return None
+    if measured.get("threshold", THRESHOLD) != head.threshold:  # the same parameters may decide otherwise
+        return None
     of_views = measured if len(views) == 1 else measured.get("views_averaged")
     if of_views is None:
         return None
@@ -241,7 +247,7 @@ def metadata(
     """The `metadata_props` of a file but for its parity and its seal.
 
     Raises:
-      CatdogError: the recipe of the head has no valid level to abstain at.
+      CatdogError: the recipe of the head has no valid threshold or level to abstain at.
     """
     fingerprint = head.fingerprint.to_json()
     values = {

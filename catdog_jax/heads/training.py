@@ -43,6 +43,9 @@ def train(
     groups: Sequence[Any] | None = None,
     classes: Sequence[str] | None = None,
     fingerprint: Fingerprint | None = None,
+    decide_by: str = "half",
+    threshold: float | None = None,
+    costs: tuple[float, float] | None = None,
 ) -> FittedHead:
     """Trains a head on features, and calibrates it on the validation rows.
 
@@ -76,6 +79,10 @@ def train(
       classes: of arrays, the names of the two classes; by default "0" and "1".
       fingerprint: of arrays that hold features of this package, that of their cache; such a head can
         be exported.
+      decide_by: what the decision threshold is chosen by on the validation rows: "half" keeps 0.5,
+        "accuracy", "balanced_accuracy", "f1" (of the second class) or "costs".
+      threshold: the threshold itself, in place of a choice.
+      costs: for "costs", what a mistake on a photo of the first class costs, and one of the second.
 
     Raises:
       CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not
@@ -106,6 +113,8 @@ def train(
             "--groups: expected folds to keep them together in, found none. Give folds too, or leave it out."
         )
     wanted = resolve(preset, kind, given)
+    decision: dict[str, Any] = {"decide_by": decide_by, "threshold": threshold, "costs": costs}
+    calibration.check_decision(**decision)
     jax_environment.require_devices()
     if isinstance(features, FeatureCache | Location | str):
         only_of_arrays = {"validation": validation, "groups": groups, "classes": classes, "fingerprint": fingerprint}
@@ -141,8 +150,8 @@ def train(
     if folds:
         count, views = photos.x.shape[:2]
         wanted = dataclasses.replace(resolve(preset, kind, given, count * views, views), pool=wanted.pool)
-        return _cross_validated(wanted, taken, photos, l2, folds, repeats, seed, notes)
-    return _train(wanted, taken, pool, seed, sweep)
+        return _cross_validated(wanted, taken, photos, l2, folds, repeats, seed, notes, decision)
+    return _train(wanted, taken, pool, seed, sweep, decision)
 
 
 def for_folds(preset: str, head: str | None, given: Mapping[str, Any], sweep: int | None) -> tuple[str, dict[str, Any]]:
@@ -239,13 +248,14 @@ def _cross_validated(
     repeats: int,
     seed: int,
     notes: Sequence[str],
+    decision: Mapping[str, Any],
 ) -> FittedHead:
     """Fits the heads of all folds, which calibrate, and the head that is kept, on all photos."""
     result = cross_validation.fit(photos, l2, wanted.class_weight == "balanced", folds, repeats, seed)
-    told = calibration.calibrate(result.logits, photos.labels)
+    told = calibration.calibrate(result.logits, photos.labels, **decision)
     params = calibration.fold_temperature(result.params, told.temperature)
     params = fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
-    described = dataclasses.asdict(wanted) | told._asdict() | {"folds": folds, "repeats": repeats}
+    described = dataclasses.asdict(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     right = float(((result.logits >= 0) == (photos.labels == 1)).mean())
@@ -262,7 +272,9 @@ def _cross_validated(
     )
 
 
-def _train(wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int | None) -> FittedHead:
+def _train(
+    wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int | None, decision: Mapping[str, Any]
+) -> FittedHead:
     wanted, notes = _of_stored(wanted, taken, pool)
     if sweep is None:
         results = [search.fit_one(wanted, taken.load, seed)]
@@ -272,11 +284,12 @@ def _train(wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int 
         results = search.search(drawn, taken.load, seed)
     best = results[0]
     params, recipe = best.fit.params, best.recipe
-    told = calibration.calibrate(*fitting.logits(params, taken.load("validation", Pool(recipe.pool)), best.scaling))
+    logits, labels = fitting.logits(params, taken.load("validation", Pool(recipe.pool)), best.scaling)
+    told = calibration.calibrate(logits, labels, **decision)
     params = calibration.fold_temperature(params, told.temperature)
     if recipe.standardise:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
-    described = dataclasses.asdict(recipe) | told._asdict()
+    described = dataclasses.asdict(recipe) | told.recipe()
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)
