@@ -13,7 +13,7 @@ from catdog_jax.config import Recipe, TrainConfig
 from catdog_jax.console import say, show, warn
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import buckets
-from catdog_jax.heads import calibration, head, search, training
+from catdog_jax.heads import head, search, training
 from catdog_jax.heads.head import Epoch, FittedHead
 from catdog_jax.heads.run_directory import SWEEP, RunDirectory
 
@@ -36,12 +36,25 @@ def train(config: TrainConfig) -> FittedHead:
     best, recipe = fitted.best, fitted.recipe
     assert best is not None  # it was trained here
     show(
-        f"trained {len(fitted.history)} epochs; kept epoch {best.epoch}: validation log loss "
-        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {recipe['temperature']:.3f}, of "
-        f"{recipe['calibration_photos']:,} validation photos"
+        f"{_course(fitted)}: validation log loss {best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; "
+        f"temperature {recipe['temperature']:.3f}, of {recipe['calibration_photos']:,} validation photos"
     )
-    warn(calibration.warnings(recipe))
+    warn(fitted.warnings)
     return fitted
+
+
+def _course(fitted: FittedHead) -> str:
+    """How the head came about, in words: what was trained, what was kept, and why it ended there."""
+    if fitted.exact:
+        return "fitted exactly, at the penalty's one minimum"
+    count, best = len(fitted.history), fitted.best
+    assert best is not None
+    kept = f"trained {count} epoch{'' if count == 1 else 's'}; kept epoch {best.epoch}"
+    if best.epoch == count:
+        return f"{kept}, the last, which was the best"
+    if count < fitted.recipe["epochs"]:
+        return f"{kept}, after which {count - best.epoch} brought nothing better"
+    return f"{kept}; the {count - best.epoch} after it brought nothing better"
 
 
 def options(config: TrainConfig) -> dict[str, Any]:
@@ -53,12 +66,13 @@ def options(config: TrainConfig) -> dict[str, Any]:
 def write(config: TrainConfig, fitted: FittedHead) -> None:
     """Writes a head and what belongs to it; killed anywhere in between, `RunDirectory.read_settings` and `verify` say so."""
     run = RunDirectory(config.out)
+    recorded = [field.name for field in dataclasses.fields(Recipe)]
     settings = {
         "version": __version__,
         "features": buckets.seen_from(config.out, config.features),
         "seed": config.seed,
         "preset": config.preset,
-        "recipe": {field.name: fitted.recipe[field.name] for field in dataclasses.fields(Recipe)},
+        "recipe": {name: fitted.recipe[name] for name in recorded if name in fitted.recipe},
         "head_sha256": head.digest(fitted.params),
     }
     table = io.StringIO(newline="")

@@ -39,16 +39,20 @@ class Calibration(NamedTuple):
     calibration_photos: int
 
 
-def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+def calibrate(logits: np.ndarray, labels: np.ndarray, class_weights: np.ndarray | None = None) -> Calibration:
     """Fits the temperature that gives the lowest log loss under the prior, and the confidence to abstain below.
 
     The logits [N] are of the second class, of validation photos; the labels [N] are 0 or 1.
+    `class_weights`, [2], is what photos of each class weigh in the log loss, as they did in the
+    training; None for 1 each.
     """
     logits = np.asarray(logits, np.float64)
-    signed = np.where(np.asarray(labels) > 0.5, logits, -logits)
+    positive = np.asarray(labels) > 0.5
+    signed = np.where(positive, logits, -logits)
+    weights = 1.0 if class_weights is None else np.where(positive, class_weights[1], class_weights[0])
     fitted = optimize.minimize_scalar(
         lambda log_temperature: (
-            np.logaddexp(0, -signed / np.exp(log_temperature)).sum() + (log_temperature / _PRIOR) ** 2 / 2
+            (weights * np.logaddexp(0, -signed / np.exp(log_temperature))).sum() + (log_temperature / _PRIOR) ** 2 / 2
         ),
         bounds=np.log(_LIMITS),
         method="bounded",
