@@ -382,12 +382,15 @@ FIGURES = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "worst": [{"id": "pr
 def test_figures_of_other_photos_or_heads_stay_out_of_the_file(other: dict) -> None:
     fitted = fitted_head("avg")
     own = FIGURES | {"head_sha256": head.digest(fitted.params)}
-    expected = {"n": 9, "warnings": [], "metrics": own["metrics"], "confusion": None}
+    expected = {"split": "test", "n": 9, "warnings": [], "metrics": own["metrics"], "confusion": None}
     assert onnx_file.tested_figures(fitted, ("original",), own) == expected
     evaluation = SimpleNamespace(to_json=lambda: own)
     assert onnx_file.tested_figures(fitted, ("original",), evaluation) == expected
     for figures, views in ((own | other, ("original",)), (own, ("original", "mirror")), (None, ("original",))):
         assert onnx_file.tested_figures(fitted, views, figures) is None
+    folds = onnx_file.tested_figures(fitted, ("original",), own | {"split": "folds"})
+    assert folds == expected | {"split": "folds"}
+    assert onnx_file.tested_figures(fitted, ("original",), own | {"split": "validation"}) is None
 
 
 def test_a_file_without_test_figures_says_so_and_altered_ones_are_refused(
@@ -540,7 +543,7 @@ def test_by_default_the_photos_are_those_of_the_training(
 ) -> None:
     load = sources.load
     monkeypatch.setattr(
-        sources, "load", lambda source, _: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source)
+        sources, "load", lambda source, *_, **__: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source)
     )
     run, message = RunDirectory(tmp_path), "The photos of the training are not at hand"
     assert message in parity.photos_at_hand(run, ())[1]

@@ -379,7 +379,7 @@ def test_wrong_arguments_are_named():
         evaluate.evaluate(fitted, "photos")
     with pytest.raises(TypeError, match="head: expected a FittedHead, found str"):
         evaluate.evaluate("run", rows)
-    with pytest.raises(UsageError, match="--split: expected train, validation or test, found dev"):
+    with pytest.raises(UsageError, match="--split: expected train, validation, test or folds, found dev"):
         evaluate.evaluate(fitted, rows, split="dev")
     with pytest.raises(UsageError, match="--bootstrap: expected 1 or more, found 0"):
         evaluate.evaluate(fitted, rows, bootstrap=0)
