@@ -184,7 +184,7 @@ def check_folds(labels: np.ndarray, groups: np.ndarray, classes: tuple[str, str]
     separate = _separate(labels, groups)
     smaller = int(np.argmin(separate))
     most, count = separate[smaller], int((labels == smaller).sum())
-    hold = f"the {count:,} photos of {classes[smaller]!r}"
+    hold = f"the {count:,} photo{'s' * (count != 1)} of {classes[smaller]!r}"
     if most < count:
         hold += f", which are {most:,} group{'s' * (most > 1)} of photos that belong together"
     if most < 2:

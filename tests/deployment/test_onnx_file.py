@@ -543,7 +543,9 @@ def test_by_default_the_photos_are_those_of_the_training(
 ) -> None:
     load = sources.load
     monkeypatch.setattr(
-        sources, "load", lambda source, *_, **__: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source)
+        sources,
+        "load",
+        lambda source, *_, **__: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source),
     )
     run, message = RunDirectory(tmp_path), "The photos of the training are not at hand"
     assert message in parity.photos_at_hand(run, ())[1]
