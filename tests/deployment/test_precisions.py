@@ -58,6 +58,12 @@ def test_the_figures_are_those_of_scikit_learn_and_the_drop_is_paired():
     )
 
 
+def test_both_files_decide_by_the_threshold_of_the_head():
+    labels, fp32, found = np.array([0, 1, 1]), np.array([0.1, 0.3, 0.9]), np.array([0.1, 0.1, 0.9])
+    assert gate.compare(found, fp32, labels, 1.0).drop == 0
+    assert gate.compare(found, fp32, labels, 1.0, 0.2).drop == pytest.approx(1 / 3)
+
+
 def test_a_few_photos_without_a_difference_leave_a_drop_possible():
     probabilities = np.array([0.1, 0.9, 0.2, 0.8])
     measured = gate.compare(probabilities, probabilities, np.array([0, 1, 0, 1]), 1.0)
