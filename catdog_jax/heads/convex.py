@@ -83,9 +83,9 @@ def _fit_one(x: jax.Array, y: jax.Array, share: jax.Array, l2: jax.Array) -> jax
         gradient = x.T @ (share * (p - y)) + 2 * l2 * penalised * w
         # A little curvature everywhere, where a head is so sure that its own rounds to nothing
         curvature = share * jnp.maximum(p * (1 - p), 1e-12)
-        hessian = (x.T * curvature) @ x + jnp.diag(2 * l2 * penalised + 1e-12)
+        hessian = (x.T * curvature[None]) @ x + jnp.diag(2 * l2 * penalised + 1e-12)
         direction = jax.scipy.linalg.solve(hessian, gradient, assume_a="pos")
-        tried = w - jnp.array(_LENGTHS)[:, None] * direction
+        tried = w[None] - jnp.array(_LENGTHS)[:, None] * direction[None]
         values = jax.vmap(objective)(tried)
         best = jnp.argmin(values)
         better = values[best] < objective(w)
