@@ -17,6 +17,7 @@ from catdog_jax.heads import cross_validation, head, search, training
 from catdog_jax.heads.head import Epoch, FittedHead
 from catdog_jax.heads.run_directory import SWEEP, RunDirectory
 
+_NOT_OF_TRAINING = ("features", "out", "decide_by", "threshold", "costs", "folds", "repeats")
 _SHOWN = 8  # rows of a sweep on stdout
 _COLUMNS = ("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy")
 
@@ -69,7 +70,7 @@ def _course(fitted: FittedHead) -> str:
 def options(config: TrainConfig) -> dict[str, Any]:
     """The settings as the arguments of `training.train`."""
     names = (field.name for field in dataclasses.fields(config))
-    return {name: getattr(config, name) for name in names if name not in ("features", "out")}
+    return {name: getattr(config, name) for name in names if name not in _NOT_OF_TRAINING}
 
 
 def write(config: TrainConfig, fitted: FittedHead) -> None:

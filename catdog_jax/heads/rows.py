@@ -239,10 +239,10 @@ def common_scaling(training: Loaders, pool: str) -> Scaling:
     mean, count, squares = scaling.mean.astype(np.float64), 0, np.zeros(scaling.mean.shape[1])
     for x in _parts(training):
         count, squares = count + len(x), squares + ((x - mean) ** 2).sum(axis=0)
-    halves = 2 if pool == Pool.AVG_MAX else 1
-    lengths = np.sqrt(halves * squares.reshape(halves, -1).sum(axis=1) / count)
+    parts = max(1, len(Pool(pool).parts))
+    lengths = np.sqrt(parts * squares.reshape(parts, -1).sum(axis=1) / count)
     lengths[lengths < 1e-6] = 1
-    deviation = np.repeat(lengths, squares.size // halves)
+    deviation = np.repeat(lengths, squares.size // parts)
     return Scaling(scaling.mean, deviation[None].astype(np.float32))
 
 
