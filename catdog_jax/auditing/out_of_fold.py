@@ -4,8 +4,8 @@ One head a fold and a penalty, all fitted at once under vmap on averaged VGG16 f
 one picture lie in one fold, so that no head predicts a photo whose copy it has seen.
 
 `heads.convex` fits such heads exactly, and `heads.cross_validation` trains by it. Here there may be
-tens of thousands of photos, on which Newton's method in float64 takes four times as long as L-BFGS
-(39 s against 10 s for 2,000 photos, 76 s against 17 s for 4,000), to no end: the checks ask which
+tens of thousands of photos, on which Newton's method in float64 takes longer than L-BFGS (on busy
+cores one and a half to four times, of 2,000 and 4,000 photos), to no end: the checks ask which
 photos a head contradicts, not for the last digits.
 """
 

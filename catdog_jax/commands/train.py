@@ -17,7 +17,7 @@ from catdog_jax.heads import cross_validation, head, search, training
 from catdog_jax.heads.head import Epoch, FittedHead
 from catdog_jax.heads.run_directory import SWEEP, RunDirectory
 
-_NOT_OF_TRAINING = ("features", "out", "decide_by", "threshold", "costs", "folds", "repeats")
+_NOT_OF_TRAINING = ("features", "out")
 _SHOWN = 8  # rows of a sweep on stdout
 _COLUMNS = ("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy")
 

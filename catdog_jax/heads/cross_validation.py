@@ -41,7 +41,7 @@ class Photos(NamedTuple):
       labels: int64 [N], 0 or 1.
       groups: int64 [N]; photos of one number stay in one fold.
       classes: the names of the two classes.
-      pool: the pooling of the features, which decides their scale; empty of other columns.
+      pool: the pooling of the features, which decides their scale; `none` of other columns.
     """
 
     ids: list[str]
@@ -49,7 +49,7 @@ class Photos(NamedTuple):
     labels: np.ndarray
     groups: np.ndarray
     classes: tuple[str, str]
-    pool: str = ""
+    pool: str = Pool.NONE
 
 
 class Result(NamedTuple):
@@ -120,7 +120,7 @@ def of_arrays(pair: Pair, groups: Sequence[Any] | None, pool: Pool | None, class
         raise UsageError(f"--groups: expected one for each of {len(y):,} rows, found {len(names):,}.")
     labels = y.astype(np.int64)
     numbers = grouped(labels, names, [None] * len(y), None if pool is None else x)
-    return Photos([f"row {row}" for row in range(len(y))], x[:, None], labels, numbers, classes, pool or "")
+    return Photos([f"row {row}" for row in range(len(y))], x[:, None], labels, numbers, classes, pool or Pool.NONE)
 
 
 def grouped(
