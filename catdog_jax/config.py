@@ -168,14 +168,16 @@ class Recipe:
     dropout: Dropout = 0.8
     """Share of a layer's inputs that is zeroed while training."""
     standardise: bool = True
-    """Scale each feature to mean 0 and deviation 1 over the training rows."""
+    """Scale each feature to mean 0 and deviation 1 over the training rows; with newton to mean 0, and rows to a mean length
+    of 1."""
     learning_rate: LearningRate = 5e-4
     """Adam's step size at the start."""
     decay_rate: DecayRate = 0.9
     """What the step size is multiplied by every `decay_epochs`, exponentially."""
     decay_epochs: Annotated[float, MoreThan(0)] = 1.0
     l2: Penalty = 1e-3
-    """Penalty l2 * sum(kernel ** 2) added to the loss (Keras' kernel_regularizer; not AdamW's decoupled decay)."""
+    """Penalty l2 * sum(kernel ** 2) added to the loss (Keras' kernel_regularizer; not AdamW's decoupled decay). Of an exact
+    fit by default EXACT_L2 / rows."""
     label_smoothing: Annotated[float, Between(0, 1)] = 0.0
     """Trains towards (1 - s) y + s / 2 in place of y."""
     batch_size: Count = 256
@@ -226,7 +228,8 @@ class HeadSettings:
 
     preset: Preset = "default"
     head: Literal["mlp", "linear"] | None = None
-    """mlp: hidden layers with ReLU and dropout; linear: none. By default as the preset has it."""
+    """mlp: hidden layers with ReLU and dropout; linear: none. By default the preset's: of default linear below 2,000 training
+    photos and mlp from there on, of reference mlp."""
     hidden: Annotated[Widths | None, _of_preset("hidden", "Widths of the hidden layers")] = None
     dropout: Annotated[
         Dropout | None, _of_preset("dropout", "Share of a layer's inputs that is zeroed while training")
@@ -235,15 +238,20 @@ class HeadSettings:
     decay_rate: Annotated[
         DecayRate | None, _of_preset("decay_rate", "What the step size is multiplied by every epoch")
     ] = None
-    l2: Annotated[Penalty | None, _of_preset("l2", "L2 penalty of the kernels")] = None
+    l2: Annotated[
+        Penalty | None, _of_preset("l2", "L2 penalty of the kernels; with --solver newton 0.005 / rows instead")
+    ] = None
     batch_size: Annotated[Count | None, _of_preset("batch_size", "Rows a step")] = None
-    epochs: Annotated[Count | None, _of_preset("epochs", "Passes over the training rows at most")] = None
+    epochs: Annotated[
+        Count | None,
+        _of_preset("epochs", "Epochs at most: passes over the rows, several to an epoch where they are few"),
+    ] = None
     patience: Annotated[
         Count | None, _of_preset("patience", "Epochs without a better validation loss after which training stops")
     ] = None
-    solver: Annotated[
-        Solver | None, _of_preset("solver", "How a head is fitted; newton is exact, for linear heads")
-    ] = None
+    solver: Solver | None = None
+    """adam: stochastic gradients. newton: the exact minimum, of linear heads; no rates, batches, epochs or dropout. By default
+    newton for linear heads of the default preset, unless settings of adam are given."""
     class_weight: ClassWeight = "none"
     """balanced: both classes weigh alike in training, however many photos each has."""
     decide_by: DecideBy = "half"

@@ -18,7 +18,7 @@ from catdog_jax.backbone import vgg16, weights, winograd
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.features import extractor as features_extractor
-from catdog_jax.heads import head, steps
+from catdog_jax.heads import convex, head, steps
 from catdog_jax.heads.steps import Hyper
 
 Pair = tuple[np.ndarray, np.ndarray]  # found, expected
@@ -166,6 +166,31 @@ def _forward(params: Params, x: np.ndarray) -> Pair:
     return hidden, (hidden @ last["kernel"] + last["bias"])[:, 0]
 
 
+def _exact_heads() -> Pair:
+    """The coefficients of two linear heads, weighed and not, against Newton's steps in NumPy."""
+    x, l2 = _normal((1_001, 7)).astype(np.float64), np.array([1e-3, 1e-1])
+    y = (x[:, 0] + _normal((1_001,))[::-1] > 0).astype(np.float64)
+    weights = np.stack([np.ones(len(x)), np.arange(len(x)) % 3])
+    found = convex.fit(x, y, weights, l2)[head.OUTPUT]
+    return np.concatenate([found["kernel"][:, :, 0], found["bias"]], axis=1), np.stack(
+        [
+            _newton(np.pad(x, ((0, 0), (0, 1)), constant_values=1), y, *of_one)
+            for of_one in zip(weights, l2, strict=True)
+        ]
+    )
+
+
+def _newton(x: np.ndarray, y: np.ndarray, weight: np.ndarray, l2: float) -> np.ndarray:
+    """The minimum of the objective, whose penalty leaves out the last column: 30 full steps, where far fewer do."""
+    share, penalty, w = weight / weight.sum(), 2 * l2 * (np.arange(x.shape[1]) < x.shape[1] - 1), np.zeros(x.shape[1])
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-x @ w))
+        w = w - np.linalg.solve(
+            (x.T * share * p * (1 - p)) @ x + np.diag(penalty), x.T @ (share * (p - y)) + penalty * w
+        )
+    return w
+
+
 def label_errors(rows: int = 1_001) -> Pair:
     """The probabilities that heads give to rows they have not seen, against SciPy's optimum of the same objective."""
     x = _normal((rows, 7)).astype(np.float64)
@@ -198,6 +223,7 @@ def _random(shape: tuple[int, ...], below: int) -> np.ndarray:
 
 
 FLOAT32, BFLOAT16 = 1e-4, 3e-2
+EXACT = 1e-6  # float64
 LABELS = 1e-3  # two optimisers that stop near one optimum
 CHECKS = (
     Check("sums of products", _sums_of_products, FLOAT32),
@@ -208,5 +234,6 @@ CHECKS = (
     Check("pooling", _pooling, FLOAT32),
     Check("logits of a head", _logits, FLOAT32),
     Check("objective and gradient of a head", _objective, FLOAT32),
+    Check("exact linear heads", _exact_heads, EXACT),
     Check("label errors", label_errors, LABELS),
 )

@@ -186,7 +186,13 @@ def plot(rows: Sequence[Row]) -> bytes:
         low, high = (np.array([np.quantile(share, end) for share in shares]) for end in _BAND)
         axes.fill_between(counts, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(
-            counts, [np.mean(share) for share in shares], "o-", color=colour, linewidth=1.5, markersize=4, label=title
+            counts,
+            [np.mean(share) for share in shares],
+            "o-",
+            color=colour,
+            linewidth=4 if line == "default" else 1.5,
+            markersize=4,
+            label=title,
         )
     axes.set_xscale("log")
     ticks = sorted({row.photos for row in rows})
