@@ -222,6 +222,8 @@ def tested_figures(head: FittedHead, views: Sequence[str], metrics: Any) -> dict
     if of_views is None:
         return None
     figures = {name: of_views.get(name) for name in ("metrics", "confusion")}  # no photo's name
+    if "baseline" in measured:  # not in files of versions before
+        figures["baseline"] = measured["baseline"]
     return {"n": measured.get("n"), "warnings": measured.get("warnings", []), **figures}
 
 
