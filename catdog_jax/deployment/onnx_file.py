@@ -235,6 +235,8 @@ def tested_figures(head: FittedHead, views: Sequence[str], metrics: Any) -> dict
     if of_views is None:
         return None
     figures = {name: of_views.get(name) for name in ("metrics", "confusion")}  # no photo's name
+    if "baseline" in measured:  # not in files of versions before
+        figures["baseline"] = measured["baseline"]
     split = measured.get("split", TEST)
     if split not in (TEST, "folds"):
         return None

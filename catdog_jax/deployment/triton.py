@@ -50,8 +50,8 @@ def write(directory: Path, model: bytes) -> Path:
 def configuration(model: onnx.ModelProto) -> str:
     """The text of config.pbtxt (ModelConfig of Triton's model_config.proto); its dims leave out the batch axis.
 
-    Triton cannot abstain: it labels unsure photos too. The parameter `decision` lets a client tell
-    them.
+    Triton cannot abstain and knows no threshold: it labels unsure photos too, each as its more
+    probable class. The parameter `decision` lets a client decide.
     """
     inputs = ",\n".join(_tensor(value) for value in model.graph.input)
     outputs = ",\n".join(_tensor(value) for value in model.graph.output)

@@ -81,7 +81,7 @@ def check_decision(decide_by: str, threshold: float | None, costs: tuple[float, 
     if decide_by == "costs" and costs is None:
         raise UsageError(
             "--costs: expected two numbers with --decide-by costs, found none. Say what a mistake on a photo of the first "
-            "class costs, and one on a photo of the second: --costs 1 5."
+            "class costs, and one on a photo of the second, such as 1 5."
         )
     if decide_by != "costs" and costs is not None:
         raise UsageError(

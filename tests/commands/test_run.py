@@ -81,3 +81,19 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     )  # as `catdog train` takes them
     settings = json.loads((out / "config.json").read_text())
     assert (settings["recipe"]["hidden"], settings["recipe"]["epochs"], settings["recipe"]["l2"]) == ([], 2, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--costs", "1", "2"], "--costs: expected --decide-by costs beside it, found --decide-by half"),
+        (["--decide-by", "costs", "--costs", "1", "-2"], "--costs: expected more than 0, found (1.0, -2.0)"),
+        (["--decide-by", "f1", "--threshold", "0.2"], "--threshold: expected none with --decide-by f1"),
+        (["--threshold", "1.5"], "--threshold: expected 0.001 to 0.999, found 1.5"),
+    ],
+)
+def test_a_contradictory_decision_is_told_before_the_work(options, message, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.main(["run", "--data", "demo", "--out", str(out), *options]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
