@@ -66,8 +66,8 @@ _PUBLIC: dict[str, tuple[str, str, dict[str, str]]] = {
     "extract": ("features.extraction", "", {"data": "photos"}),
     "load_head": ("heads.head", "load", {}),
     "load_photos": ("photos.sources", "", {"data": "source"}),
-    "similar": ("auditing.similar", "", {}),
     "show_progress": ("console", "", {}),
+    "similar": ("auditing.similar", "", {}),
     "train": ("heads.training", "", {}),
 }
 _CALLS = {

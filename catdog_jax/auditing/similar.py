@@ -8,14 +8,17 @@ import numpy as np
 
 from catdog_jax.config import SimilarConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.files import atomic
 from catdog_jax.files.buckets import Location, location
-from catdog_jax.photos import decoding
 from catdog_jax.ranges import check_arguments
-from catdog_jax.runtime import embeddings, prediction
+from catdog_jax.runtime import embeddings, inputs, prediction
 from catdog_jax.runtime.arguments import find_model
 from catdog_jax.runtime.embeddings import Embeddings, Neighbour
 from catdog_jax.runtime.predictor import Predictor
+
+# The cosine from which on two photos are likely copies. Of 4,000 photos of cats and dogs the nearest
+# other photo has 0.92 (99.9 %), but for one pair of copies; 192 photos have 0.90 to 0.99 with
+# themselves scaled down and saved again, and are the nearest to themselves all.
+COPY = 0.94
 
 if TYPE_CHECKING:
     from catdog_jax.features.cache import FeatureCache
@@ -41,7 +44,7 @@ def similar(
 
     Returns:
       A list of `Neighbour` (similarity, id, label, same) of one photo, a list of those of many. The
-      label is known in a feature cache; so is whether the bytes of the two files are the same.
+      label is known in a feature cache.
 
     Raises:
       CatdogError: a photo, the model or `among` cannot be read, or it is of other weights.
@@ -58,19 +61,9 @@ def similar(
     known = among if isinstance(among, Embeddings) else look_in(among)
     embeddings.check_weights(known, "among", opened)
     if prediction.is_one(photos):
-        return embeddings.nearest(opened.embed(photos), known, top, [digest(photos)])[0]
+        return embeddings.nearest(opened.embed(photos), known, top, [inputs.digest(photos)])[0]
     photos = list(prediction.many(photos))
-    return embeddings.nearest(opened.embed(photos), known, top, [digest(photo) for photo in photos])
-
-
-def digest(photo: Any) -> str | None:
-    """The SHA-256 of the bytes of a photo's file; None of pixels, which have none, and where it cannot be read."""
-    if isinstance(photo, bytes | bytearray | memoryview):
-        return atomic.sha256(bytes(photo))
-    try:
-        return atomic.sha256(decoding.read_photo(Path(photo)))
-    except (TypeError, decoding.ImageError):
-        return None
+    return embeddings.nearest(opened.embed(photos), known, top, [inputs.digest(photo) for photo in photos])
 
 
 def look_in(among: "FeatureCache | Location | str") -> Embeddings:

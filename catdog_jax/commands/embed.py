@@ -8,7 +8,8 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
 from catdog_jax.runtime import embeddings
 from catdog_jax.runtime.arguments import find_model
-from catdog_jax.runtime.inputs import find_photos, named
+from catdog_jax.runtime.embeddings import Embeddings
+from catdog_jax.runtime.inputs import digest, find_photos, named
 from catdog_jax.runtime.predictor import Predictor
 
 
@@ -28,6 +29,7 @@ def embed(config: EmbedConfig) -> int:
         photos = find_photos(config.paths, config.list, config.null)
         predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
         ids: list[str] = []
+        hashes: list[str | None] = []
         rows: list[np.ndarray] = []
         skipped: list[dict[str, str]] = []
         with progress_bar("photos") as progress:
@@ -38,13 +40,18 @@ def embed(config: EmbedConfig) -> int:
                     say(f"{named(photo)}: {row}", "red")
                 else:
                     ids.append(named(photo))
+                    hashes.append(digest(photo))
                     rows.append(row)
                 progress.advance(task)
         if not rows:
             raise CatdogError(
                 f"expected photos that can be decoded, found none of {len(photos):,}. Nothing was written."
             )
-        embeddings.save(config.out, np.stack(rows), ids, skipped, predictor)
+        about = predictor.metadata
+        embedded = Embeddings(
+            np.stack(rows), ids, about.get("weights_sha256"), about.get("precision", "fp32"), (), hashes, skipped
+        )
+        embeddings.save(config.out, embedded)
         say(
             f"{config.out}: {len(rows):,} photos of {len(rows[0])} columns, {len(skipped):,} unreadable; ids in {listed}"
         )

@@ -31,7 +31,7 @@ class Embeddings:
       weights_sha256: the hash of the convolutions' weights.
       precision: of the model that computed them.
       labels: the name of each row's class; empty where nobody has said.
-      hashes: the SHA-256 of each photo's bytes; empty where it is not known.
+      hashes: the SHA-256 of the bytes of each photo's file.
       skipped: photos that cannot be read: {"id": …, "reason": …}.
     """
 
@@ -40,7 +40,7 @@ class Embeddings:
     weights_sha256: str | None
     precision: str
     labels: Sequence[str] = ()
-    hashes: Sequence[str] = ()
+    hashes: Sequence[str | None] = ()
     skipped: Sequence[dict[str, str]] = field(default=())
 
     @functools.cached_property
@@ -70,8 +70,8 @@ class Neighbour:
         return vars(self).copy()
 
 
-def save(path: Path, rows: np.ndarray, ids: Sequence[str], skipped: Sequence[dict[str, str]], model: Predictor) -> None:
-    """Writes rows, float32 [N, 512], and the list that makes them count; each file atomically, the list last.
+def save(path: Path, embedded: Embeddings) -> None:
+    """Writes rows, and the list that makes them count; each file atomically, the list last. Labels are not kept.
 
     Raises:
       CatdogError: a file cannot be written.
@@ -79,17 +79,18 @@ def save(path: Path, rows: np.ndarray, ids: Sequence[str], skipped: Sequence[dic
     """
     listed = list_of(path)
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(rows, np.float32), allow_pickle=False)
+    np.save(buffer, np.ascontiguousarray(embedded.rows, np.float32), allow_pickle=False)
     data = buffer.getvalue()
     atomic.write_bytes(path, data)
     described = {
         "format": FORMAT,
-        "sha256": atomic.sha256(data),
-        "shape": list(rows.shape),
-        "weights_sha256": model.metadata.get("weights_sha256"),
-        "precision": model.metadata.get("precision", "fp32"),
-        "ids": list(ids),
-        "skipped": list(skipped),
+        "rows_sha256": atomic.sha256(data),
+        "shape": list(embedded.rows.shape),
+        "weights_sha256": embedded.weights_sha256,
+        "precision": embedded.precision,
+        "ids": list(embedded.ids),
+        "source_sha256": list(embedded.hashes),
+        "skipped": list(embedded.skipped),
     }
     sealed.write_sealed_json(listed, described)
 
@@ -118,11 +119,16 @@ def load(path: Path) -> Embeddings:
         data = path.read_bytes()
     except OSError as error:
         raise CatdogError(f"{path}: expected embeddings, found: {error.strerror}. Run `catdog embed` again.") from None
-    if atomic.sha256(data) != described.get("sha256"):
+    if atomic.sha256(data) != described.get("rows_sha256"):
         raise CatdogError(f"{path}: expected the rows that {listed} lists, found others. Run `catdog embed` again.")
     rows = np.load(io.BytesIO(data), allow_pickle=False)
     return Embeddings(
-        rows, described["ids"], described["weights_sha256"], described["precision"], skipped=described["skipped"]
+        rows,
+        described["ids"],
+        described["weights_sha256"],
+        described["precision"],
+        hashes=described["source_sha256"],
+        skipped=described["skipped"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Which photos are meant: files, folders, lists of paths, one photo on stdin. Nothing is fetched, nothing is left out unsaid."""
+"""Which photos are meant: files, folders, lists of paths, one photo on stdin. Nothing is fetched; what is left out is said."""
 
 import codecs
 import os
@@ -6,9 +6,11 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from catdog_jax.console import say
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.files import atomic
 from catdog_jax.photos import decoding, folders
 
 STDIN = "-"
@@ -21,6 +23,16 @@ _BOMS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (code
 def named(photo: Given) -> str:
     """What a photo is called in results: its path, "-" for the one on stdin."""
     return STDIN if isinstance(photo, bytes) else str(photo)
+
+
+def digest(photo: Any) -> str | None:
+    """The SHA-256 of the bytes of a photo's file; None of pixels, which have none, and where it cannot be read."""
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return atomic.sha256(bytes(photo))
+    try:
+        return atomic.sha256(decoding.read_photo(Path(photo)))
+    except (TypeError, decoding.ImageError):
+        return None
 
 
 def url(path: str | os.PathLike[str]) -> str | None:

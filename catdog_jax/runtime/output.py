@@ -38,12 +38,13 @@ def form_of(form: str | None, out: Path | None) -> str:
     if out.suffix.lower() in decoding.SUFFIXES:
         raise UsageError(f"--out {out}: expected the name of a table, found that of a photo. Name a .csv file.")
     chosen = form or FILES.get(out.suffix.lower())
-    if chosen not in FILES.values():
+    if chosen is None:
         raise UsageError(
-            f"--out {out}: expected {', '.join(FILES)}, found {out.suffix or 'no suffix'!r}. Rename it, or add --format "
-            f"{', '.join(FILES.values())}."
-            if form is None
-            else f"--out {out}: expected --format {', '.join(FILES.values())}, found {form}. Leave out one of the two."
+            f"--out {out}: expected {', '.join(FILES)}, found {out.suffix or 'no suffix'!r}. Rename it, or add --format."
+        )
+    if chosen == "table":
+        raise UsageError(
+            f"--out {out}: expected --format {', '.join(FILES.values())}, found table. Leave out one of the two."
         )
     if chosen == "parquet":
         _pyarrow()
