@@ -111,7 +111,9 @@ def test_the_whole_graph_agrees_with_the_flax_module_in_any_batch(params: vgg16.
 def test_embeddings_are_the_flax_modules_averages_whatever_the_head(
     params: vgg16.Params, photos: np.ndarray, tmp_path: Path, pool: str, mirror: bool
 ) -> None:
-    cells = np.asarray(vgg16.VGG16().apply({"params": params}, vgg16.normalise(jnp.asarray(photos), "torch")), np.float64)
+    cells = np.asarray(
+        vgg16.VGG16().apply({"params": params}, vgg16.normalise(jnp.asarray(photos), "torch")), np.float64
+    )
     model = graph.build(params, "torch", fitted_head(pool), METADATA, mirror).SerializeToString()
     (tmp_path / "model.onnx").write_bytes(model)
     found = predict.Predictor(tmp_path / "model.onnx", batch_size=2).embed(photos)

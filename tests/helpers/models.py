@@ -63,12 +63,14 @@ def embedding_model(**options: Any) -> onnx.ModelProto:
     """`tiny_model` with the tensor that embeddings are of: a linear map of each cell's mean colour, cut off at 0."""
     model = tiny_model(**options)
     model.graph.initializer.append(numpy_helper.from_array(KERNEL[:, :, None, None], "kernel"))
-    model.graph.node.extend([
-        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=[32, 32], strides=[32, 32]),
-        helper.make_node("Conv", ["means", "kernel"], ["convolved"]),
-        helper.make_node("Relu", ["convolved"], ["block5_conv3_pool"]),
-    ])
+    model.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=[32, 32], strides=[32, 32]),
+            helper.make_node("Conv", ["means", "kernel"], ["convolved"]),
+            helper.make_node("Relu", ["convolved"], ["block5_conv3_pool"]),
+        ]
+    )
     return model
 
 

@@ -106,7 +106,9 @@ def test_a_photo_on_stdin_is_read_once(here: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("text", ["http://a/b.jpg", "https:/a/b.jpg", "FTP://x", "s3://b/c", "file:///etc/x.jpg"])
 def test_a_url_is_an_error_that_says_so_and_a_row_of_a_list(here: Path, text: str) -> None:
-    with pytest.raises(UsageError, match=r"^\w+://[^:]*: expected a file or a folder, found a URL; nothing is fetched\."):
+    with pytest.raises(
+        UsageError, match=r"^\w+://[^:]*: expected a file or a folder, found a URL; nothing is fetched\."
+    ):
         find_photos([text])
     Path("list").write_text(f"{text}\n")
     (photo,) = find_photos((), "list")

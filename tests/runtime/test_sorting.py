@@ -75,7 +75,9 @@ def test_a_disk_without_hard_links_takes_copies(photos: list[Path], tmp_path: Pa
     put = Sorter(tmp_path / "out", "copy", CLASSES).put(photos[0], CAT)
     assert put.read_bytes() == photos[0].read_bytes()
     assert [path.name for path in put.parent.iterdir()] == ["1.png"]
-    with pytest.raises(CatdogError, match=r"a hardlink of '1\.png' cannot be made: .* Use --sort-with copy, or a folder on"):
+    with pytest.raises(
+        CatdogError, match=r"a hardlink of '1\.png' cannot be made: .* Use --sort-with copy, or a folder on"
+    ):
         Sorter(tmp_path / "other", "hardlink", CLASSES).put(photos[0], CAT)
 
 
