@@ -108,16 +108,20 @@ def _of_cache(cache: "FeatureCache") -> Embeddings:
 
 
 def remarks(name: str, found: Sequence[Neighbour]) -> list[str]:
-    """What the nearest photos say of a photo, in words: that its label differs from most of theirs, and which are copies."""
-    own = next((near for near in found if near.same), None)
+    """What the nearest photos say of a photo's label, in words: that most of them, or copies of it, have another."""
+    own = [near for near in found if near.same and near.label is not None]
     others = [near.label for near in found if near.label is not None and not near.same]
     said = []
-    if own is not None and others:
+    if odd := [near for near in own if near.label != own[0].label]:
+        said.append(
+            f"{name}: the same file is labelled {own[0].label} as {own[0].id} and {odd[0].label} as {odd[0].id}."
+        )
+    if own and others:
         other = max(sorted(set(others)), key=others.count)
         count = others.count(other)
-        if other != own.label and 2 * count > len(others):
+        if other != own[0].label and 2 * count > len(others):
             said.append(
-                f"{name}: labelled {own.label} as {own.id}, but {count} of the {len(others)} nearest others are {other}. "
+                f"{name}: labelled {own[0].label} as {own[0].id}, but {count} of the {len(others)} nearest others are {other}. "
                 "Look at its label."
             )
     return said

@@ -119,6 +119,11 @@ def test_a_label_that_its_neighbours_contradict_is_said(here, capsys):
     )
     assert expected in out
     assert "photos/rose.png: labelled" not in out
+    Path("photos/again.png").write_bytes(Path("photos/red.png").read_bytes())
+    make_cache(LABELS | {"again": 1})
+    assert cli.main(["similar", "photos/red.png", "--in", "features", "--top", "2"]) == 0
+    expected = "photos/red.png: the same file is labelled cats as train/red.png and dogs as train/again.png."
+    assert expected in capsys.readouterr().out
 
 
 def test_features_of_other_weights_are_refused(here, capsys):
