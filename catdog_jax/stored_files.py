@@ -161,7 +161,12 @@ def _embeddings(path: Location, _: str | None) -> Iterator[tuple[Check, set[str]
     for rows in sorted(path.glob("*.npy")) if isinstance(path, Path) else ():
         listed = embeddings.list_of(rows)
         if listed.exists():
-            yield Check(path, "file", functools.partial(_rows, rows, None)), {rows.name, listed.name}
+            yield _rows(path, rows), {rows.name, listed.name}
+
+
+def _rows(place: Location, rows: Path) -> Check:
+    """Rows of `catdog embed`, against the list beside them."""
+    return Check(place, "file", lambda: embeddings.load(rows).rows.nbytes)
 
 
 def _training(path: Location, head_sha256: str | None) -> Iterator[tuple[Check, set[str]]]:
@@ -239,6 +244,8 @@ def _of_training(path: Path, head_sha256: str | None) -> dict[str, str]:
 def _file(place: Location, file: Location, head_sha256: str | None) -> Check:
     if isinstance(file, Path) and file.exists() and not file.is_file():  # a pipe would be waited for
         return Check(place, "", functools.partial(_unknown, file))
+    if isinstance(file, Path) and file.suffix == ".npy" and embeddings.list_of(file).exists():
+        return _rows(place, file)
     if check := FILES.get(file.name) or FILES.get(file.suffix):
         return Check(place, "file", functools.partial(check, file, head_sha256))
     return Check(place, "", functools.partial(_unknown, file))
@@ -251,13 +258,6 @@ def _unknown(file: Location) -> int:
 def _sealed(file: Location, _: str | None) -> int:
     """Checks the seal over all bytes of a file."""
     return sealed.check_seal(file)
-
-
-def _rows(file: Location, _: str | None) -> int:
-    """Checks rows of `catdog embed` against the list beside them; other arrays are the user's own."""
-    if not isinstance(file, Path) or not embeddings.list_of(file).exists():
-        raise Remark(_UNKNOWN, file.name)
-    return embeddings.load(file).rows.nbytes
 
 
 def _page(file: Location, _: str | None) -> int:
@@ -306,7 +306,6 @@ FILES: dict[str, Callable[[Location, str | None], int]] = {
     ".safetensors": _sealed,  # heads and weights
     ".onnx": _model,
     ".html": _page,
-    ".npy": _rows,
 }
 # A folder and the SHA-256 of the head in it -> checks, each with the names of the files that it
 # covers; none where the folder is not of this kind.
