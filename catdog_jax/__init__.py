@@ -29,6 +29,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from catdog_jax.auditing.audit import audit as audit
     from catdog_jax.auditing.findings import Findings as Findings
+    from catdog_jax.auditing.similar import similar as similar
     from catdog_jax.console import show_progress as show_progress
     from catdog_jax.deployment.onnx_file import export as export
     from catdog_jax.errors import CatdogError as CatdogError
@@ -66,9 +67,21 @@ _PUBLIC: dict[str, tuple[str, str, dict[str, str]]] = {
     "load_head": ("heads.head", "load", {}),
     "load_photos": ("photos.sources", "", {"data": "source"}),
     "show_progress": ("console", "", {}),
+    "similar": ("auditing.similar", "", {}),
     "train": ("heads.training", "", {}),
 }
-_CALLS = {"Extractor", "Predictor", "audit", "evaluate", "export", "extract", "load_head", "load_photos", "train"}
+_CALLS = {
+    "Extractor",
+    "Predictor",
+    "audit",
+    "evaluate",
+    "export",
+    "extract",
+    "load_head",
+    "load_photos",
+    "similar",
+    "train",
+}
 _WITHOUT_JAX = {"errors", "console", "photos", "runtime"}  # of the rooms that have public names
 __all__ = ["__version__", *_PUBLIC]
 

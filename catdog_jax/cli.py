@@ -25,6 +25,8 @@ STAGES: dict[str, type] = {  # a subcommand -> its settings; what it does is com
     "evaluate": config.EvaluateConfig,
     "export": config.ExportConfig,
     "predict": config.PredictConfig,
+    "embed": config.EmbedConfig,
+    "similar": config.SimilarConfig,
     "serve": config.ServeConfig,
     "verify": config.VerifyConfig,
     "doctor": config.DoctorConfig,

@@ -36,6 +36,16 @@ Cache = Annotated[  # a path or a bucket's URL
         str_from_instance=lambda value: [str(value)],
     ),
 ]
+PhotoPath = Annotated[  # a text keeps "./-" apart from "-"
+    str | Path,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH|-",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: isinstance(value, str | Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 Views = Annotated[  # of a photo, in the order in which features keep them
     tuple[Literal["original", "mirror"], ...],
     PrimitiveConstructorSpec(
@@ -351,19 +361,62 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig:
-    """Classify photos with the exported model. Needs ONNX Runtime only."""
+class PhotoSettings:
+    """Which photos, and through which model, for the stages that take photos as they lie about."""
 
-    paths: Positional[tuple[Path, ...]] = field(kw_only=False)
-    """Photos and folders (searched recursively)."""
+    paths: Positional[tuple[PhotoPath, ...]] = field(kw_only=False)
+    """Photos, folders (searched recursively), and - for one photo on standard input. Nothing is fetched from a URL."""
+    list: str | None = None
+    """A file that lists photos and folders, a path a line; - for standard input."""
+    null: bool = False
+    """The paths of --list end with NUL characters, as `find -print0` writes them, instead of lines."""
     model: Model = None
-    format: Literal["table", "jsonl", "csv"] = "table"
-    """What is printed on stdout."""
     batch_size: Count = 16
     """Photos that are computed at once at most; it bounds the memory."""
     threads: Threads = None
+    quiet: bool = False
+    """Print results and errors alone: no summary, no remarks, no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(PhotoSettings):
+    """Classify photos with the exported model. Needs ONNX Runtime only."""
+
+    format: Literal["table", "jsonl", "csv", "parquet"] | None = None
+    """How the results are written; parquet needs --out and pyarrow. By default what the suffix of --out says, else a table."""
+    out: Path | None = None
+    """Write the results into this file, as a whole or not at all, and not to stdout; .csv, .jsonl or .parquet."""
+    unsure_first: bool = False
+    """Put first what a person should look at: unreadable photos, then unsure ones, then by rising probability."""
+    sort: Path | None = None
+    """Put the photos into folders in this one, by class and unsure. No file there is written over; the photos stay as they
+    are."""
+    sort_with: Literal["copy", "hardlink", "symlink"] = "copy"
+    """What --sort puts there: copies, hard links (no space, same disk only), or symbolic links to where the photos lie."""
+    watch: Seconds | None = None
+    """Look at the folders again every so many seconds, and predict new photos once they are complete; until Ctrl-C."""
     heatmap: Path | None = None
     """A folder for a picture of each photo under its heat map, which shows where the evidence for the verdict lies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(PhotoSettings):
+    """Turn photos into vectors: the averaged features that the exported model computes anyway. No labels, no JAX."""
+
+    out: Path = Path("embeddings.npy")
+    """The file to write, float32 [photos, 512] for NumPy; the paths of its rows go into a .json beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarConfig(PhotoSettings):
+    """Find the photos that look most like a photo, in a feature cache or a file of `catdog embed`: copies, wrong labels."""
+
+    among: Annotated[Cache | None, arg(aliases=("--in",))] = None
+    """Where to look: a feature cache of `catdog extract`, or an embeddings.npy of `catdog embed`. Must be given."""
+    top: Count = 10
+    """How many photos are listed, of each photo."""
+    format: Literal["table", "jsonl", "csv"] = "table"
+    """What is printed on stdout."""
 
 
 @dataclass(frozen=True, kw_only=True)

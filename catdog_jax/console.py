@@ -29,6 +29,7 @@ from catdog_jax.errors import CatdogError
 
 _UNCUT = 10_000  # columns
 _progress = True
+_remarks = True
 console = Console(stderr=True, highlight=False)
 
 
@@ -125,7 +126,21 @@ def progress_bar(unit: str) -> Progress:
 
 def say(line: str, style: str = "") -> None:
     """Prints a line on stderr as it is: not folded, nothing taken for markup, with escapes as of `printable`."""
-    console.print(Text(printable(line), style), soft_wrap=True)
+    if _remarks:
+        console.print(Text(printable(line), style), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def quiet(on: bool) -> Iterator[None]:
+    """Keeps what `say` prints, and progress bars, from stderr. Results and errors stay."""
+    global _progress, _remarks
+    before = _progress, _remarks
+    if on:
+        _progress = _remarks = False
+    try:
+        yield
+    finally:
+        _progress, _remarks = before
 
 
 @contextlib.contextmanager

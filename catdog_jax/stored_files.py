@@ -3,7 +3,8 @@
 A feature cache's manifest and sidecars carry their own hashes and those of the arrays. Heads,
 weights, models and pages carry a seal over all of their bytes, and JSON files the hash of their
 contents. A run's settings list the hashes of its tables and plots; the folder of a Triton model and
-that for browsers have a list of all of their files. What has none of these is named.
+that for browsers have a list of all of their files; embeddings have a list beside them. What has none
+of these is named.
 
 A new kind of file is a line in `FILES`; a new kind of folder, whose files are checked by something
 else than themselves, is a line in `FOLDERS`.
@@ -34,6 +35,7 @@ from catdog_jax.heads.run_directory import (
     check_head,
 )
 from catdog_jax.photos import sources
+from catdog_jax.runtime import embeddings
 
 _SHEETS, _PAGES = (*METRICS, SETTINGS, COMPARISON, "audit.json"), (*REPORTS, "audit.html")
 _OLDER = "no seal: written by an older version"  # which sealed fewer kinds of files
@@ -154,6 +156,19 @@ def _cache(path: Location, _: str | None) -> Iterator[tuple[Check, set[str]]]:
         yield Check(path, "shard", functools.partial(_shard, path, name)), names
 
 
+def _embeddings(path: Location, _: str | None) -> Iterator[tuple[Check, set[str]]]:
+    """Files of `catdog embed`, with the list beside each. They are on disks alone."""
+    for rows in sorted(path.glob("*.npy")) if isinstance(path, Path) else ():
+        listed = embeddings.list_of(rows)
+        if listed.exists():
+            yield _rows(path, rows), {rows.name, listed.name}
+
+
+def _rows(place: Location, rows: Path) -> Check:
+    """Rows of `catdog embed`, against the list beside them."""
+    return Check(place, "file", lambda: embeddings.load(rows).rows.nbytes)
+
+
 def _training(path: Location, head_sha256: str | None) -> Iterator[tuple[Check, set[str]]]:
     """What the settings of a run list: its tables and plots. Runs are on disks alone."""
     if isinstance(path, Path):
@@ -229,6 +244,8 @@ def _of_training(path: Path, head_sha256: str | None) -> dict[str, str]:
 def _file(place: Location, file: Location, head_sha256: str | None) -> Check:
     if isinstance(file, Path) and file.exists() and not file.is_file():  # a pipe would be waited for
         return Check(place, "", functools.partial(_unknown, file))
+    if isinstance(file, Path) and file.suffix == ".npy" and embeddings.list_of(file).exists():
+        return _rows(place, file)
     if check := FILES.get(file.name) or FILES.get(file.suffix):
         return Check(place, "file", functools.partial(check, file, head_sha256))
     return Check(place, "", functools.partial(_unknown, file))
@@ -292,4 +309,8 @@ FILES: dict[str, Callable[[Location, str | None], int]] = {
 }
 # A folder and the SHA-256 of the head in it -> checks, each with the names of the files that it
 # covers; none where the folder is not of this kind.
-FOLDERS: tuple[Callable[[Location, str | None], Iterator[tuple[Check, set[str]]]], ...] = (_cache, _training)
+FOLDERS: tuple[Callable[[Location, str | None], Iterator[tuple[Check, set[str]]]], ...] = (
+    _cache,
+    _embeddings,
+    _training,
+)

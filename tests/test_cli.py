@@ -50,7 +50,7 @@ def test_every_option_of_every_stage_is_explained(stage, capsys):
     entries = re.split(r"^[│ ] (?=[-\[])", shown, flags=re.MULTILINE)
     for field in dataclasses.fields(cli.STAGES[stage]):
         name = "[[PATH" if field.name == "paths" else f"--{field.name.replace('_', '-')} "
-        entry = next(entry for entry in entries if entry.startswith(name))
+        entry = next(entry for entry in entries if entry.startswith(name) or f", {name}" in entry)  # the longer name
         words = re.findall(r" [A-Za-z][a-z']+(?=[ .,;:])", entry.partition("(default:")[0])
         assert len(words) >= 2, f"{stage} {name} has no help text"
 
@@ -91,6 +91,48 @@ def test_wrong_usage_is_exit_status_2(arguments, capsys):
         (["evaluate", "--run", "nowhere"], 1, "expected a trained head, found no file"),
         (["export", "--run", "nowhere"], 1, "expected a trained head, found no file"),
         (["predict", "--model", "nowhere.onnx", "x.jpg"], 1, "nowhere.onnx"),
+        (
+            ["predict", "https://a.org/b.jpg"],
+            2,
+            "https://a.org/b.jpg: expected a file or a folder, found a URL; nothing is",
+        ),
+        (["predict", "S3://a/b"], 2, "S3://a/b: expected a file or a folder, found a URL; nothing is fetched."),
+        (["predict", "--list", "nowhere.txt"], 1, "--list nowhere.txt: expected a list of paths, found: No such file"),
+        (["predict", "--null", "x.jpg"], 2, "--null: expected a list of paths, found none. Name it: --list FILE"),
+        (["predict", "-", "--list", "-"], 2, "-: expected to read standard input once, found it named twice."),
+        (["predict", "x.jpg", "--format", "parquet"], 2, "--format parquet: expected a file to write, found stdout."),
+        (
+            ["predict", "x.jpg", "--out", "x.jpg"],
+            2,
+            "--out x.jpg: expected the name of a table, found that of a photo.",
+        ),
+        (
+            ["predict", "x.jpg", "--out", "x.txt"],
+            2,
+            "--out x.txt: expected .csv, .jsonl, .parquet, found '.txt'. Rename",
+        ),
+        (
+            ["predict", "x.jpg", "--out", "x.csv", "--format", "table"],
+            2,
+            "expected --format csv, jsonl, parquet, found table",
+        ),
+        (["predict", "x.jpg", "--sort-with", "hardlink"], 2, "--sort-with hardlink: expected --sort DIR, found none."),
+        (["predict", "x.jpg", "--watch", "1"], 2, "--watch: expected folders, found x.jpg. Name folders."),
+        (["predict", "--watch", "0", "."], 2, "--watch: expected more than 0, found 0.0."),
+        (
+            ["predict", "--watch", "1", "--list", "a"],
+            2,
+            "--watch: expected no --list, found it: the photos have no end.",
+        ),
+        (["predict", ".", "--watch", "1", "--unsure-first"], 2, "--watch: expected no --unsure-first, found it"),
+        (
+            ["embed", "x.jpg", "--out", "x.txt"],
+            2,
+            "x.txt: expected the name of embeddings, .npy, found '.txt'. Add .npy.",
+        ),
+        (["similar", "x.jpg"], 2, "--among: expected a feature cache or an embeddings.npy, found none named."),
+        (["similar", "x.jpg", "--in", "nowhere.npy"], 1, "nowhere.json: expected a list of the rows of embeddings"),
+        (["similar", "x.jpg", "--in", "nowhere"], 1, "manifest.json: expected a feature manifest"),
         (["port", "--source", "nowhere.h5"], 2, "nowhere.h5: expected a file of weights or one of"),
     ],
 )
@@ -162,7 +204,12 @@ def test_a_missing_package_names_the_extra_that_brings_it():
 
 
 def test_the_command_line_imports_no_jax_before_a_stage_needs_it():
-    stages = ["commands.predict", *(["commands.serve"] if importlib.util.find_spec("uvicorn") else [])]
+    stages = [
+        "commands.predict",
+        "commands.embed",
+        "commands.similar",
+        *(["commands.serve"] if importlib.util.find_spec("uvicorn") else []),
+    ]
     code = "import sys\nfrom catdog_jax import cli\ncli._parse(['predict', 'x.jpg'])\n"
     code += "".join(f"import catdog_jax.{stage}\n" for stage in stages)
     heavy = {"jax", "flax", "sklearn", "scipy", "matplotlib", "onnx", "h5py", "tensorflow_datasets", "fsspec", "etils"}

@@ -95,7 +95,18 @@ def test_an_error_names_the_argument_and_keeps_its_kind(tmp_path):
 def test_the_examples_of_all_public_names_run(real_weights, tmp_path, monkeypatch):
     """In the order of the work, in one folder: each finds what those before it made."""
     monkeypatch.chdir(tmp_path)
-    order = ("load_photos", "audit", "extract", "Extractor", "train", "evaluate", "load_head", "export", "Predictor")
+    order = (
+        "load_photos",
+        "audit",
+        "extract",
+        "Extractor",
+        "train",
+        "evaluate",
+        "load_head",
+        "export",
+        "Predictor",
+        "similar",
+    )
     assert {*order} == cd._CALLS
     names = {"np": np, "Path": Path}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
@@ -105,7 +116,11 @@ def test_the_examples_of_all_public_names_run(real_weights, tmp_path, monkeypatc
             cat = next(record for record in names["photos"].split("train") if record.label == 0)
             Path("cat.jpg").write_bytes(cat.read())
         thing = getattr(cd, name)
-        calls = [thing, thing.__call__] if inspect.isclass(thing) else [thing]
+        calls = (
+            [thing, thing.__call__, *([thing.embed] if name == "Predictor" else [])]
+            if inspect.isclass(thing)
+            else [thing]
+        )
         for call in calls:
             for example in doctest.DocTestFinder(recurse=False).find(call, name, globs=names):
                 runner.run(example, out=told.append, clear_globs=False)

@@ -1,17 +1,18 @@
-"""What the arguments of `catdog predict` mean: which model, which photos, and a row of output for each."""
+"""What `catdog predict` says of each photo, as a row of output, and which model is meant where none is named."""
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from catdog_jax.console import say
 from catdog_jax.errors import CatdogError
-from catdog_jax.photos import decoding, folders
+from catdog_jax.photos import decoding
 from catdog_jax.runtime.heatmaps import Folder
+from catdog_jax.runtime.inputs import Given, named
 from catdog_jax.runtime.output import Row
 from catdog_jax.runtime.prediction import Prediction
 from catdog_jax.runtime.predictor import Predictor
+from catdog_jax.runtime.sorting import Sorter
 
 _OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
 
@@ -37,45 +38,36 @@ def find_model(named: Path | None) -> Path:
     return published
 
 
-def find_photos(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are given, whatever their names; folders replaced by the photos below them; what is left out is told.
-
-    Raises:
-      CatdogError: that makes no photo at all.
-    """
-    paths = list(paths)
-    walk = folders.Walk()
-    photos = [photo for path in paths for photo in (walk.photos(path) if os.path.isdir(path) else [path])]
-    others = folders.told(walk.left_out.values())
-    if not photos:
-        where = ", ".join(map(str, paths))
-        found = f"none ({others})" if others else "none"
-        raise CatdogError(f"{where}: expected photos ({', '.join(decoding.SUFFIXES)}), found {found}. Check the path.")
-    if others:
-        say(others)
-    return photos
-
-
 def predictions(
-    predictor: Predictor, photos: Iterable[Path], batch_size: int, overlays: Folder | None = None
+    predictor: Predictor,
+    photos: Iterable[Given],
+    batch_size: int,
+    overlays: Folder | None = None,
+    sorter: Sorter | None = None,
 ) -> Iterator[list[Row]]:
     """Yields what there is to say about `batch_size` photos at a time, in order, each batch as soon as it is computed.
 
     A photo's dictionary is {"path"} and the keys of `Verdict.row`, with the path of its "heatmap"
-    where overlays are written, or {"path", "error"} where it cannot be read.
+    where overlays are written and of its copy, "sorted", where photos are sorted; or {"path",
+    "error"} where it cannot be read.
     """
     answers = predictor.stream(photos, heatmaps=overlays is not None)
     while batch := list(itertools.islice(answers, batch_size)):
-        yield [_row(path, answer, predictor.classes[1], overlays) for path, answer in batch]
+        yield [_row(photo, answer, predictor.classes[1], overlays, sorter) for photo, answer in batch]
 
 
-def _row(path: Path, answer: Prediction | decoding.ImageError, second: str, overlays: Folder | None) -> Row:
+def _row(
+    photo: Given, answer: Prediction | decoding.ImageError, second: str, overlays: Folder | None, sorter: Sorter | None
+) -> Row:
+    path = named(photo)
     if isinstance(answer, decoding.ImageError):
-        return {"path": str(path), "error": str(answer)}
-    row = {"path": str(path), **answer.verdict.row()}
-    if overlays is None or answer.heatmap is None:
-        return row
+        return {"path": path, "error": str(answer)}
+    row = {"path": path, **answer.verdict.row()}
     try:
-        return {**row, "heatmap": str(overlays.write(path, answer.heatmap, answer.label == second))}
+        if overlays is not None and answer.heatmap is not None:
+            row["heatmap"] = str(overlays.write(photo, answer.heatmap, answer.label == second))
+        if sorter is not None:
+            row["sorted"] = str(sorter.put(photo, answer.verdict))
     except decoding.ImageError as error:  # it was there a moment ago
-        return {"path": str(path), "error": str(error)}
+        return {"path": path, "error": str(error)}
+    return row

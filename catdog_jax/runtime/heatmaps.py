@@ -47,15 +47,19 @@ class Folder:
         self._path = path
         self._taken: set[str] = set()
 
-    def write(self, photo: Path, cells: np.ndarray, second: bool) -> Path:
+    def write(self, photo: str | Path | bytes, cells: np.ndarray, second: bool) -> Path:
         """Writes the overlay of a photo, over one of an earlier run, and returns its path.
+
+        The photo is its path, or its bytes where it came through stdin.
 
         Raises:
           ImageError: the photo cannot be read any more.
           CatdogError: the overlay cannot be written.
         """
-        content = overlay(decoding.load(decoding.read_photo(photo)).image, cells, second)
-        name = next(name for name in _names(photo) if name.casefold() not in self._taken)
+        path = Path("stdin") if isinstance(photo, bytes) else Path(photo)
+        data = photo if isinstance(photo, bytes) else decoding.read_photo(path)
+        content = overlay(decoding.load(data).image, cells, second)
+        name = next(name for name in _names(path) if name.casefold() not in self._taken)
         self._taken.add(name.casefold())
         atomic.write_bytes(self._path / name, content)
         return self._path / name

@@ -29,8 +29,11 @@ _OF_CONSTANTS = frozenset({"Cast", "DequantizeLinear"})  # computed once, when a
 _BESIDE_RAW = 2**16
 
 
-def screen(model: bytes) -> None:
+def screen(model: bytes) -> frozenset[str]:
     """Checks what a model asks for. Its inputs, outputs and metadata are for others to check.
+
+    Returns:
+      The names of its tensors: inputs, constants, and what its nodes compute.
 
     Raises:
       CatdogError: what was expected of which field, and what was found; without the path.
@@ -40,7 +43,7 @@ def screen(model: bytes) -> None:
     if model[4:8] == b"ORTM":
         raise CatdogError("expected an ONNX model of `catdog export`, found one in ONNX Runtime's own format")
     try:
-        _Screen().model(memoryview(model))
+        return _Screen().model(memoryview(model))
     except ValueError as error:
         raise CatdogError(
             f"expected an ONNX model of `catdog export`, found what ONNX Runtime cannot load ({error})"
@@ -56,7 +59,7 @@ class _Screen:
         self._known: set[str] = set()
         self._computed = 0  # values that are computed when the model is loaded
 
-    def model(self, message: memoryview) -> None:
+    def model(self, message: memoryview) -> frozenset[str]:
         fields = self._wire.fields(message)
         version = max(self._wire.numbers(fields, 1), default=0)
         if version > MAX_IR:
@@ -71,6 +74,7 @@ class _Screen:
             raise CatdogError(
                 f"constants: expected at most {2 * len(message):,} computed values, found {self._computed:,}"
             )
+        return frozenset(self._known - {""})
 
     def _graph(self, message: memoryview) -> None:
         fields = self._wire.fields(message)

@@ -13,17 +13,20 @@ from catdog_jax.files import atomic
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import is_class_name
 from catdog_jax.photos.fingerprint import Fingerprint
-from catdog_jax.runtime import decision, model_check
+from catdog_jax.runtime import decision, model_check, wire
 
 _INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
 
 
-def open_session(path: Path, threads: int | None, spin: bool) -> ort.InferenceSession:
+def open_session(path: Path, threads: int | None, spin: bool, further: str = "") -> ort.InferenceSession:
     """ONNX Runtime with the model of a file; see `Predictor` for the arguments.
 
+    `further` is a float tensor inside the graph that becomes an output too.
+
     Raises:
-      CatdogError: the file is missing, is not ONNX, or asks for what no export has.
+      CatdogError: the file is missing, is not ONNX, asks for what no export has, or lacks the tensor
+        `further`.
     """
     try:
         model = atomic.read_regular(path, model_check.MAX_BYTES)
@@ -33,9 +36,13 @@ def open_session(path: Path, threads: int | None, spin: bool) -> ort.InferenceSe
     if model is None:
         raise _not_a_model(path, f"more than {model_check.MAX_BYTES:,} bytes", "Check --model.")
     try:
-        model_check.screen(model)
+        tensors = model_check.screen(model)
     except CatdogError as error:
         raise CatdogError(f"{path}: {error}. Nothing of it was run; use a model of `catdog export`.") from None
+    if further:
+        if further not in tensors:
+            raise _not_a_model(path, f"none with the tensor {further!r}", "Run `catdog export` again.")
+        model += _as_output(further)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
@@ -48,6 +55,17 @@ def open_session(path: Path, threads: int | None, spin: bool) -> ort.InferenceSe
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         reason = " ".join(str(error).split())[:200]
         raise _not_a_model(path, f"what ONNX Runtime cannot load ({reason})", "Run `catdog export` again.") from None
+
+
+def _as_output(tensor: str) -> bytes:
+    """What, behind the bytes of a model, makes a tensor of its graph an output of it.
+
+    Protobuf merges a message that comes twice, and appends lists: a second `graph` (field 7 of
+    ModelProto) that holds nothing but an `output` (12 of GraphProto), of a name (1) and a type (2: a
+    tensor, 1, of floats, 1) adds this output to those of the first.
+    """
+    floats = wire.message(1, wire.number(1, 1))
+    return wire.message(7, wire.message(12, wire.message(1, tensor.encode()) + wire.message(2, floats)))
 
 
 def _not_a_model(path: Path, found: str, advice: str) -> CatdogError:

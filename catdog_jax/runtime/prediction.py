@@ -13,7 +13,7 @@ from PIL import Image
 
 from catdog_jax.errors import UsageError
 from catdog_jax.photos import decoding
-from catdog_jax.runtime import decision, heatmaps
+from catdog_jax.runtime import decision, heatmaps, inputs
 from catdog_jax.runtime.decision import Verdict
 
 _KINDS = "a path, bytes, a PIL image or an array uint8 [H, W, 3]"
@@ -122,6 +122,8 @@ def upright(photo: Any, name: str = "photo") -> Image.Image:
     """
     match photo:
         case str() | os.PathLike():
+            if inputs.url(photo):
+                raise decoding.ImageError("expected a file, found a URL: nothing is fetched; download it first")
             return decoding.load(decoding.read_photo(Path(photo))).image
         case bytes() | bytearray() | memoryview():
             return decoding.load(bytes(photo)).image

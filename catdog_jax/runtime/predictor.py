@@ -1,5 +1,6 @@
 """The exported model, open: photos in, verdicts out. ONNX Runtime, NumPy and Pillow; no JAX."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import decision, model_file, prediction
 from catdog_jax.runtime.prediction import Prediction
+
+CELLS = "block5_conv3_pool"  # what the convolutions give, in every file of `catdog export`
+_CELLS_SHAPE = (512, 7, 7)
 
 
 class Predictor:
@@ -53,6 +57,7 @@ class Predictor:
         check_arguments(PredictConfig, batch_size=batch_size, threads=threads)
         self._path = path = Path(path)
         self._batch_size = batch_size
+        self._threads, self._spin = threads, spin
         self._session = model_file.open_session(path, threads, spin)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         model_file.check_signature(path, self._session)
@@ -106,6 +111,83 @@ class Predictor:
                 raise CatdogError(f"{prediction.name(photo)}: {answer}. Leave it out, or replace it.")
             yield answer
 
+    def embed(self, photos: Any) -> np.ndarray:
+        """The averaged features of photos, as vectors: photos that look alike have a high cosine.
+
+        They are what the convolutions give, averaged over the 7x7 cells, before any head; of a photo
+        itself, where the model looks at its mirror image too. `catdog extract --pool avg` gives the
+        same of the same weights: an fp32 file agrees to rounding, int8 within its own.
+
+        Args:
+          photos: as in a call. One photo gives one row.
+
+        Returns:
+          float32 [N, 512]: a row a photo, in order.
+
+        Raises:
+          TypeError, UsageError, CatdogError: as a call; or the file lacks the tensor that is needed.
+
+        Example:
+          >>> import catdog_jax as cd
+          >>> model = cd.Predictor("run/model.onnx")
+          >>> model.embed(["cat.jpg", "cat.jpg"]).shape
+          (2, 512)
+        """
+        rows = []
+        for photo, row in self.stream_embeddings([photos] if prediction.is_one(photos) else prediction.many(photos)):
+            if isinstance(row, decoding.ImageError):
+                raise CatdogError(f"{prediction.name(photo)}: {row}. Leave it out, or replace it.")
+            rows.append(row)
+        if not rows:
+            raise UsageError("photos: expected at least one photo, found none.")
+        return np.stack(rows)
+
+    def stream_embeddings(self, photos: Iterable[Any]) -> Iterator[tuple[Any, np.ndarray | decoding.ImageError]]:
+        """Yields each photo as it was given and its row, float32 [512], or why it cannot be decoded, in order.
+
+        Raises:
+          TypeError, UsageError, CatdogError: as `embed`.
+        """
+        session = self._embedding_session
+        for batch, stack in self._decoded(photos):
+            rows: Iterator[np.ndarray] = iter(())
+            if len(stack):
+                (cells,) = session.run([CELLS], {"image": stack})
+                if cells.shape[1:] != _CELLS_SHAPE or len(cells) not in (len(stack), 2 * len(stack)):
+                    raise CatdogError(
+                        f"{self._path}: expected {CELLS} of [N, {', '.join(map(str, _CELLS_SHAPE))}], "
+                        f"found {[*cells.shape]}. Run `catdog export` again."
+                    )
+                averages = cells[: len(stack)].mean(axis=(2, 3), dtype=np.float32)  # mirror images come behind
+                if not np.isfinite(averages).all():
+                    raise CatdogError(f"{self._path}: expected finite features, found NaN. Export the model again.")
+                rows = iter(averages)
+            for photo, picture in batch:
+                yield photo, picture if isinstance(picture, decoding.ImageError) else next(rows)
+
+    @functools.cached_property
+    def _embedding_session(self) -> Any:
+        """A second session, of which the convolutions' last tensor is an output: nobody else pays for it."""
+        session = model_file.open_session(self._path, self._threads, self._spin, further=CELLS)
+        if session.get_modelmeta().custom_metadata_map != self.metadata:
+            raise CatdogError(
+                f"{self._path}: expected the model that was opened, found another that took its place. Open it again."
+            )
+        return session
+
+    def _decoded(
+        self, photos: Iterable[Any]
+    ) -> Iterator[tuple[list[tuple[Any, np.ndarray | decoding.ImageError]], np.ndarray]]:
+        """Yields batches: each photo with its pixels or why it has none, and all pixels together, [n, 224, 224, 3].
+
+        Decoding runs ahead in threads, and memory is bounded by a few batches.
+        """
+        decoded = prefetch.map_ahead(prediction.decoded, enumerate(photos), workers=None, ahead=2 * self._batch_size)
+        nothing = np.empty((0, decoding.SIZE, decoding.SIZE, 3), np.uint8)
+        while batch := list(itertools.islice(decoded, self._batch_size)):
+            pixels = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
+            yield batch, np.stack(pixels) if pixels else nothing
+
     def stream(
         self, photos: Iterable[Any], heatmaps: bool = True
     ) -> Iterator[tuple[Any, Prediction | decoding.ImageError]]:
@@ -122,12 +204,9 @@ class Predictor:
           UsageError: an array has another type or shape.
           CatdogError: the model answers with NaN.
         """
-        decoded = prefetch.map_ahead(prediction.decoded, enumerate(photos), workers=None, ahead=2 * self._batch_size)
-        while batch := list(itertools.islice(decoded, self._batch_size)):
-            pixels = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
+        for batch, stack in self._decoded(photos):
             computed: Iterator[tuple[np.ndarray, np.ndarray | None]] = iter(())
-            if pixels:
-                stack = np.stack(pixels)
+            if len(stack):
                 probabilities, cells = self.explain(stack) if heatmaps else (self.probabilities(stack), None)
                 computed = zip(probabilities, itertools.repeat(None) if cells is None else cells, strict=False)
             for photo, picture in batch:

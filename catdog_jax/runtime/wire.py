@@ -1,4 +1,4 @@
-"""Protobuf's wire format: the fields of a message, in bounded steps, with the bytes of tensors passed over.
+"""Protobuf's wire format: the fields of a message, in bounded steps, with the bytes of tensors passed over; and written.
 
 See https://protobuf.dev/programming-guides/encoding.
 """
@@ -84,3 +84,22 @@ class Wire:
             if byte < 0x80:
                 return value % 2**64, place + shift + 1
         raise ValueError("a number that does not end")
+
+
+def message(field: int, content: bytes) -> bytes:
+    """A field that holds a message, bytes or a text."""
+    return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+def number(field: int, value: int) -> bytes:
+    """A field that holds a number of 0 or more."""
+    return _varint(field << 3) + _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; the eighth says that another follows."""
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])

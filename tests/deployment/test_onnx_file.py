@@ -107,6 +107,21 @@ def test_the_whole_graph_agrees_with_the_flax_module_in_any_batch(params: vgg16.
     np.testing.assert_allclose(alone, probability[1:], atol=1e-6)
 
 
+@pytest.mark.parametrize(("pool", "mirror"), [("avg", False), ("max", True), ("none", False)])
+def test_embeddings_are_the_flax_modules_averages_whatever_the_head(
+    params: vgg16.Params, photos: np.ndarray, tmp_path: Path, pool: str, mirror: bool
+) -> None:
+    cells = np.asarray(
+        vgg16.VGG16().apply({"params": params}, vgg16.normalise(jnp.asarray(photos), "torch")), np.float64
+    )
+    model = graph.build(params, "torch", fitted_head(pool), METADATA, mirror).SerializeToString()
+    (tmp_path / "model.onnx").write_bytes(model)
+    found = predict.Predictor(tmp_path / "model.onnx", batch_size=2).embed(photos)
+    assert found.dtype == np.float32
+    expected = cells.mean(axis=(1, 2))
+    assert np.linalg.norm(found - expected, axis=1).max() < 1e-5 * np.linalg.norm(expected, axis=1).min()
+
+
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("mode", ["torch", "caffe"])
 def test_pixels_are_cast_before_anything_else(params: vgg16.Params, mode: vgg16.Mode, mirror: bool) -> None:

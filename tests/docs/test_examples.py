@@ -18,13 +18,21 @@ from catdog_jax.photos.demo import drawing
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 # In the order in which a reader meets them: later pages use what earlier ones have written.
-IN_ORDER = [README, DOCS / "training.md", DOCS / "audit.md", DOCS / "model-file.md", DOCS / "serving.md"]
+IN_ORDER = [
+    README,
+    DOCS / "training.md",
+    DOCS / "audit.md",
+    DOCS / "predict.md",
+    DOCS / "model-file.md",
+    DOCS / "serving.md",
+]
 NOT_RUN = {
     "s3://": "a bucket; tests/files/test_buckets.py has one",
     "tfds:": "a data set that is downloaded; tests/photos/test_tfds.py prepares one",
     "artifacts/features": "tests/test_published.py trains on them",
     "runs/retrained": "the same",
     "runs/clean": "a second whole run; tests/photos/test_exclude_list.py leaves photos out",
+    "--watch": "runs until it is stopped; tests/commands/test_predict.py stops it",
     "catdog serve": "runs until it is stopped; below it answers the examples in Python",
     "--web": "fetches a package by npm; tests/deployment/test_browser.py writes the folder",
 }

@@ -23,8 +23,9 @@ from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
 from catdog_jax.runtime import arguments
-from catdog_jax.runtime.arguments import find_model, find_photos, predictions
+from catdog_jax.runtime.arguments import find_model, predictions
 from catdog_jax.runtime.decision import UNKNOWN
+from catdog_jax.runtime.inputs import find_photos
 from catdog_jax.runtime.predictor import Predictor
 
 GREYS = {"dark": 100, "dim": 120, "light": 140, "bright": 160}
