@@ -110,7 +110,8 @@ def test_nothing_is_asked_of_anyone_else(page: Any, published: str, photos: list
     browser.settled(page, 1)
     asked = [event["request"]["url"] for event in browser.events(page, "Network.requestWillBeSent")]
     assert {
-        f"{published}/{name}" for name in ("", "page.css", "page.js", "backend.js", "model.json", "predict")
+        f"{published}/{name}"
+        for name in ("", "page.css", "page.js", "backend.js", "model.json", "predict?include=heatmap")
     } <= set(asked)
     assert {url for url in asked if not url.startswith((f"{published}/", "blob:", "data:"))} == set()
 
