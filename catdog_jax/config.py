@@ -447,6 +447,12 @@ class ServeConfig:
     decoders: Count = 2
     """Decoding threads."""
     threads: Threads = None
+    root_path: str = ""
+    """The path below which a proxy offers the server, such as /catdog, whether the proxy takes it off or not."""
+    cors: tuple[str, ...] = ()
+    """Origins whose pages may ask, such as https://example.org; * for any. By default the server's own page alone."""
+    access_log: Literal["none", "text", "json"] = "none"
+    """A line on stdout for each request: for people, or an object of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)

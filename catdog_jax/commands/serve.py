@@ -6,7 +6,7 @@ from catdog_jax.errors import UsageError
 from catdog_jax.ranges import check
 from catdog_jax.runtime.arguments import find_model
 from catdog_jax.runtime.predictor import Predictor
-from catdog_jax.serving import server
+from catdog_jax.serving import asgi, server
 from catdog_jax.serving.app import application
 
 
@@ -23,6 +23,8 @@ def serve(config: ServeConfig) -> int:
         raise UsageError(
             f"--queue: {expected}: a request of so many photos could never be taken. Lower --max-files too."
         )
+    asgi.root_path(config.root_path)
+    asgi.check_origins(config.cors)
     model = find_model(config.model)
     # Decoders and clients need the cores too: where threads spin, a photo costs up to a third more
     # of their time

@@ -5,19 +5,20 @@ export const privacy = "Photos are sent to this server, and forgotten with the a
 /**
  * @param {File} file
  * @param {function(string)} say takes what is being done.
- * @param {{max_bytes: ?number}} about what model.json says.
- * @returns {Promise<{classes: string[], probabilities: Object<string, number>, class: string, probability: number,
- *   sure: ?boolean, why: string, heatmap: ?number[][]}>} whether the model is sure of the class, null where it does not know,
+ * @param {{max_bytes: ?number, heatmaps: ?boolean}} about what model.json says.
+ * @returns {Promise<{classes: string[], class: string, probability: number, sure: ?boolean, why: string,
+ *   heatmap: ?number[][]}>} whether the model is sure of the class, null where it does not know,
  *   and why it is not; the heat map is 7 x 7, each cell's share of the logit of the second class.
  * @throws {Error} with a message for the reader; its `again` says whether it is worth another try.
  */
-export async function classify(file, say, { max_bytes: most = Infinity }) {
+export async function classify(file, say, { max_bytes: most = Infinity, heatmaps = false }) {
   const grouped = (number) => number.toLocaleString("en");
   if (file.size > most) throw new Error(`expected at most ${grouped(most)} bytes, found ${grouped(file.size)}`);
   say("Judging");
+  const address = new URL(`predict${heatmaps ? "?include=heatmap" : ""}`, import.meta.url);
   let response;
   try {
-    response = await fetch("predict", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
+    response = await fetch(address, { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
   } catch {
     throw Object.assign(new Error("The server does not answer, or the file cannot be read."), { again: true });
   }

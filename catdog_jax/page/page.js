@@ -6,7 +6,7 @@ const HEAT_SIDE = 448; // pixels of a heat map's longer side
 const TURNED_SIDE = 1024; // pixels of the longer side of a preview that no browser turns by itself
 const MAX_AT_ONCE = 2;
 const at = (id) => document.getElementById(id);
-const model = fetch("model.json").then((answer) => answer.json()).catch(() => ({})); // no names, but verdicts all the same
+const model = fetch(new URL("model.json", import.meta.url)).then((answer) => answer.json()).catch(() => ({})); // no names, but verdicts all the same
 const waiting = [];
 let running = 0;
 let cards = [];

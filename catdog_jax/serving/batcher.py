@@ -2,15 +2,25 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
 from catdog_jax.errors import CatdogError
+from catdog_jax.serving.metrics import Metrics
 
 Answer = tuple[np.ndarray, np.ndarray | None]
-"""float32 [2], and float32 [7, 7] where the model has heat maps; with a leading N for a batch."""
+"""float32 [2], and float32 [7, 7] where a heat map was asked for; with a leading N for a batch."""
+
+
+class _Waiting(NamedTuple):
+    photo: np.ndarray
+    heatmap: bool
+    since: float
+    future: asyncio.Future[Answer]
 
 
 class Busy(CatdogError):
@@ -20,9 +30,9 @@ class Busy(CatdogError):
 class Places:
     """Room for so many photos at once: a request takes a place for each of its photos, all of them or none."""
 
-    def __init__(self, total: int):
-        """Makes free places."""
-        self.total, self.taken, self.requests = total, 0, 0
+    def __init__(self, total: int, metrics: Metrics):
+        """Makes free places; `metrics` are told how many are taken."""
+        self.total, self.taken, self._metrics = total, 0, metrics
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Callable[[int], None]]:
@@ -40,29 +50,32 @@ class Places:
                     f"expected {more} free of {self.total} places for photos, found {free}. Try again in a moment."
                 )
             self.taken, own = self.taken + more, photos
+            self._metrics.photos_in_flight.set(self.taken)
 
         take(1)
-        self.requests += 1
-        try:
-            yield take
-        finally:
-            self.taken, self.requests = self.taken - own, self.requests - 1
+        with self._metrics.requests_in_flight.track_inprogress():
+            try:
+                yield take
+            finally:
+                self.taken -= own
+                self._metrics.photos_in_flight.set(self.taken)
 
 
 class Batcher:
-    """Computes photos in batches: `await batcher(photo)` between `start` and `stop`, all on one event loop."""
+    """Computes photos in batches: `await batcher(photo, heatmap)` between `start` and `stop`, all on one event loop."""
 
-    def __init__(self, model: Callable[[np.ndarray], Answer], *, size: int, wait: float):
+    def __init__(self, model: Callable[[np.ndarray, bool], Answer], *, size: int, wait: float, metrics: Metrics):
         """Makes a batcher.
 
         Args:
-          model: uint8 [N, 224, 224, 3] -> float32 [N, 2] and [N, 7, 7] or None. It is called by one
-            thread only.
+          model: uint8 [N, 224, 224, 3], and whether heat maps are wanted -> float32 [N, 2] and
+            [N, 7, 7] or None. It is called by one thread only.
           size: photos a batch at most.
           wait: seconds that a batch waits for those that are `coming`, once it has a photo.
+          metrics: are told of each photo's wait and of each batch.
         """
-        self._model, self._size, self._wait = model, size, wait
-        self._queue: asyncio.Queue[tuple[np.ndarray, asyncio.Future[Answer]]] = asyncio.Queue()
+        self._model, self._size, self._wait, self._metrics = model, size, wait, metrics
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task[None] | None = None
         self._coming = 0
@@ -86,27 +99,30 @@ class Batcher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         while not self._queue.empty():
-            self._queue.get_nowait()[1].cancel()
+            self._queue.get_nowait().future.cancel()
         self._worker.shutdown(cancel_futures=True)
 
-    async def __call__(self, photo: np.ndarray) -> Answer:
-        """The answer for one photo, uint8 [224, 224, 3].
+    async def __call__(self, photo: np.ndarray, heatmap: bool) -> Answer:
+        """The answer for one photo, uint8 [224, 224, 3], with a heat map where one is wanted and the model has it.
 
         Raises:
           CatdogError: the model has no answer for this photo.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((photo, future))
+        self._queue.put_nowait(_Waiting(photo, heatmap, time.perf_counter(), future))
         return await future
 
     async def _run(self) -> None:
         while True:
             batch = await self._collect()
-            waiting = [(photo, future) for photo, future in batch if not future.done()]  # a caller may have gone away
+            waiting = [one for one in batch if not one.future.done()]  # a caller may have gone away
             if waiting:
+                now = time.perf_counter()
+                for one in waiting:
+                    self._metrics.queue.observe(now - one.since)
                 await self._compute(waiting)
 
-    async def _collect(self) -> list[tuple[np.ndarray, asyncio.Future[Answer]]]:
+    async def _collect(self) -> list[_Waiting]:
         batch = [await self._queue.get()]
         try:
             async with asyncio.timeout(self._wait):
@@ -116,18 +132,21 @@ class Batcher:
             pass
         return batch
 
-    async def _compute(self, batch: list[tuple[np.ndarray, asyncio.Future[Answer]]]) -> None:
+    async def _compute(self, batch: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            photos = np.stack([photo for photo, _ in batch])
-            probabilities, heatmaps = await loop.run_in_executor(self._worker, self._model, photos)
+            photos = np.stack([one.photo for one in batch])
+            wanted = any(one.heatmap for one in batch)
+            self._metrics.batch.observe(len(batch))
+            with self._metrics.compute.time():
+                probabilities, heatmaps = await loop.run_in_executor(self._worker, self._model, photos, wanted)
         except Exception as error:
             if len(batch) > 1:  # one photo must not spoil the others' answers
-                for photo_alone in batch:
-                    await self._compute([photo_alone])
-            elif not batch[0][1].done():
-                batch[0][1].set_exception(error)
+                for alone in batch:
+                    await self._compute([alone])
+            elif not batch[0].future.done():
+                batch[0].future.set_exception(error)
             return
-        for i, (_, future) in enumerate(batch):
-            if not future.done():
-                future.set_result((probabilities[i], None if heatmaps is None else heatmaps[i]))
+        for i, one in enumerate(batch):
+            if not one.future.done():
+                one.future.set_result((probabilities[i], heatmaps[i] if one.heatmap and heatmaps is not None else None))

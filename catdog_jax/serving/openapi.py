@@ -1,7 +1,10 @@
-"""The server's description of itself: OpenAPI 3.1, made of the names, shapes and limits that the server goes by."""
+"""The server's description of itself: OpenAPI 3.1, made of the names, shapes and limits that the server goes by.
+
+Every operation has an id, for programs that write clients, and every property a meaning.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from catdog_jax import __version__
@@ -12,6 +15,8 @@ from catdog_jax.serving import inference_protocol
 Json = dict[str, Any]
 
 _MEDIA = (*(f"image/{form.lower()}" for form in decoding.FORMATS), "application/octet-stream")
+_BINARY = "application/octet-stream"
+_JSON = "application/json"
 _TEXT: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
 _LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
@@ -21,71 +26,143 @@ _SURE: Json = {
     "to, and no decision. Null: the model does not know its level.",
 }
 _WHY: Json = {**_TEXT, "description": "Why the model is not sure, for a reader; empty where it is."}
-_NUMBERS: Json = {"type": "array", "items": _NUMBER}
+_NAME: Json = {**_TEXT, "description": "The photo's name, as it was sent; absent where it has none."}
+_WRONG: Json = {**_TEXT, "description": "What was expected and what was found, in one line for a reader."}
+_ID: Json = {**_TEXT, "description": "Of the client's choice; the answer has the same."}
+_NUMBERS: Json = {"type": "array", "items": _NUMBER, "description": "The values, flat, row by row."}
 _REASONS = {
-    400: "The request is malformed, or holds other tensors than the model takes.",
-    404: "There is no such path or model.",
+    400: "The request is malformed, or holds other tensors than the model takes, or asks for what there is not.",
+    404: "There is no such path, model or version.",
     408: "The headers or the body did not arrive in time.",
     413: "The body is too large.",
+    415: "The body is compressed.",
     422: "None of the photos can be read.",
     500: "The server failed; its log says why.",
     503: "There is no room for all photos of the request at present; none of them was looked at.",
     504: "There was no answer in time.",
 }
+_PARTS = {
+    "probabilities": "the probability of each class",
+    "heatmap": "what each of 7 × 7 cells of the photo gives to the logit of the second class",
+}
 
 
-def document(config: ServeConfig, classes: tuple[str, str], *, heatmaps: bool, assets: Iterable[str]) -> Json:
-    """The OpenAPI document of a server."""
-    model, ready = inference_protocol.PATH, {"ready": {"const": True}}
+def document(
+    config: ServeConfig,
+    classes: tuple[str, str],
+    *,
+    heatmaps: bool,
+    assets: Iterable[str],
+    parts: Sequence[str],
+    prefix: str,
+) -> Json:
+    """The OpenAPI document of a server.
+
+    Args:
+      config: whose limits it has.
+      classes: the names of the two classes.
+      heatmaps: whether the model has them.
+      assets: the paths of the page's files.
+      parts: what `/predict` may be asked for beside the verdict.
+      prefix: below which a proxy offers the server; may be empty.
+    """
+    ready = {"/v2/health/live": "serverLive", "/v2/health/ready": "serverReady"}
+    first, second = inference_protocol.PATHS
     paths = {
-        "/predict": _predict(config),
-        f"{model}/infer": _infer(),
-        model: _get("The model's tensors", "application/json", _ref("Model")),
+        "/predict": _predict(config, parts),
+        **{f"{path}/infer": _infer(name) for path, name in ((first, "infer"), (second, "inferVersion"))},
+        first: _get("modelMetadata", "The model's tensors", _JSON, _ref("Model")),
+        second: _get("modelVersionMetadata", "The model's tensors", _JSON, _ref("Model")),
         **{
-            path: _get("Whether the server answers", "application/json", _object(ready))
-            for path in inference_protocol.HEALTH
+            path: _get(
+                ready.get(path, "modelReady" if path == f"{first}/ready" else "modelVersionReady"),
+                "Whether the server answers",
+                _JSON,
+                _object({key: _said(_constant(value), _LIVE[key]) for key, value in answer.items()}),
+            )
+            for path, answer in inference_protocol.LIVE.items()
         },
-        "/v2": _get("The server's name and version", "application/json", _ref("Server")),
-        "/metrics": _get("Requests counted, for Prometheus", "text/plain", _TEXT),
-        "/model.json": _get("What the page wants to know", "application/json", _ref("About")),
-        "/openapi.json": _get("This document", "application/json", {"type": "object"}),
-        **{path: _get("A file of the page", "*/*", {}) for path in assets},
+        "/v2": _get("serverMetadata", "The server's name, version and extensions", _JSON, _ref("Server")),
+        "/metrics": _get("metrics", "Figures for Prometheus", "text/plain", _TEXT),
+        "/model.json": _get("about", "What the page wants to know", _JSON, _ref("About")),
+        "/openapi.json": _get("openapi", "This document", _JSON, {"type": "object"}),
+        **{path: _get(_asset_id(path), "A file of the page", "*/*", {}) for path in assets},
     }
-    about = "Photos in, probabilities out. Uploads stay in memory and are forgotten with the request."
+    about = "Photos in, verdicts out. Uploads stay in memory and are forgotten with the request."
     return {
         "openapi": "3.1.0",
         "info": {"title": "catdog_jax", "version": __version__, "description": about, "license": _LICENSE},
+        "servers": [{"url": prefix or "/"}],
         "paths": paths,
         "components": {
-            "schemas": {**_photo_schemas(config, classes, heatmaps), **_tensor_schemas(config, heatmaps)},
+            "schemas": {**_photo_schemas(config, classes, heatmaps), **_tensor_schemas(config, classes, heatmaps)},
             "responses": {_name(status): _error(status) for status in _REASONS},
         },
     }
 
 
-def _predict(config: ServeConfig) -> Json:
-    photo: Json = {"maxLength": config.max_body}
+_LIVE = {"live": "The server runs.", "ready": "Requests are answered.", "name": "The model."}
+
+
+def _asset_id(path: str) -> str:
+    """`pagePageCss` for `/page.css`: a name that every writer of clients takes."""
+    words = path.strip("/").replace(".", " ").split()
+    return "page" + "".join(word.capitalize() for word in words)
+
+
+def _predict(config: ServeConfig, parts: Sequence[str]) -> Json:
+    photo: Json = {"maxLength": config.max_body, "description": "The file of a photo, as it is."}
     files = {
         "type": "array",
-        "items": {"type": "string", "contentMediaType": _MEDIA[-1]},
+        "items": {"type": "string", "contentMediaType": _BINARY},
         "minItems": 1,
         "maxItems": config.max_files,
+        "description": "Files of photos; their part may have any name.",
     }
     form = _object({"file": files}, closed=False)
-    body = {**{kind: {"schema": photo} for kind in _MEDIA}, "multipart/form-data": {"schema": form}}
-    summary = (
-        f"Classifies one photo, the body, or up to {config.max_files}, files of any name; one bad photo fails alone"
-    )
-    answers = {"200": _answer("A verdict a photo, in their order", "application/json", _ref("Predictions"))}
-    refused = {"422": _answer(_REASONS[422], "application/json", _ref("Refused"))}
-    return _post(summary, body, {**answers, **_errors(400, 408, 413), **refused, **_errors(500, 503, 504)})
+    body = {
+        **{kind: {"schema": photo} for kind in _MEDIA},
+        "multipart/form-data": {"schema": form},
+        _JSON: {"schema": _ref("Photos")},
+    }
+    several = f"up to {config.max_files}, as files of a form or in base64"
+    summary = f"Classifies one photo, the body, or {several}; one bad photo fails alone"
+    include = {
+        "name": "include",
+        "in": "query",
+        "description": "What the answer has beside the verdict: "
+        + "; ".join(f"`{part}`, {_PARTS[part]}" for part in parts),
+        "schema": {"type": "array", "items": {"enum": [*parts]}},
+        "style": "form",
+        "explode": False,
+    }
+    answers = {"200": _answer("A verdict a photo, in their order", _JSON, _ref("Predictions"))}
+    refused = {"422": _answer(_REASONS[422], _JSON, _ref("Refused"))}
+    responses = {**answers, **_errors(400, 408, 413, 415), **refused, **_errors(500, 503, 504)}
+    return _post("predict", summary, body, responses, [include])
 
 
-def _infer() -> Json:
-    answers = {"200": _answer("The tensors that were asked for", "application/json", _ref("InferenceResponse"))}
-    body = {"application/json": {"schema": _ref("InferenceRequest")}}
-    summary = "Computes photos of the Open Inference Protocol v2, in JSON"
-    return _post(summary, body, {**answers, **_errors(400, 408, 413, 500, 503, 504)})
+def _infer(identity: str) -> Json:
+    length = {
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "The length of the JSON that a body begins with.",
+    }
+    answer = _answer("The tensors that were asked for", _JSON, _ref("InferenceResponse"))
+    described = "The JSON of an InferenceResponse, and behind it the outputs that were asked for in binary"
+    answer["content"][_BINARY] = {"schema": {"description": f"{described}, in their order."}}
+    answer["headers"] = {inference_protocol.HEADER.title(): length}
+    body = {
+        _JSON: {"schema": _ref("InferenceRequest")},
+        _BINARY: {
+            "schema": {
+                "description": "The JSON of an InferenceRequest whose input has `binary_data_size` for `data`, "
+                "and behind it the bytes of the tensor."
+            }
+        },
+    }
+    header = {"name": inference_protocol.HEADER.title(), "in": "header", "required": False, **length}
+    summary = "Computes photos of the Open Inference Protocol v2, in JSON or in binary"
+    return _post(identity, summary, body, {"200": answer, **_errors(400, 408, 413, 415, 500, 503, 504)}, [header])
 
 
 def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool) -> Json:
@@ -94,70 +171,181 @@ def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool
     for size in reversed(inference_protocol.OUTPUTS["heatmap"]):
         cells = {"type": "array", "items": cells, "minItems": size, "maxItems": size}
     verdict = {
-        "class": {"enum": [*classes]},
-        "probability": probability,
-        "probabilities": _object(dict.fromkeys(classes, probability)),
+        "class": _said({"enum": [*classes]}, "What the photo shows, by the model's rule."),
+        "probability": _said(probability, "Of that class."),
         "sure": _SURE,
         "why": _WHY,
-        **({"heatmap": cells} if heatmaps else {}),
     }
-    rows = {"type": "array", "minItems": 1, "maxItems": config.max_files}
-    names = {"classes": {"const": [*classes]}}
-    about = {**names, "decision": _rule(probability), "max_bytes": {"const": config.max_body}}
+    each = {name: _said(probability, f"Of {name}.") for name in classes}
+    asked = {
+        "probabilities": _said(_object(each), "Of each class; where `include` asks for it."),
+        **({"heatmap": _said(cells, f"{_PARTS['heatmap']}; where `include` asks for it.")} if heatmaps else {}),
+    }
+    rows = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": config.max_files,
+        "description": "One for each photo, in their order.",
+    }
+    names = {"classes": _said({"const": [*classes]}, "The first and the second class.")}
+    about = {
+        **names,
+        "decision": _rule(probability),
+        "heatmaps": _said({"const": heatmaps}, "Whether the model has heat maps."),
+        "max_bytes": _said({"const": config.max_body}, "Bytes of a request at most."),
+    }
+    photo = _object(
+        {"data": {**_TEXT, "contentEncoding": "base64", "description": "The file of a photo, in base64."}},
+        {"name": _said(_TEXT, "Of your choice; the answer has the same.")},
+    )
     return {
         "About": _object(about),
-        "Verdict": _object(verdict, {"name": _TEXT}),
-        "Failure": _object({"error": _TEXT}, {"name": _TEXT}),
+        "Photos": _object({"photos": rows | {"items": photo, "description": "The photos."}}),
+        "Verdict": _object(verdict, {**asked, "name": _NAME}),
+        "Failure": _object({"error": _WRONG}, {"name": _NAME}),
         "Predictions": _object(
             {**names, "predictions": rows | {"items": {"oneOf": [_ref("Verdict"), _ref("Failure")]}}},
         ),
-        "Refused": _object({**names, "predictions": rows | {"items": _ref("Failure")}, "error": _TEXT}),
-        "Error": _object({"error": _TEXT}),
+        "Refused": _object({**names, "predictions": rows | {"items": _ref("Failure")}, "error": _WRONG}),
+        "Error": _object({"error": _WRONG}),
     }
 
 
-def _tensor_schemas(config: ServeConfig, heatmaps: bool) -> Json:
-    count = {"type": "integer", "minimum": 1, "maximum": config.max_files}
+def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool) -> Json:
+    most = inference_protocol.most_photos(config.max_files, config.max_body, inference_protocol.TEXT)
+    binary = inference_protocol.most_photos(config.max_files, config.max_body, inference_protocol.PHOTO)
+    sizes = inference_protocol.INPUT["shape"][1:]
+    size = math.prod(sizes)
     pixels = {"type": "integer", "minimum": 0, "maximum": 255}
-    size = math.prod(inference_protocol.INPUT["shape"][1:])
-    image = {
-        "name": {"const": inference_protocol.INPUT["name"]},
-        "datatype": {"const": inference_protocol.INPUT["datatype"]},
-        "shape": _shape(count, inference_protocol.INPUT["shape"][1:]),
-        "data": {"type": "array", "items": pixels, "minItems": size, "maxItems": size * config.max_files},
+    head = {
+        "name": _said({"const": inference_protocol.INPUT["name"]}, "The model's one input."),
+        "datatype": _said({"const": inference_protocol.INPUT["datatype"]}, "Its type."),
     }
-    given = {name: shape for name, shape in inference_protocol.OUTPUTS.items() if heatmaps or name != "heatmap"}
-    tensors = [
+    values = {"type": "array", "items": pixels, "minItems": size, "maxItems": size * most}
+    length = {"type": "integer", "multipleOf": size, "minimum": size, "maximum": size * binary}
+    behind = _object({"binary_data_size": _said(length, "The bytes of the tensor, behind the JSON.")})
+    shape = "Photos, height, width, and red, green and blue: [N, 224, 224, 3]."
+    inputs = [
         _object(
-            {"name": {"const": name}, "datatype": {"const": "FP32"}, "shape": _shape(count, shape), "data": _NUMBERS}
-        )
-        for name, shape in given.items()
+            {
+                **head,
+                "shape": _said(_shape(_count(most), sizes), shape),
+                "data": _said(values, "The pixels, flat, or nested as the shape says."),
+            },
+            closed=False,
+        ),
+        _object(
+            {**head, "shape": _said(_shape(_count(binary), sizes), shape), "parameters": _said(behind, "In binary.")},
+            closed=False,
+        ),
     ]
-    wanted = _object({"name": {"enum": [*given]}}, closed=False)
-    request = {"inputs": {"type": "array", "items": _object(image, closed=False), "minItems": 1, "maxItems": 1}}
-    optional = {"id": _TEXT, "outputs": {"type": "array", "items": wanted, "maxItems": len(given)}}
+    given = [name for name in inference_protocol.OUTPUTS if heatmaps or name != "heatmap"]
+    flag = {"type": "boolean"}
+    classification = {"type": "integer", "minimum": 1, "maximum": len(classes)}
+    asked = {
+        "binary_data": _said(flag, "Whether this output comes behind the JSON, in binary."),
+        "classification": _said(
+            classification, "Of probability: so many of the most probable classes, as PROBABILITY:INDEX:CLASS."
+        ),
+    }
+    wanted = _object(
+        {"name": _said({"enum": given}, "The output.")},
+        {"parameters": _said(_object({}, asked), "How it is wanted.")},
+        closed=False,
+    )
+    request = {
+        "inputs": {
+            "type": "array",
+            "items": {"oneOf": inputs},
+            "minItems": 1,
+            "maxItems": 1,
+            "description": "The one tensor of the model.",
+        }
+    }
+    all_binary = _object({}, {"binary_data_output": _said(flag, "Whether all outputs come in binary.")})
+    optional = {
+        "id": _ID,
+        "outputs": {
+            "type": "array",
+            "items": wanted,
+            "maxItems": len(given),
+            "description": "The outputs that are wanted; all where none is named.",
+        },
+        "parameters": _said(all_binary, "Of the whole request."),
+    }
     metadata = inference_protocol.model_metadata(heatmaps)
+    answered = {
+        "model_name": _said({"const": inference_protocol.MODEL}, "The model."),
+        "model_version": _said({"const": inference_protocol.VERSION}, "Its version; there is one."),
+        "outputs": {
+            "type": "array",
+            "items": {"oneOf": [schema for name in given for schema in _answered(name, config)]},
+            "description": "The outputs that were asked for.",
+        },
+    }
     return {
         "InferenceRequest": _object(request, optional, closed=False),
-        "InferenceResponse": _object(
-            {
-                "model_name": {"const": inference_protocol.MODEL},
-                "outputs": {"type": "array", "items": {"oneOf": tensors}},
-            },
-            {"id": _TEXT},
-        ),
-        "Model": _object({key: {"const": value} for key, value in metadata.items()}),
-        "Server": _object({key: {"const": value} for key, value in inference_protocol.SERVER.items()}),
+        "InferenceResponse": _object(answered, {"id": _ID}),
+        "Model": _object({key: _said({"const": value}, _MODEL[key]) for key, value in metadata.items()}),
+        "Server": _object({k: _said({"const": v}, _SERVER[k]) for k, v in inference_protocol.SERVER.items()}),
     }
+
+
+_MODEL = {
+    "name": "The model.",
+    "versions": "Its versions.",
+    "platform": "What runs it, in Triton's words.",
+    "inputs": "The tensors that it takes.",
+    "outputs": "The tensors that it answers.",
+}
+_SERVER = {
+    "name": "The program.",
+    "version": "Its version.",
+    "extensions": "Of the protocol, by Triton's names.",
+}
+
+
+def _answered(name: str, config: ServeConfig) -> list[Json]:
+    """An output as it is answered: its values, or the classes, in JSON or in binary."""
+    count = _count(config.max_files)
+    shape = inference_protocol.OUTPUTS[name]
+    size = {"type": "integer", "minimum": 0}
+    behind = {
+        "parameters": _said(_object({"binary_data_size": _said(size, "Its bytes behind the JSON.")}), "In binary.")
+    }
+    title = {"name": _said({"const": name}, "The output.")}
+    tensor = {
+        **title,
+        "datatype": _said({"const": "FP32"}, "Its type."),
+        "shape": _said(_shape(count, shape), "Photos, and what there is of each."),
+    }
+    found = [_object({**tensor, "data": _NUMBERS}), _object({**tensor, **behind})]
+    if name != "probability":
+        return found
+    texts = {"type": "array", "items": _TEXT, "description": "PROBABILITY:INDEX:CLASS, the most probable first."}
+    labels = {
+        **title,
+        "datatype": _said({"const": "BYTES"}, "Its type."),
+        "shape": _said(
+            {"type": "array", "prefixItems": [count, _count(shape[0])], "items": False, "minItems": 2},
+            "Photos, and classes of each.",
+        ),
+    }
+    return [*found, _object({**labels, "data": texts}), _object({**labels, **behind})]
+
+
+def _count(most: int) -> Json:
+    return {"type": "integer", "minimum": 1, "maximum": most}
 
 
 def _rule(probability: Json) -> Json:
     level = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
     threshold = "A photo is of the second class from this probability of it on."
     abstain = "A verdict is unsure where the probability of its class is below; null where the model does not know."
-    return _object(
+    rule = _object(
         {"threshold": {**probability, "description": threshold}, "abstain_below": {**level, "description": abstain}}
     )
+    return _said(rule, "What makes verdicts of the probabilities.")
 
 
 def _shape(count: Json, rest: Iterable[int]) -> Json:
@@ -165,18 +353,28 @@ def _shape(count: Json, rest: Iterable[int]) -> Json:
     return {"type": "array", "prefixItems": sizes, "items": False, "minItems": len(sizes)}
 
 
+def _constant(value: Any) -> Json:
+    return {"const": value}
+
+
+def _said(schema: Json, description: str) -> Json:
+    return {**schema, "description": description}
+
+
 def _object(required: Json, optional: Json | None = None, *, closed: bool = True) -> Json:
     schema = {"type": "object", "properties": {**required, **(optional or {})}, "required": [*required]}
     return schema | ({"additionalProperties": False} if closed else {})
 
 
-def _get(summary: str, media: str, schema: Json) -> Json:
+def _get(identity: str, summary: str, media: str, schema: Json) -> Json:
     answers = {"200": _answer("As asked", media, schema), **_errors(400, 408, 500)}
-    return {"get": {"summary": summary, "responses": answers}}
+    return {"get": {"operationId": identity, "summary": summary, "responses": answers}}
 
 
-def _post(summary: str, body: Json, responses: Json) -> Json:
-    return {"post": {"summary": summary, "requestBody": {"required": True, "content": body}, "responses": responses}}
+def _post(identity: str, summary: str, body: Json, responses: Json, parameters: list[Json]) -> Json:
+    request = {"required": True, "content": body}
+    told = {"operationId": identity, "summary": summary, "parameters": parameters}
+    return {"post": {**told, "requestBody": request, "responses": responses}}
 
 
 def _answer(description: str, media: str, schema: Json) -> Json:
@@ -184,8 +382,9 @@ def _answer(description: str, media: str, schema: Json) -> Json:
 
 
 def _error(status: int) -> Json:
-    retry = {"headers": {"retry-after": {"schema": {"type": "integer"}}}} if status == 503 else {}
-    return {**_answer(_REASONS[status], "application/json", _ref("Error")), **retry}
+    seconds = {"schema": {"type": "integer"}, "description": "Seconds after which to try again."}
+    retry = {"headers": {"Retry-After": seconds}} if status == 503 else {}
+    return {**_answer(_REASONS[status], _JSON, _ref("Error")), **retry}
 
 
 def _errors(*statuses: int) -> Json:

@@ -1,12 +1,16 @@
-"""The photos of a request of multipart/form-data: its parts, in memory, or what is wrong with it in our words."""
+"""The photos of a request of multipart/form-data or JSON, in memory, or what is wrong with it in our words."""
 
-from typing import NamedTuple
+import base64
+import binascii
+import json
+from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from catdog_jax.errors import CatdogError
 
+_JSON = 'a JSON object {"photos": [{"data": BASE64}]}'
 _KINDS = ("image/", "application/octet-stream")  # of a part that is a photo though it has no file name
 
 
@@ -52,6 +56,51 @@ def photos(content_type: str, body: bytes, most: int) -> list[Upload]:
     if not form.uploads:
         raise form.wrong_number("none")
     return form.uploads
+
+
+def json_photos(body: bytes, most: int) -> list[Upload]:
+    """The photos of a JSON request: `{"photos": [{"data": BASE64, "name": "cat.jpg"}]}`, whose names may be left out.
+
+    Raises:
+      UploadError: it is another object, or holds no photo or too many, or one that is not base64.
+
+    Example:
+      >>> json_photos(b'{"photos": [{"data": "Y2F0"}]}', 16)
+      [Upload(name=None, data=b'cat')]
+    """
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UploadError(f"body: expected {_JSON}, found no JSON.") from None
+    if not isinstance(request, dict) or set(request) != {"photos"}:
+        found = _text_of(sorted(request)) if isinstance(request, dict) else type(request).__name__
+        raise UploadError(f"body: expected {_JSON}, found {found}.")
+    photos = request["photos"]
+    if not isinstance(photos, list) or not 1 <= len(photos) <= most:
+        found = f"{len(photos)}" if isinstance(photos, list) else type(photos).__name__
+        raise UploadError(f"photos: expected a list of 1 to {most} photos, found {found}.")
+    return [_json_photo(f"photos[{i}]", photo) for i, photo in enumerate(photos)]
+
+
+def _json_photo(where: str, photo: Any) -> Upload:
+    if not isinstance(photo, dict) or not {"data"} <= set(photo) <= {"data", "name"}:
+        found = _text_of(sorted(photo)) if isinstance(photo, dict) else type(photo).__name__
+        raise UploadError(f"{where}: expected an object with data and, if you like, a name, found {found}.")
+    name, data = photo.get("name"), photo["data"]
+    if name is not None and not isinstance(name, str):
+        raise UploadError(f"{where}.name: expected a text, found {type(name).__name__}.")
+    if not isinstance(data, str):
+        raise UploadError(f"{where}.data: expected base64, found {type(data).__name__}.")
+    if data.startswith("data:"):
+        raise UploadError(f"{where}.data: expected base64, found a data: address. Send what is behind its comma.")
+    try:
+        return Upload(name, base64.b64decode("".join(data.split()), validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise UploadError(f"{where}.data: expected base64, found other text ({error}).") from None
+
+
+def _text_of(names: list[str]) -> str:
+    return ", ".join(map(repr, names))[:100] or "nothing"
 
 
 class _Form:

@@ -4,6 +4,7 @@ Nothing but a loopback address is ever connected to.
 """
 
 import asyncio
+import base64
 import contextlib
 import ipaddress
 import json
@@ -25,15 +26,17 @@ from catdog_jax.photos.demo import drawing
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.serving import inference_protocol
 
+ASKED = "/predict?include=probabilities"
 PATIENCE = 60.0  # seconds for an answer
 Address = tuple[str, int]
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """What came back; `split` is where the JSON ends that bytes are behind, 0 where none are."""
 
     status: int
     body: bytes
+    split: int = 0
 
 
 def loopback(url: str) -> Address:
@@ -52,10 +55,17 @@ def loopback(url: str) -> Address:
     raise UsageError(f"--url: expected a server on this machine such as http://127.0.0.1:8000, found {url!r}.")
 
 
-def request(path: str, body: bytes = b"", kind: str = "application/octet-stream", method: str = "POST") -> bytes:
-    """The bytes of a request."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+def request(
+    path: str,
+    body: bytes = b"",
+    kind: str = "application/octet-stream",
+    method: str = "POST",
+    more: Iterable[tuple[str, str]] = (),
+) -> bytes:
+    """The bytes of a request; `more` are headers, as they are sent."""
+    headers = [("Host", "localhost"), ("Content-Type", kind), ("Content-Length", str(len(body))), *more]
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode() + body
 
 
 def multipart(photos: Iterable[bytes]) -> bytes:
@@ -64,13 +74,36 @@ def multipart(photos: Iterable[bytes]) -> bytes:
         b'--B\r\nContent-Disposition: form-data; name="file"; filename="%d"\r\n\r\n%b\r\n' % one
         for one in enumerate(photos)
     ]
-    return request("/predict", b"".join([*parts, b"--B--\r\n"]), "multipart/form-data; boundary=B")
+    return request(ASKED, b"".join([*parts, b"--B--\r\n"]), "multipart/form-data; boundary=B")
+
+
+def in_json(photos: Iterable[bytes]) -> bytes:
+    """The same in JSON."""
+    body = {"photos": [{"data": base64.b64encode(photo).decode()} for photo in photos]}
+    return request(ASKED, json.dumps(body).encode(), "application/json")
 
 
 def tensor(pixels: np.ndarray, **changes: Any) -> bytes:
     """A request of the Open Inference Protocol for one photo, uint8 [224, 224, 3]."""
     image = {**inference_protocol.INPUT, "shape": [1, *pixels.shape], "data": pixels.ravel().tolist(), **changes}
     return request(f"{inference_protocol.PATH}/infer", json.dumps({"inputs": [image]}).encode(), "application/json")
+
+
+def binary(
+    pixels: np.ndarray, behind: bytes | None = None, header: str | None = None, whole: Any = None, **changes: Any
+) -> bytes:
+    """The same in binary: the tensor behind the JSON, its answer too.
+
+    What is given in its place may lie: the bytes `behind`, the `header` of their beginning, the `whole`
+    JSON, and parts of the tensor.
+    """
+    size = {"parameters": {"binary_data_size": pixels.nbytes}}
+    image = {**inference_protocol.INPUT, "shape": [1, *pixels.shape], **size, **changes}
+    asked = {"inputs": [image], "parameters": {"binary_data_output": True}} if whole is None else whole
+    head = json.dumps(asked).encode()
+    body = head + (pixels.tobytes() if behind is None else behind)
+    length = (inference_protocol.HEADER, str(len(head)) if header is None else header)
+    return request(f"{inference_protocol.PATH}/infer", body, more=[length])
 
 
 class Client:
@@ -108,7 +141,7 @@ class Client:
         status, head, body = await read_answer(reader)
         if "connection: close" in head:
             self.close()
-        return Answer(status, body)
+        return Answer(status, body, header_number(head, inference_protocol.HEADER))
 
     def close(self) -> None:
         """Hangs up."""
@@ -121,10 +154,14 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, str, bytes]:
     """Status, head (in small letters) and body of the next answer."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        length = next((int(line[15:]) for line in head.splitlines() if line.startswith("content-length:")), 0)
-        return int(head.split()[1]), head, await reader.readexactly(length)
+        return int(head.split()[1]), head, await reader.readexactly(header_number(head, "content-length"))
     except asyncio.IncompleteReadError:
         raise ConnectionResetError("the server hung up") from None
+
+
+def header_number(head: str, name: str) -> int:
+    """The number that a header has; 0 without it."""
+    return next((int(line[len(name) + 1 :]) for line in head.splitlines() if line.startswith(f"{name}:")), 0)
 
 
 # Servers and photos

@@ -22,10 +22,10 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -37,7 +37,18 @@ from catdog_jax.files import sealed
 from catdog_jax.runtime.arguments import find_model
 from catdog_jax.runtime.predictor import Predictor
 from scripts.benchmarks.benchmark import processor
-from scripts.benchmarks.clients import Address, Client, Photo, load_photos, loopback, request, serving
+from scripts.benchmarks.clients import (
+    Address,
+    Client,
+    Photo,
+    binary,
+    in_json,
+    load_photos,
+    loopback,
+    request,
+    serving,
+    tensor,
+)
 from scripts.benchmarks.soak import TIMEOUTS, soak, soak_table
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +72,8 @@ class LoadConfig:
     """A server on this machine that runs already, with the same --model; by default servers are started."""
     clients: tuple[int, ...] = (1, 4, 16, 32)
     """Clients at once; the soak has the third of these, or the last."""
+    send: Literal["photo", "base64", "tensor", "binary"] = "photo"
+    """What a request has: a photo's file, the same in JSON, or its pixels in JSON or in binary."""
     rounds: int = 5
     """Turns of every side; the median counts."""
     seconds: float = 6.0
@@ -88,14 +101,22 @@ class Turn(NamedTuple):
     share: float
 
 
-async def ask_for(address: Address, photos: Sequence[Photo], clients: int, seconds: float) -> Turn:
-    """Clients that each send a photo, wait for the answer, and send the next.
+REQUESTS: dict[str, Callable[[Photo], bytes]] = {
+    "photo": lambda photo: request("/predict", photo.data),
+    "base64": lambda photo: in_json([photo.data]),
+    "tensor": lambda photo: tensor(photo.pixels),
+    "binary": lambda photo: binary(photo.pixels),
+}
+
+
+async def ask_for(address: Address, photos: Sequence[Photo], clients: int, seconds: float, send: str = "photo") -> Turn:
+    """Clients that each send a photo, as a request of `send`, wait for the answer, and send the next.
 
     Raises:
       CatdogError: an answer is not a verdict.
     """
     latencies: list[float] = []
-    order = itertools.cycle([request("/predict", photo.data) for photo in photos])
+    order = itertools.cycle([REQUESTS[send](photo) for photo in photos])
     ends = time.perf_counter() + seconds
 
     async def client() -> None:
@@ -103,7 +124,7 @@ async def ask_for(address: Address, photos: Sequence[Photo], clients: int, secon
         while (begun := time.perf_counter()) < ends:
             answer = await connection.ask(next(order))
             if answer.status != 200:
-                raise CatdogError(f"/predict: expected the status 200, found {answer.status}: {answer.body[:200]!r}.")
+                raise CatdogError(f"{send}: expected the status 200, found {answer.status}: {answer.body[:200]!r}.")
             latencies.append(time.perf_counter() - begun)
         connection.close()
 
@@ -143,7 +164,7 @@ def throughput(config: LoadConfig, model: Path, predictor: Predictor, photos: Se
                 turns[ALONE, size].append(alone(predictor, photos, min(size, len(photos)), config.seconds))
                 progress.advance(task)
             for clients, (name, address) in itertools.product(config.clients, servers.items()):
-                turns[name, clients].append(asyncio.run(ask_for(address, photos, clients, config.seconds)))
+                turns[name, clients].append(asyncio.run(ask_for(address, photos, clients, config.seconds, config.send)))
                 progress.advance(task)
     return [_row(name, at_once, found) for (name, at_once), found in turns.items()]
 
@@ -211,7 +232,10 @@ def main(config: LoadConfig, command: str) -> int:
         name, shown = "soak", soak_table(result)
     else:
         rows = throughput(config, model, predictor, photos)
-        name, result = "throughput", {"rounds": config.rounds, "seconds a turn": config.seconds, "rows": rows}
+        name, result = (
+            "throughput",
+            {"sent": config.send, "rounds": config.rounds, "seconds a turn": config.seconds, "rows": rows},
+        )
         shown = throughput_table(rows)
     show(shown)
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}

@@ -23,12 +23,15 @@ from catdog_jax.console import progress_bar
 from catdog_jax.photos import decoding
 from catdog_jax.serving import inference_protocol
 from scripts.benchmarks.clients import (
+    ASKED,
     PATIENCE,
     Address,
     Answer,
     Client,
     Photo,
     Server,
+    binary,
+    in_json,
     memory,
     multipart,
     read_answer,
@@ -121,6 +124,49 @@ def _wrong_tensor(**changes: Any) -> Callable[[bytes], Iterable[bytes]]:
     return lambda _: [data]
 
 
+_BLANK = np.zeros((decoding.SIZE, decoding.SIZE, 3), np.uint8)
+
+
+def _lie(name: str, **lies: Any) -> Hostile:
+    """A tensor in binary, of which something is not true."""
+    data = binary(_BLANK, **lies)
+    return Hostile(f"binary: {name}", 400, lambda _: [data])
+
+
+def _sized(size: Any) -> dict[str, Any]:
+    return {"parameters": {"binary_data_size": size}}
+
+
+def _in_binary() -> list[Hostile]:
+    """Lengths that lie, sizes that overflow, types that are not there."""
+    long = struct.pack("<I", 2**32 - 1) + b"x" * 9
+    nobody = {"name": "ghost", "datatype": "UINT8", "shape": [9], **_sized(9)}
+    two = {"inputs": [{**inference_protocol.INPUT, "shape": [1, *_BLANK.shape], **_sized(_BLANK.nbytes)}, nobody]}
+    return [
+        _lie("a header beyond the body", header="999999999"),
+        _lie("a header of 30 digits", header="9" * 30),
+        _lie("a header below 0", header="-1"),
+        _lie("a header that is no number", header="0x10"),
+        _lie("a header within the JSON", header="9"),
+        _lie("a header without bytes behind", behind=b""),
+        _lie("a byte too few", behind=_BLANK.tobytes()[1:]),
+        _lie("10 MB too many", behind=bytes(10**7)),
+        _lie("a size of 2^63", **_sized(2**63)),
+        _lie("a size of 2^64 and the shape's", **_sized(2**64 + _BLANK.nbytes)),
+        _lie("a size of 400 digits", **_sized(10**400)),
+        _lie("a size below 0", **_sized(-_BLANK.nbytes)),
+        _lie("a size in words", **_sized("all of it")),
+        _lie("a shape whose size overflows", shape=[2**62, decoding.SIZE, decoding.SIZE, 3]),
+        _lie("a shape of 2^32 × 2^32", shape=[2**32, 2**32]),
+        _lie("texts longer than the body", behind=long, datatype="BYTES", **_sized(len(long))),
+        _lie("a type that is not there", datatype="UINT128"),
+        _lie("a type of another size", datatype="FP64"),
+        _lie("two tensors for one", behind=_BLANK.tobytes() + bytes(9), whole=two),
+        _lie("memory that is shared", parameters={"shared_memory_region": "/etc/passwd", "shared_memory_byte_size": 9}),
+        _lie("a megabyte of brackets", header=str(2 * 10**5), behind=b"[" * 10**6),
+    ]
+
+
 def kinds() -> list[Hostile]:
     """Every kind."""
     infer = f"{inference_protocol.PATH}/infer"
@@ -135,6 +181,15 @@ def kinds() -> list[Hostile]:
         Hostile("no JSON", 400, _whole(lambda _: request(infer, b"{" * 1000, "application/json"))),
         Hostile("a tensor of another shape", 400, _wrong_tensor(shape=[1, 3, decoding.SIZE, decoding.SIZE])),
         Hostile("a tensor of texts", 400, _wrong_tensor(data=["x" * 10**6, *[""] * 10**5])),
+        *_in_binary(),
+        Hostile(
+            "no base64",
+            400,
+            _whole(lambda _: request("/predict", b'{"photos": [{"data": "\xff"}]}', "application/json")),
+        ),
+        Hostile(
+            "compressed", 415, _whole(lambda photo: request("/predict", photo, more=[("Content-Encoding", "gzip")]))
+        ),
         Hostile("an unknown path", 404, _whole(lambda _: request("/" + "x" * 2000))),
         Hostile("an unknown model", 404, _whole(lambda _: request("/v2/models/other/infer"))),
         Hostile("another method", 405, _whole(lambda _: request("/predict", method="DELETE"))),
@@ -204,10 +259,16 @@ class Soak:
                 found = [json.loads(answer.body)["outputs"][0]["data"]] if answer.status == 200 else []
                 self._check("a tensor", chosen[:1], answer, found)
             case 1:
+                answer = await connection.ask(binary(chosen[0].pixels))
+                self._check("a tensor in binary", chosen[:1], answer, _behind(answer))
+            case 2:
                 answer = await connection.ask(multipart(photo.data for photo in chosen))
                 self._check("two photos", chosen, answer, _verdicts(answer))
+            case 3:
+                answer = await connection.ask(in_json(photo.data for photo in chosen))
+                self._check("two photos in JSON", chosen, answer, _verdicts(answer))
             case _:
-                answer = await connection.ask(request("/predict", chosen[0].data))
+                answer = await connection.ask(request(ASKED, chosen[0].data))
                 self._check("a photo", chosen[:1], answer, _verdicts(answer))
 
     def _check(self, name: str, photos: Sequence[Photo], answer: Answer, found: list[list[float]]) -> None:
@@ -222,6 +283,12 @@ class Soak:
 
     def _miss(self, what: str) -> None:
         self.wrong.append(what)
+
+
+def _behind(answer: Answer) -> list[list[float]]:
+    """The first output of an answer in binary: the probabilities of one photo."""
+    found = answer.body[answer.split :][:8]
+    return [[*struct.unpack("<2f", found)]] if answer.split and len(found) == 8 else []
 
 
 def _verdicts(answer: Answer) -> list[list[float]]:

@@ -57,6 +57,13 @@ def test_the_limits_are_those_of_the_settings():
         assert float(number) * (2**20 if unit == "MiB" else 1) == defaults[quoted(row[1])[0][2:].replace("-", "_")]
 
 
+def test_the_server_has_exactly_these_figures():
+    metrics = pytest.importorskip("catdog_jax.serving.metrics")
+    told = re.findall(r"^# HELP (catdog_\w+) ", metrics.Metrics("fp32", batch_size=8).text().decode(), re.MULTILINE)
+    listed = [name for row in rows("serving.md", "Figures") for name in quoted(row[0])]
+    assert sorted(listed) == sorted(told)
+
+
 def test_the_formats_are_those_that_are_decoded():
     listed = {suffix: row[0].upper() for row in rows("data.md", "Formats") for suffix in quoted(row[1])}
     assert listed == decoding.SUFFIXES

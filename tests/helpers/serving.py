@@ -1,5 +1,6 @@
-"""A server as a process of its own, and what its tests say to it."""
+"""A server as a process of its own, or as an application without a socket, and what its tests say to it."""
 
+import asyncio
 import contextlib
 import io
 import os
@@ -10,6 +11,8 @@ import urllib.error
 import urllib.request
 
 from PIL import Image
+
+FORM = "multipart/form-data; boundary=B"
 
 
 @contextlib.contextmanager
@@ -51,3 +54,32 @@ def photo(grey):
     file = io.BytesIO()
     Image.new("RGB", (30, 20), (grey,) * 3).save(file, "PNG")
     return file.getvalue()
+
+
+async def sent(app, path, body=None, kind=FORM, **more):
+    """Status, headers and body of the answer to a request, without a socket; more headers, or another `method`."""
+    method = more.pop("method", "GET" if body is None else "POST")
+    path, _, query = path.partition("?")
+    messages, found = [{"type": "http.request", "body": body or b""}], []
+
+    async def receive():
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    async def send(message):
+        found.append(message)
+
+    headers = {"content-type": kind, "content-length": str(len(body or b"")), **more}
+    encoded = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    asked = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": encoded}
+    await app(asked, receive, send)
+    return found[0]["status"], dict(found[0]["headers"]), b"".join(message.get("body", b"") for message in found[1:])
+
+
+def conversation(app, *requests):
+    """The answers of an application to requests (the arguments of `sent`), one after another."""
+
+    async def talk():
+        async with app.router.lifespan_context(app):
+            return [await sent(app, *positional, **named) for positional, named in requests]
+
+    return asyncio.run(talk())

@@ -101,6 +101,12 @@ def answered(body: bytes, status: int = 200) -> clients.Answer:
     return clients.Answer(status, body)
 
 
+def test_an_answer_in_binary_is_read():
+    behind = np.float32([0.25, 0.75, 9]).tobytes()
+    assert soak._behind(clients.Answer(200, b"{}" + behind, 2)) == [[0.25, 0.75]]
+    assert soak._behind(clients.Answer(200, b"{}", 0)) == soak._behind(clients.Answer(200, b"{}x", 2)) == []
+
+
 def test_wrong_answers_are_counted():
     photo = clients.Photo(b"", np.zeros((224, 224, 3), np.uint8), np.array([0.25, 0.75]))
     found = soak.Soak(clients.Server(("127.0.0.1", 1), None), [photo], [], 0)
@@ -123,7 +129,7 @@ def test_a_server_that_gives_no_verdict_ends_the_measurement():
         server = await asyncio.start_server(refuse, "127.0.0.1", 0)
         async with server:
             photo = clients.Photo(b"x", np.zeros((224, 224, 3), np.uint8), np.zeros(2))
-            with pytest.raises(CatdogError, match=r"/predict: expected the status 200, found 503: b'no'"):
+            with pytest.raises(CatdogError, match=r"photo: expected the status 200, found 503: b'no'"):
                 await load.ask_for(server.sockets[0].getsockname(), [photo], 1, 5)
 
     asyncio.run(measure())
@@ -149,7 +155,7 @@ def test_a_soak_and_throughput_of_a_real_server(model, tmp_path, capsys):
     assert sum(sum(one.values()) for one in counts.values()) == 40
     assert set(counts["a photo"]) == {"200"}
     due = {kind.name: str(kind.due) for kind in soak.kinds()}
-    hostile = counts.keys() - {"a photo", "two photos", "a tensor"}
+    hostile = counts.keys() - {"a photo", "two photos", "two photos in JSON", "a tensor", "a tensor in binary"}
     assert hostile <= due.keys()
     assert all(set(counts[name]) == {due[name]} for name in hostile)
     assert found["soak"]["not as expected"] == {"count": 0, "first": []}
@@ -170,3 +176,10 @@ def test_every_kind_of_harm_gets_what_is_due(kind, server):
 def server(model):
     with clients.serving(None, model, "--body-timeout", "0.5", "--header-timeout", "0.5") as found:
         yield found
+
+
+@pytest.mark.parametrize("send", load.REQUESTS)
+def test_every_kind_of_good_request_gets_its_answer(send, server):
+    pixels = np.full((224, 224, 3), 140, np.uint8)
+    turn = asyncio.run(load.ask_for(server.address, [clients.Photo(photo(3), pixels, np.zeros(2))], 2, 0.2, send))
+    assert len(turn.latencies) >= 2

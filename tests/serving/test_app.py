@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 from helpers.models import probability_of_dogs, tiny_model
-from helpers.serving import ask, multipart, photo, started
+from helpers.serving import FORM, ask, multipart, photo, sent, started
 
 from catdog_jax.config import ServeConfig
 from catdog_jax.errors import UsageError
@@ -21,7 +21,6 @@ from catdog_jax.runtime.decision import Rule
 
 serving_app = pytest.importorskip("catdog_jax.serving.app", reason="the extra `serve` is not installed")
 serve_command = pytest.importorskip("catdog_jax.commands.serve")
-FORM = "multipart/form-data; boundary=B"
 
 
 @pytest.fixture(scope="module")
@@ -253,26 +252,10 @@ class Slow:
     def __init__(self):
         self.may, self.computed = threading.Event(), 0
 
-    def explain(self, photos):
+    def probabilities(self, photos):
         assert self.may.wait(20)
         self.computed += len(photos)
-        return np.tile(np.float32([0.25, 0.75]), (len(photos), 1)), None
-
-
-async def sent(app, path, body=None, kind=FORM):
-    """Status, headers and body of the answer to a request, without a socket."""
-    messages, found = [{"type": "http.request", "body": body or b""}], []
-
-    async def receive():
-        return messages.pop() if messages else await asyncio.Event().wait()
-
-    async def send(message):
-        found.append(message)
-
-    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body or b"")).encode())]
-    method = "GET" if body is None else "POST"
-    await app({"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}, receive, send)
-    return found[0]["status"], dict(found[0]["headers"]), b"".join(message.get("body", b"") for message in found[1:])
+        return np.tile(np.float32([0.25, 0.75]), (len(photos), 1))
 
 
 def tensors(count):

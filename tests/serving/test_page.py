@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import browser
 from helpers.models import METADATA, probability_of_dogs, tiny_model
+from helpers.serving import started
 from PIL import Image
 
 from catdog_jax.photos import decoding
@@ -110,7 +111,8 @@ def test_nothing_is_asked_of_anyone_else(page: Any, published: str, photos: list
     browser.settled(page, 1)
     asked = [event["request"]["url"] for event in browser.events(page, "Network.requestWillBeSent")]
     assert {
-        f"{published}/{name}" for name in ("", "page.css", "page.js", "backend.js", "model.json", "predict")
+        f"{published}/{name}"
+        for name in ("", "page.css", "page.js", "backend.js", "model.json", "predict?include=heatmap")
     } <= set(asked)
     assert {url for url in asked if not url.startswith((f"{published}/", "blob:", "data:"))} == set()
 
@@ -358,3 +360,19 @@ def test_many_photos_come_in_their_order_and_the_newest_first(page: Any, tiny: s
     cards = browser.settled(page, len(first) + 1)
     assert [card["name"] for card in cards] == ["250.png", *(path.name for path in first)]
     assert page.find_element("id", "status").text.startswith("36 photos: ")
+
+
+def test_below_a_path_with_and_without_a_slash_at_its_end(page: Any, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(tiny_model().SerializeToString())
+    with started(model, "--root-path", "/here/cats/") as address:
+        for end in ("", "/"):
+            browser.events(page, "")
+            page.get(f"{address}/here/cats{end}")
+            browser.choose(page, [grey(tmp_path, 160)])
+            (card,) = browser.settled(page, 1)
+            assert card["verdict"][0] == "dogs"
+            asked = {event["request"]["url"] for event in browser.events(page, "Network.requestWillBeSent")}
+            below = {f"{address}/here/cats/{name}" for name in ("page.js", "backend.js", "model.json", "predict")}
+            assert below <= asked
+            assert all(url.startswith((f"{address}/here/cats", "blob:", "data:")) for url in asked)
