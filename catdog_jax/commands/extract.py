@@ -28,7 +28,10 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
     jax_environment.require_devices()
     config.out.exists()  # a bucket out of reach is told before the photos are looked at
     photos = sources.load_photos(
-        sources.locate(config.data, config.data_dir), exclude=config.exclude, undivided=config.undivided
+        sources.locate(config.data, config.data_dir),
+        exclude=config.exclude,
+        groups=config.groups,
+        undivided=config.undivided,
     )
     sources.tell(photos)
     cache = extraction.extract(
