@@ -60,6 +60,7 @@ Widths = Annotated[tuple[int, ...], AtLeast(1, before="widths of ", advice="")]
 Seed = Annotated[int, AtLeast(0)]
 Solver = Literal["adam", "newton"]
 ClassWeight = Literal["none", "balanced"]
+Cost = Annotated[float, MoreThan(0)]
 DecideBy = Literal["half", "accuracy", "balanced_accuracy", "f1", "costs"]
 
 # Settings of several stages, with their help texts
@@ -189,6 +190,9 @@ class Recipe:
     """balanced: both classes weigh alike in the loss, however many photos each has."""
 
 
+FEW = 2_000  # training photos below which the default preset is a linear head, fitted exactly
+EXACT_L2 = 0.005  # its penalty, times the rows: that of scikit-learn's LogisticRegression() on averaged features
+
 PRESETS: dict[str, Recipe] = {
     "default": Recipe(),  # the lowest validation log loss of artifacts/sweep/sweep.csv
     "reference": Recipe(
@@ -247,7 +251,7 @@ class HeadSettings:
     the best threshold by this measure; costs needs --costs."""
     threshold: Annotated[float, Between(0.001, 0.999)] | None = None
     """The probability of the second class from which on a photo is of that class, in place of --decide-by."""
-    costs: Annotated[tuple[float, float], MoreThan(0)] | None = None
+    costs: tuple[Cost, Cost] | None = None
     """For --decide-by costs: what a mistake on a photo of the first class costs, and one on a photo of the second."""
     folds: Annotated[int, AtLeast(0)] | None = None
     """Cross-validate: judge every photo of train and validation by heads that were trained on the other folds of this many,

@@ -94,4 +94,8 @@ def _measured(evidence: Evidence, split: str) -> Drift | None:
         return None
     probabilities = out_of_fold.predict(features, is_other, evidence.copies, evidence.seed)
     predictions = Predictions.checked(is_other, probabilities)
-    return Drift(split, METRICS["roc_auc"].compute(predictions), *intervals.of_roc_auc(*predictions))
+    return Drift(
+        split,
+        METRICS["roc_auc"].compute(predictions),
+        *intervals.of_roc_auc(predictions.labels, predictions.probabilities),
+    )

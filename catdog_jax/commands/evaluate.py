@@ -5,23 +5,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from catdog_jax import jax_environment
-from catdog_jax.config import EvaluateConfig
-from catdog_jax.console import say, show, warn
+from catdog_jax.config import THRESHOLD, EvaluateConfig
+from catdog_jax.console import printable, say, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import page, run_files
 from catdog_jax.evaluation.compare import Comparison, compare
+from catdog_jax.evaluation.evaluate import FOLDS
 from catdog_jax.evaluation.evaluate import evaluate as evaluate_head
 from catdog_jax.evaluation.result import Evaluation
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads import head
-from catdog_jax.heads.run_directory import RunDirectory
+from catdog_jax.heads.run_directory import TEST, RunDirectory
 from catdog_jax.photos import sources
 from catdog_jax.photos.dataset import Dataset
-from catdog_jax.reporting.metrics import METRICS, Measured
+from catdog_jax.reporting.metrics import METRICS, Measured, photos_of
 
-_COMPARED = ("accuracy", "f1", "log_loss", "ece")
+_COMPARED = ("accuracy", "balanced_accuracy", "f1", "log_loss", "ece")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -35,20 +37,30 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     if config.data is not None and config.features is not None:
         raise UsageError("--data and --features: expected one of them, found both. Evaluate photos or cached features.")
+    if config.split == FOLDS and (config.data is not None or config.model):
+        raise UsageError(
+            "--split folds: expected a run, whose cross-validation is judged, found photos or models beside it. Leave them "
+            "out, or choose another split."
+        )
     if config.model:
         return _compare(config)
     jax_environment.require_devices()
     run = RunDirectory(config.run)
     fitted = head.load(run.head)
     photos: Dataset | FeatureCache
+    split = config.split or TEST
     if config.data is None:
         photos = FeatureCache.open(config.features or run_files.features_of(run, fitted))
+        if config.split is None and fitted.recipe.get("folds") and not photos.rows(TEST):
+            split = FOLDS
+        if split == FOLDS:
+            fitted = dataclasses.replace(fitted, out_of_fold=run_files.read_out_of_fold(run, fitted))
     else:
         photos = _photos(config)
     result = evaluate_head(
         fitted,
         photos,
-        split=config.split or "test",
+        split=split,
         weights=config.weights,
         bootstrap=config.bootstrap,
         seed=config.seed,
@@ -64,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     warn(result.warnings)
     if skipped := len(result.predicted.skipped):
         show(f"{skipped} photos could not be read and count nowhere; the report lists them")
-    say(f"Report: {out.report(config.split or 'test')}")
+    say(f"Report: {out.report(split)}")
     return result.to_json()
 
 
@@ -95,7 +107,7 @@ def _photos(config: EvaluateConfig) -> Dataset:
 
 def table(result: Evaluation) -> Table:
     """The metrics of a head with their intervals, to be printed."""
-    shown = Table("Metric", pad_edge=False, title=f"{result.n:,} {result.split} photos")
+    shown = Table("Metric", pad_edge=False, title=f"{result.n:,} {photos_of(result.split)}", caption_justify="left")
     columns: dict[str, Mapping[str, Measured]] = {"Value": result.metrics}
     if result.views_averaged:
         columns = {"Original": result.metrics, "Averaged": result.views_averaged}
@@ -104,17 +116,28 @@ def table(result: Evaluation) -> Table:
         shown.add_column("95 % interval", justify="right", style="dim")
     for name in result.metrics:
         cells = [cell for column in columns.values() for cell in page.shown(name, column[name])]
-        shown.add_row(METRICS[name].title, *cells)
+        shown.add_row(Text(METRICS[name].titled(result.classes)), *cells)
+    shown.caption = Text(f"Baseline, {result.baseline}" + decided(result.classes[1], result.threshold))
     return shown
+
+
+def decided(second: str, threshold: float) -> str:
+    """The threshold in words, where it is not the usual one."""
+    return "" if threshold == THRESHOLD else f"; {second} from a probability of {threshold:.3g} on"
 
 
 def compared(result: Comparison) -> Table:
     """The models as they are printed, a row each."""
-    shown = Table(title=f"{result.n:,} {result.split} photos", pad_edge=False)
-    for title in ("Model", "MB", "Photos/s", *(METRICS[name].title for name in _COMPARED), "Differs"):
+    shown = Table(title=f"{result.n:,} {photos_of(result.split)}", pad_edge=False, caption_justify="left")
+    shown.caption = Text(f"Baseline, {result.baseline}")
+    titles = [METRICS[name].titled(result.classes) for name in _COMPARED]
+    for title in map(printable, ("Model", "MB", "Photos/s", *titles, "Differs")):
         shown.add_column(title, justify="left" if title == "Model" else "right", overflow="fold")
     for model in result.models:
         figures = ["\n".join(page.shown(name, model.metrics[name])) for name in _COMPARED]
         size, rate = f"{model.size / 1e6:.1f}", f"{model.photos_per_second:.1f}"
-        shown.add_row(f"{model.precision}\n{model.name}", size, rate, *figures, str(model.decides_otherwise))
+        named = f"{model.precision}\n{model.name}"
+        if model.threshold != THRESHOLD:
+            named += f"\n{result.classes[1]} from {model.threshold:.3g} on"
+        shown.add_row(Text(named), size, rate, *figures, str(model.decides_otherwise))
     return shown

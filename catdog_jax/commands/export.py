@@ -32,12 +32,12 @@ def export(config: ExportConfig) -> Path:
     jax_environment.require_devices()
     run = RunDirectory(config.run)
     fitted = head.load(run.head)
-    measured = run.metrics()
+    measured = run.metrics() if run.metrics().exists() else run.metrics("folds")
     kind = "metrics file of `catdog evaluate`"
     exported = onnx_file.export(
         fitted,
         config.out or run.model(config.precision),
-        photos=_photos(config, run),
+        photos=_photos(config, run, fitted),
         weights=config.weights,
         precision=config.precision,
         views=config.views,
@@ -55,11 +55,11 @@ def export(config: ExportConfig) -> Path:
     return exported.path
 
 
-def _photos(config: ExportConfig, run: RunDirectory) -> sources.Dataset:
-    needed = PRECISIONS[config.precision].splits
+def _photos(config: ExportConfig, run: RunDirectory, fitted: head.FittedHead) -> sources.Dataset:
+    needed, undivided = PRECISIONS[config.precision].splits, bool(fitted.recipe.get("folds"))
     if config.data is not None:
-        return sources.load(config.data, needed)
-    photos, note = parity.photos_at_hand(run, needed)
+        return sources.load(config.data, needed, undivided=undivided)
+    photos, note = parity.photos_at_hand(run, needed, undivided)
     if note:
         say(note)
     return photos

@@ -1,12 +1,17 @@
 """`catdog extract`: photos to a feature cache."""
 
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
 from catdog_jax import jax_environment
 from catdog_jax.config import ExtractConfig
-from catdog_jax.console import console, say
+from catdog_jax.console import console, printable, say
 from catdog_jax.features import extraction, locks
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.photos import sources
 from catdog_jax.photos.dataset import SPLITS, Dataset
+from catdog_jax.reporting import warnings
 
 _LISTED = 10  # skipped photos of a split that are printed
 _NAMED = 5  # missing shards that are printed
@@ -34,6 +39,8 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
         undivided=config.undivided,
     )
     sources.tell(photos)
+    if share.index == 0:
+        tell_counts(photos)
     cache = extraction.extract(
         photos,
         config.out,
@@ -55,6 +62,23 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
     else:
         _tell(cache)
     return cache
+
+
+def tell_counts(photos: Dataset) -> None:
+    """Prints how many photos of each class each split has, and in a sentence where one class has far more than the other."""
+    rows = {split: [0, 0] for split in SPLITS}
+    for record in photos.records:
+        rows[record.split][record.label] += 1
+    rows = {split: counts for split, counts in rows.items() if any(counts)}
+    totals = [sum(counts[label] for counts in rows.values()) for label in (0, 1)]
+    table = Table("photos", pad_edge=False, box=box.SIMPLE_HEAD)
+    for name in photos.classes:
+        table.add_column(Text(printable(name)), justify="right")
+    for split, counts in (rows | ({"all": totals} if len(rows) > 1 else {})).items():
+        table.add_row(split, *(f"{count:,}" for count in counts))
+    console.print(table)
+    if sentence := warnings.lopsided(totals, photos.classes):
+        say(sentence, "yellow")
 
 
 def _tell_missing(photos: Dataset, config: ExtractConfig) -> None:

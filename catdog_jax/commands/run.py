@@ -14,17 +14,33 @@ from rich.text import Text
 
 from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import export, extract, train
-from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, HeadSettings, RunConfig, TrainConfig
-from catdog_jax.console import console, show, warn
+from catdog_jax.config import (
+    PRESETS,
+    THRESHOLD,
+    EvaluateConfig,
+    ExportConfig,
+    ExtractConfig,
+    HeadSettings,
+    Recipe,
+    RunConfig,
+    TrainConfig,
+)
+from catdog_jax.console import console, say, show, warn
 from catdog_jax.errors import UsageError
-from catdog_jax.heads.run_directory import RunDirectory
+from catdog_jax.evaluation import run_files
+from catdog_jax.evaluation.evaluate import FOLDS
+from catdog_jax.features.cache import FeatureCache
+from catdog_jax.heads import calibration, cross_validation, head, training
+from catdog_jax.heads.run_directory import TEST, RunDirectory
 from catdog_jax.photos import decoding, exclude_list, sources
-from catdog_jax.reporting.metrics import METRICS, Measured
+from catdog_jax.photos.dataset import SPLITS
+from catdog_jax.reporting.metrics import METRICS, Baseline, Measured, photos_of
 from catdog_jax.runtime import decision
 from catdog_jax.runtime.predictor import Predictor
 
 _SHOWN = 6  # unseen photos that the exported model classifies at the end
-_HEADLINE = ("accuracy", "f1", "roc_auc", "log_loss", "ece")
+FEW = 500  # photos to train on below which splits are not drawn from them
+_HEADLINE = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss", "ece")
 
 
 def run(config: RunConfig) -> None:
@@ -40,24 +56,83 @@ def run(config: RunConfig) -> None:
         raise UsageError(
             f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out."
         )
+    calibration.check_decision(config.decide_by, config.threshold, config.costs)
     source = sources.locate(config.data, config.data_dir)
+    undivided = _cross_validates(config, source)
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
-        extract.extract(
+        features = extract.extract(
             ExtractConfig(
-                data=source, out=cache, weights=config.weights, pool=pool, views=config.views, exclude=config.exclude
+                data=source,
+                out=cache,
+                weights=config.weights,
+                pool=pool,
+                views=config.views,
+                exclude=config.exclude,
+                undivided=undivided,
             )
         )
+    assert features is not None  # there is one process
+    judged = "by its folds" if undivided and not features.rows(TEST) else "on the test split"
     with _stage(times, "train", f"a head, preset {config.preset}"):
-        train.train(TrainConfig(features=cache, out=config.out, **_of_head(config)))
-    with _stage(times, "evaluate", "on the test split"):
+        folds = _folds(config, features) if undivided else None
+        train.train(TrainConfig(features=cache, out=config.out, **_of_head(config) | {"folds": folds}))
+    with _stage(times, "evaluate", judged):
         result = evaluate_command.evaluate(EvaluateConfig(run=config.out))
     with _stage(times, "export", "to ONNX, checked against JAX"):
         model = export.export(ExportConfig(run=config.out, weights=config.weights, data=source))
-    with _stage(times, "predict", "unseen photos, with the exported file alone"):
-        show(_unseen(source, config, model))
+    if result["split"] == FOLDS:
+        with _stage(times, "predict", "photos by heads that had not seen them; the exported file has seen them all"):
+            show(_out_of_fold(config, model))
+    else:
+        with _stage(times, "predict", "unseen photos, with the exported file alone"):
+            show(_unseen(source, config, model, undivided))
     show(_summary(config, result, times))
     warn(result["warnings"])
+
+
+def _cross_validates(config: RunConfig, source: str) -> bool:
+    """Whether the photos are cross-validated rather than divided, with a sentence where nobody asked for it.
+
+    They are where `folds` asks for it, and where there are few photos, a split would have to be
+    drawn from them, and the settings of the head allow it.
+
+    Raises:
+      UsageError: there are fewer photos of a class than folds.
+    """
+    if config.folds == 0:
+        return False
+    photos = exclude_list.without(sources.load(source, (), undivided=True), config.exclude)
+    records = [record for split in cross_validation.SPLITS for record in photos.split(split)]
+    drawn = [split for split in SPLITS[1:] if not photos.split(split)]
+    if config.folds is None and not (drawn and len(records) < FEW and _can_be_folded(config)):
+        return False
+    labels = np.array([record.label for record in records], np.int64)
+    cross_validation.check_folds(labels, np.arange(len(labels)), photos.classes, config.folds)
+    if config.folds is None:
+        say(
+            f"{len(records):,} photos to train on, fewer than {FEW}, and no {' and no '.join(drawn)} split: cross-validating, "
+            "so that each photo trains and each is judged by heads that have not seen it; --folds 0 draws splits instead"
+        )
+    return True
+
+
+def _can_be_folded(config: RunConfig) -> bool:
+    """Whether a head of these settings can be cross-validated."""
+    given = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Recipe)}
+    given.pop("class_weight")
+    try:
+        training.resolve(config.preset, *training.for_folds(config.preset, config.head, given, config.sweep))
+    except UsageError:
+        return False
+    return True
+
+
+def _folds(config: RunConfig, features: FeatureCache) -> int:
+    """How many folds: as many as are asked for, else `cross_validation.FOLDS`, or fewer where a class has fewer photos."""
+    if config.folds is not None:
+        return config.folds
+    return max(2, min(cross_validation.FOLDS, cross_validation.most_folds(features)))
 
 
 def _of_head(config: RunConfig) -> dict[str, Any]:
@@ -73,9 +148,29 @@ def _stage(times: dict[str, float], name: str, what: str) -> Iterator[None]:
     times[name] = time.perf_counter() - start
 
 
-def _unseen(source: str, config: RunConfig, model: Path) -> Table:
+def _out_of_fold(config: RunConfig, model: Path) -> Table:
+    """What heads that had not seen them say of a few photos of a cross-validation, taken evenly from it."""
+    run, predictor = RunDirectory(config.out), Predictor(model)
+    judged = run_files.read_out_of_fold(run, head.load(run.head))
+    assert judged is not None  # it was trained so
+    table = Table("photo", "is", "heads of other folds say", "probability")
+    for row in range(0, len(judged.ids), max(1, len(judged.ids) // _SHOWN))[:_SHOWN]:
+        probability = judged.probabilities[row]
+        verdict = predictor.rule.decide(np.array([1 - probability, probability]))
+        table.add_row(*_shown(judged.ids[row], predictor.classes[judged.labels[row]], verdict))
+    return table
+
+
+def _shown(name: str, truth: str, verdict: decision.Verdict) -> tuple[Text, Text, Text, str]:
+    """A row of a table of verdicts."""
+    style = "yellow" if verdict.sure is False else "green" if verdict.name == truth else "red"
+    said = Text(decision.said(verdict.name, verdict.sure), style)
+    return Text(name), Text(truth), said, f"{verdict.probability:.1%}"
+
+
+def _unseen(source: str, config: RunConfig, model: Path, undivided: bool) -> Table:
     """What the exported model says of a few photos of the test split, taken evenly from it."""
-    records = exclude_list.without(sources.load(source), config.exclude).split("test")
+    records = exclude_list.without(sources.load(source, undivided=undivided), config.exclude).split(TEST)
     predictor = Predictor(model)
     table = Table("photo", "is", "model says", "probability")
     for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:
@@ -86,19 +181,23 @@ def _unseen(source: str, config: RunConfig, model: Path) -> Table:
             table.add_row(Text(record.id), Text(truth), Text(f"cannot be read: {error}", "yellow"))
             continue
         verdict = predictor.rule.decide(predictor.probabilities(pixels[np.newaxis])[0])
-        style = "yellow" if verdict.sure is False else "green" if verdict.name == truth else "red"
-        said = Text(decision.said(verdict.name, verdict.sure), style)
-        table.add_row(Text(record.id), Text(truth), said, f"{verdict.probability:.1%}")
+        table.add_row(*_shown(record.id, truth, verdict))
     return table
 
 
 def _summary(config: RunConfig, result: dict[str, Any], times: dict[str, float]) -> Table:
     run = RunDirectory(config.out)
-    model, page = run.model(), run.report()
-    table = Table(title=f"{result['n']:,} test photos", show_header=False, title_justify="left", title_style="bold")
+    model, page = run.model(), run.report(result["split"])
+    classes, guess = result["classes"], Baseline(*result["baseline"].values())
+    photos = f"{result['n']:,} {photos_of(result['split'])}"
+    table = Table(title=photos, show_header=False, title_justify="left", title_style="bold")
     for name in _HEADLINE:
         metric, measured = METRICS[name], Measured.from_json(result["metrics"][name])
-        table.add_row(metric.title, metric.shown(measured.value), metric.shown_interval(measured))
+        table.add_row(Text(metric.titled(classes)), metric.shown(measured.value), metric.shown_interval(measured))
+        if name == "accuracy":
+            table.add_row("Baseline", metric.shown(guess.accuracy), Text(f"always “{guess.name}”"))
+    if result["threshold"] != THRESHOLD:
+        table.add_row("Threshold", f"{result['threshold']:.3g}", Text(f"{classes[1]} from this probability on"))
     if result["skipped"]:
         table.add_row("left out", f"{len(result['skipped'])} photos", "unreadable; the report says why")
     table.add_section()

@@ -13,10 +13,11 @@ from catdog_jax.config import Recipe, TrainConfig
 from catdog_jax.console import say, show, warn
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import buckets
-from catdog_jax.heads import calibration, head, search, training
+from catdog_jax.heads import calibration, cross_validation, head, search, training
 from catdog_jax.heads.head import Epoch, FittedHead
 from catdog_jax.heads.run_directory import SWEEP, RunDirectory
 
+_OF_OTHERS = ("solver", "class_weight")  # merged later
 _SHOWN = 8  # rows of a sweep on stdout
 _COLUMNS = ("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy")
 
@@ -35,11 +36,19 @@ def train(config: TrainConfig) -> FittedHead:
         show(_sweep(fitted))
     best, recipe = fitted.best, fitted.recipe
     assert best is not None  # it was trained here
+    if fitted.out_of_fold is not None:
+        done = f"{cross_validation.said(len(fitted.out_of_fold.ids), recipe['folds'], recipe['repeats'])}. Log loss"
+        of_what = ""
+    else:
+        done = f"trained {len(fitted.history)} epochs; kept epoch {best.epoch}: validation log loss"
+        of_what = f", of {recipe['calibration_photos']:,} validation photos"
     show(
-        f"trained {len(fitted.history)} epochs; kept epoch {best.epoch}: validation log loss "
-        f"{best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature {recipe['temperature']:.3f}, of "
-        f"{recipe['calibration_photos']:,} validation photos"
+        f"{done} {best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature "
+        f"{recipe['temperature']:.3f}{of_what}"
     )
+    if "threshold" in recipe:
+        chosen = f"chosen by {recipe['decide_by'].replace('_', ' ')}" if "decide_by" in recipe else "as given"
+        show(f"decision: {fitted.classes[1]} from a probability of {fitted.threshold:.3g} on, {chosen}")
     warn(calibration.warnings(recipe))
     return fitted
 
@@ -47,7 +56,7 @@ def train(config: TrainConfig) -> FittedHead:
 def options(config: TrainConfig) -> dict[str, Any]:
     """The settings as the arguments of `training.train`."""
     names = (field.name for field in dataclasses.fields(config))
-    return {name: getattr(config, name) for name in names if name not in ("features", "out")}
+    return {name: getattr(config, name) for name in names if name not in ("features", "out", *_OF_OTHERS)}
 
 
 def write(config: TrainConfig, fitted: FittedHead) -> None:
@@ -66,16 +75,34 @@ def write(config: TrainConfig, fitted: FittedHead) -> None:
     files = {run.history.name: table.getvalue().encode()}
     if fitted.sweep:
         files |= zip(SWEEP, (search.table(fitted.sweep).encode(), search.picture(fitted.sweep)), strict=True)
-    if stale := run.make_way(_is_there(run.head, fitted), bool(fitted.sweep)):
+    if fitted.out_of_fold is not None:
+        settings |= {"folds": fitted.recipe["folds"], "repeats": fitted.recipe["repeats"]}
+        files[run.out_of_fold.name] = out_of_fold(fitted)
+    if stale := run.make_way(_is_there(run.head, fitted), files):
         say(f"{run.path}: removed what described the head before: {', '.join(stale)}")
     fitted.save(run.head)
     run.write_settings(settings, files)
 
 
+def out_of_fold(fitted: FittedHead) -> bytes:
+    """A cross-validation as CSV, a row a photo: its id, its class, its fold in each repeat, and the probability of class 1."""
+    judged = fitted.out_of_fold
+    assert judged is not None
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["id", "label", *(f"fold_{repeat + 1}" for repeat in range(len(judged.folds))), "probability"])
+    for name, label, folds, probability in zip(
+        judged.ids, judged.labels.tolist(), judged.folds.T.tolist(), judged.probabilities.tolist(), strict=True
+    ):
+        writer.writerow([name, fitted.classes[label], *folds, repr(probability)])
+    return table.getvalue().encode(errors="surrogateescape")
+
+
 def _is_there(path: Path, fitted: FittedHead) -> bool:
-    """Whether a run directory holds this very head."""
+    """Whether a run directory holds this very head, which decides alike."""
     try:
-        return head.digest(head.load(path).params) == head.digest(fitted.params)
+        there = head.load(path)
+        return head.digest(there.params) == head.digest(fitted.params) and there.threshold == fitted.threshold
     except CatdogError:
         return False
 

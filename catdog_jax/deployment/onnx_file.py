@@ -13,7 +13,7 @@ import onnx
 from catdog_jax import __version__, jax_environment
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as weight_files
-from catdog_jax.config import ExportConfig
+from catdog_jax.config import THRESHOLD, ExportConfig
 from catdog_jax.deployment import gate, graph, parity, precisions
 from catdog_jax.deployment.gate import Gate
 from catdog_jax.deployment.parity import Parity
@@ -21,6 +21,7 @@ from catdog_jax.deployment.precisions import PRECISIONS
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.head import FittedHead, digest
+from catdog_jax.heads.run_directory import TEST
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
@@ -122,8 +123,11 @@ def export(
     path = None if path is None else Path(path)
     loaded = _matching_weights(weights, head)
     notes = () if photos is not None else ("photos: none are named; comparing on the embedded drawings.",)
+    seen = bool(head.recipe.get("folds"))  # such a head has no validation photos: it was trained on all
     dataset = (
-        photos if isinstance(photos, Dataset) else sources.load(str(photos or "demo"), PRECISIONS[precision].splits)
+        photos
+        if isinstance(photos, Dataset)
+        else sources.load(str(photos or "demo"), PRECISIONS[precision].splits, undivided=seen)
     )
     left_out: dict[str, str] = {}
     pixels = parity.photos_of(dataset, parity_photos, left_out)
@@ -134,10 +138,13 @@ def export(
     model = graph.build(loaded.params, loaded.mode, head, described, mirror).SerializeToString(deterministic=True)
     onnx.checker.check_model(model, full_check=True)
     name = str(path or "model")
-    agreed = parity.check(name, model, parity.expected(loaded, head, pixels, mirror), pixels, dataset.source)
+    answers = parity.expected(loaded, head, pixels, mirror)
+    agreed = parity.check(name, model, answers, pixels, dataset.source, head.threshold)
     passed = None
     if PRECISIONS[precision].splits:
-        model, passed = smaller(name, model, precision, dataset, head.classes, gate_photos, force, left_out)
+        model, passed = smaller(
+            name, model, precision, dataset, head.classes, gate_photos, force, left_out, head.threshold, seen
+        )
     model = sealed.seal(model)
     if path is not None:
         atomic.write_bytes(path, model)
@@ -153,10 +160,14 @@ def smaller(
     gate_photos: int,
     force: bool,
     left_out: dict[str, str],
+    threshold: float = THRESHOLD,
+    seen: bool = False,
 ) -> tuple[bytes, Gate]:
     """The file in a smaller precision, and how it compares with fp32 on validation photos; see `export`.
 
-    `left_out` takes the ids of the photos that cannot be decoded, with the reason.
+    Where there are none, because the head was trained on all photos, the last of train take their place; `seen` says
+    that it was trained on those of validation too. `left_out` takes the ids of the photos that cannot be decoded, with
+    the reason.
 
     Raises:
       CatdogError: the photos are of other classes, or the file is not fit to be published.
@@ -174,8 +185,11 @@ def smaller(
             f"{name}: expected 8-bit kernels that all CPUs multiply alike, found {', '.join(wrong)}, which saturate without "
             "VNNI. Nothing was written; please report this."
         )
-    records = dataset.split("validation")[: gate_photos or None]
-    measured = gate.measure(model, fp32, side_by_side.readable(records, left_out), len(records))
+    unseen = dataset.split("validation")
+    records = (unseen or dataset.split("train")[::-1])[: gate_photos or None]
+    measured = gate.measure(model, fp32, side_by_side.readable(records, left_out), len(records), threshold)
+    if seen or not unseen:
+        measured = measured._replace(split="train")
     if measured.drop > gate.MAX_DROP and not force:
         raise CatdogError(
             f"{name}: expected {precision} within {100 * gate.MAX_DROP:g} points of fp32, found "
@@ -208,15 +222,23 @@ def _matching_weights(source: str, head: FittedHead) -> weight_files.Weights:
 
 
 def tested_figures(head: FittedHead, views: Sequence[str], metrics: Any) -> dict[str, Any] | None:
-    """The test figures that go into the file: those of this head, its own test photos and these views, if there are any."""
+    """The figures that go into the file: those of this head, of its own test photos or its folds, and of these views.
+
+    None where there are no such figures.
+    """
     measured: Mapping[str, Any] = metrics.to_json() if hasattr(metrics, "to_json") else metrics or {}
     if not measured.get("own_features") or measured.get("head_sha256") != digest(head.params):
+        return None
+    if measured.get("threshold", THRESHOLD) != head.threshold:  # the same parameters may decide otherwise
         return None
     of_views = measured if len(views) == 1 else measured.get("views_averaged")
     if of_views is None:
         return None
     figures = {name: of_views.get(name) for name in ("metrics", "confusion")}  # no photo's name
-    return {"n": measured.get("n"), "warnings": measured.get("warnings", []), **figures}
+    split = measured.get("split", TEST)
+    if split not in (TEST, "folds"):
+        return None
+    return {"split": split, "n": measured.get("n"), "warnings": measured.get("warnings", []), **figures}
 
 
 def metadata(
@@ -225,7 +247,7 @@ def metadata(
     """The `metadata_props` of a file but for its parity and its seal.
 
     Raises:
-      CatdogError: the recipe of the head has no valid level to abstain at.
+      CatdogError: the recipe of the head has no valid threshold or level to abstain at.
     """
     fingerprint = head.fingerprint.to_json()
     values = {

@@ -43,8 +43,10 @@ class Parity(NamedTuple):
         )
 
 
-def photos_at_hand(run: RunDirectory, needed: Sequence[str]) -> tuple[sources.Dataset, str]:
+def photos_at_hand(run: RunDirectory, needed: Sequence[str], undivided: bool = False) -> tuple[sources.Dataset, str]:
     """The photos that the head of a run was trained on, or else the embedded drawings.
+
+    `undivided`: the head was trained on all of them, and no split is drawn.
 
     Returns:
       The photos, and why they are the drawings, empty where they are not.
@@ -52,7 +54,7 @@ def photos_at_hand(run: RunDirectory, needed: Sequence[str]) -> tuple[sources.Da
     try:
         settings = sealed.read_json(run.settings, "run's settings file")
         source = FeatureCache.open(buckets.found_from(run.path, settings["features"])).source
-        return sources.load(source, needed), ""
+        return sources.load(source, needed, undivided=undivided), ""
     except (CatdogError, KeyError, TypeError) as error:
         note = f"The photos of the training are not at hand ({error}); comparing on the embedded drawings."
         return sources.load("demo", needed), note
@@ -82,8 +84,10 @@ def expected(loaded: weights.Weights, fitted: FittedHead, photos: np.ndarray, mi
     return np.mean([fitted(extract(view)) for view in views], axis=0)
 
 
-def check(name: str, model: bytes, answers: np.ndarray, photos: np.ndarray, source: str) -> Parity:
-    """Compares a file's probabilities, in batches and alone, with JAX's answers, of `expected`.
+def check(
+    name: str, model: bytes, answers: np.ndarray, photos: np.ndarray, source: str, threshold: float = THRESHOLD
+) -> Parity:
+    """Compares a file's probabilities, in batches and alone, with JAX's answers, of `expected`; both decide by the threshold.
 
     Raises:
       CatdogError: a difference is not below `TOLERANCE`, or a decision differs.
@@ -93,7 +97,8 @@ def check(name: str, model: bytes, answers: np.ndarray, photos: np.ndarray, sour
     rows = np.concatenate([*map(side_by_side.opened(model), batches + alone)])
     answers = np.concatenate([answers, answers[:_ALONE]])
     difference = float(np.abs(rows - np.stack([1 - answers, answers], axis=1)).max())
-    others = int(((rows[:, 1] >= THRESHOLD) != (answers >= THRESHOLD)).sum())
+    single = np.float32(threshold)  # as a file's reader compares, so that rounding makes no other decision
+    others = int(((rows[:, 1] >= single) != (answers >= single)).sum())
     if not difference < TOLERANCE or others:  # written so that NaN fails
         raise CatdogError(
             f"{name}: expected JAX's probabilities within {TOLERANCE:g} and its decisions on {len(photos)} photos of {source}, "

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catdog_jax.config import THRESHOLD, EvaluateConfig
+import numpy as np
+
+from catdog_jax.config import EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation.unseen import unseen
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.ranges import check_arguments
-from catdog_jax.reporting import metrics
+from catdog_jax.reporting import metrics, warnings
 from catdog_jax.reporting.metrics import METRICS, Measured
 from catdog_jax.reporting.predictions import Predictions
 from catdog_jax.runtime import side_by_side
@@ -32,6 +34,7 @@ class Compared:
       size: its length in bytes.
       sha256: of the file.
       precision: "fp32", "fp16" or "int8".
+      threshold: the probability of the second class from which on its file decides for that class.
       metrics: see `reporting.metrics.measure`.
       photos_per_second: of inference alone.
       decides_otherwise: on how many photos it decides otherwise than the first model.
@@ -41,6 +44,7 @@ class Compared:
     size: int
     sha256: str
     precision: str
+    threshold: float
     metrics: dict[str, Measured]
     photos_per_second: float
     decides_otherwise: int
@@ -52,6 +56,7 @@ class Compared:
             "bytes": self.size,
             "sha256": self.sha256,
             "precision": self.precision,
+            "threshold": self.threshold,
             "metrics": {name: measured.to_json() for name, measured in self.metrics.items()},
             "photos_per_second": self.photos_per_second,
             "decides_otherwise": self.decides_otherwise,
@@ -66,7 +71,9 @@ class Comparison:
       split: which photos these are.
       photos: the same in words.
       n: how many could be read.
-      warnings: what so few photos cannot tell, in sentences.
+      classes: the two classes; the second is the positive one.
+      baseline: what is right without looking at them.
+      warnings: what the figures do not tell, in sentences.
       models: the files, in the order in which they were given.
       skipped: the photos that could not be read: {"id", "reason"}.
     """
@@ -74,6 +81,8 @@ class Comparison:
     split: str
     photos: str
     n: int
+    classes: tuple[str, str]
+    baseline: metrics.Baseline
     warnings: tuple[str, ...]
     models: tuple[Compared, ...]
     skipped: tuple[dict[str, str], ...]
@@ -84,6 +93,8 @@ class Comparison:
             "split": self.split,
             "photos": self.photos,
             "n": self.n,
+            "classes": list(self.classes),
+            "baseline": self.baseline.to_json(),
             "warnings": list(self.warnings),
             "models": [model.to_json() for model in self.models],
             "skipped": list(self.skipped),
@@ -100,7 +111,8 @@ class Comparison:
         return path
 
     def __repr__(self) -> str:
-        lines = [f"Comparison of {len(self.models)} models on {self.n:,} {self.split} photos, with 95 % intervals"]
+        photos = f"{self.n:,} {metrics.photos_of(self.split)}"
+        lines = [f"Comparison of {len(self.models)} models on {photos} ({self.baseline}), with 95 % intervals"]
         accuracy = METRICS["accuracy"]
         for model in self.models:
             share = model.metrics["accuracy"]
@@ -138,19 +150,35 @@ def compare(
     )
     if not len(labels):
         raise CatdogError(f"{photos.source}: expected {split} photos that can be read, found none. Check --data.")
+    thresholds = [predictor.rule.threshold for predictor in predictors]
+    # As a file's reader compares: in single precision
+    judged = [
+        Predictions.checked(labels, row, float(np.float32(threshold)))
+        for row, threshold in zip(rows, thresholds, strict=True)
+    ]
     compared = tuple(
         Compared(
             name=path.name,
             size=path.stat().st_size,
             sha256=atomic.sha256_of_file(path),
             precision=predictor.metadata.get("precision", "fp32"),
-            metrics=metrics.measure(labels, row, resamples=bootstrap, seed=seed),
+            threshold=threshold,
+            metrics=metrics.measure(labels, one.probabilities, threshold=one.threshold, resamples=bootstrap, seed=seed),
             photos_per_second=len(labels) / took,
-            decides_otherwise=int(((row >= THRESHOLD) != (rows[0] >= THRESHOLD)).sum()),
+            decides_otherwise=int((one.positive != judged[0].positive).sum()),
         )
-        for path, predictor, row, took in zip(paths, predictors, rows, seconds, strict=True)
+        for path, predictor, threshold, one, took in zip(paths, predictors, thresholds, judged, seconds, strict=True)
     )
     left_out = tuple({"id": name, "reason": reason} for name, reason in skipped.items())
-    counts = [Predictions.checked(labels, row).confusion for row in rows]
-    sentences = [sentence for table in counts for sentence in metrics.warnings(table, chosen.classes, split)]
-    return Comparison(split, chosen.notes[-1], len(labels), tuple(dict.fromkeys(sentences)), compared, left_out)
+    counts = [one.confusion for one in judged]
+    sentences = [told for table in counts for told in warnings.of_counts(table, chosen.classes, split, balanced=True)]
+    return Comparison(
+        split=split,
+        photos=chosen.notes[-1],
+        n=len(labels),
+        classes=chosen.classes,
+        baseline=metrics.baseline(counts[0], chosen.classes),
+        warnings=tuple(dict.fromkeys(sentences)),
+        models=compared,
+        skipped=left_out,
+    )

@@ -16,13 +16,15 @@ from catdog_jax.evaluation.unseen import unseen
 from catdog_jax.features import extraction
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.features.cache import FeatureCache
+from catdog_jax.heads import cross_validation
 from catdog_jax.heads.head import FittedHead, probabilities
 from catdog_jax.heads.rows import Pair, checked
 from catdog_jax.photos import decoding
-from catdog_jax.photos.dataset import Dataset
+from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check_arguments
 
+FOLDS = "folds"  # the split whose photos are those of the cross-validation
 _SHARD = 512  # photos whose features are in memory at once, end to end
 
 
@@ -50,7 +52,9 @@ def evaluate(
       photos: a feature cache, of which every view is evaluated; or a data set, whose photos are
         evaluated end to end, from their bytes; or a pair of features [N, columns] and labels [N], 0
         or 1.
-      split: which photos of the cache or the data set; of arrays it is but a name.
+      split: which photos of the cache or the data set; of arrays it is but a name. "folds" are the
+        photos that the head was cross-validated on, each judged by heads that had not seen it; the
+        cache or the arrays are then those of the training.
       weights: where the VGG16 weights come from, for photos; as of `catdog port`.
       bootstrap: resamples for what the calibration error would be by chance.
       seed: decides the resamples.
@@ -64,7 +68,10 @@ def evaluate(
     if not isinstance(head, FittedHead):
         raise TypeError(f"head: expected a FittedHead, found {type(head).__name__}. Train one, or load one.")
     own = False
-    if isinstance(photos, FeatureCache):
+    if split == FOLDS:
+        predicted = of_folds(head, photos)
+        own = isinstance(photos, FeatureCache) and photos.fingerprint == head.fingerprint
+    elif isinstance(photos, FeatureCache):
         predicted, own = of_cache(head, photos, split), photos.fingerprint == head.fingerprint
     elif isinstance(photos, Dataset):
         predicted = of_photos(head, photos, split, weights)
@@ -87,6 +94,12 @@ def of_cache(head: FittedHead, cache: FeatureCache, split: str) -> Predicted:
         not match the manifest.
     """
     head.fingerprint.check_compatible(cache.fingerprint)
+    if not cache.rows(split):
+        filled = ", ".join(name for name in SPLITS if cache.rows(name))
+        raise CatdogError(
+            f"{cache.path}: expected {split} photos, found none; it has {filled}. Choose with --split, or --split folds where "
+            "the head was cross-validated."
+        )
     # One in memory at a time
     shards = (cache.load_shard(name, head.own_pool) for name in cache.shard_names(split))
     predicted = Predicted(
@@ -98,6 +111,43 @@ def of_cache(head: FittedHead, cache: FeatureCache, split: str) -> Predicted:
     )
     check_rows(predicted, cache.rows(split), f"{split} rows in the manifest")
     return predicted
+
+
+def of_folds(head: FittedHead, photos: object) -> Predicted:
+    """What the heads of a cross-validation predict for the photos that they had not seen.
+
+    `photos` is the cache, or the pair of arrays, of which the head was trained.
+
+    Raises:
+      CatdogError: the head was trained without folds, or on other photos.
+      TypeError: these are neither.
+    """
+    judged = head.out_of_fold
+    if judged is None:
+        raise CatdogError(
+            "--split folds: expected a head that was cross-validated in `catdog train --folds`, found one that was not. "
+            "Choose test or validation, or train with --folds."
+        )
+    source, skipped = "", []
+    if isinstance(photos, FeatureCache):
+        head.fingerprint.check_compatible(photos.fingerprint)
+        source, skipped = photos.source, [one for split in cross_validation.SPLITS for one in photos.skipped(split)]
+        ids = [name for split in cross_validation.SPLITS for name in photos.ids(split)]
+    elif isinstance(photos, tuple) and len(photos) == 2:
+        ids = [f"row {row}" for row in range(len(photos[0]))]
+    else:
+        raise TypeError(
+            "photos: expected the FeatureCache or the pair (features, labels) of the cross-validation, found "
+            f"{type(photos).__name__}."
+        )
+    if ids != judged.ids:
+        raise CatdogError(
+            f"{source or 'photos'}: expected the {len(judged.ids):,} photos of the cross-validation, found {len(ids):,} of "
+            "other names or in another order. Evaluate what the head was trained on, or train again."
+        )
+    repeats, folds = len(judged.folds), int(judged.folds.max()) + 1
+    which = cross_validation.said(len(ids), folds, repeats)
+    return Predicted(source, ids, judged.labels, judged.probabilities[:, None], skipped, which=which)
 
 
 def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> Predicted:

@@ -12,19 +12,22 @@ import numpy as np
 from PIL import Image
 
 from catdog_jax.config import THRESHOLD
+from catdog_jax.evaluation import explained
 from catdog_jax.photos import decoding
 from catdog_jax.reporting import html
 from catdog_jax.reporting.intervals import METHODS
-from catdog_jax.reporting.metrics import METRICS, PERCENT, Measured
+from catdog_jax.reporting.metrics import METRICS, PERCENT, Measured, baseline, photos_of
 from catdog_jax.reporting.plots import History, Json, curves, reliability, roc
 
 THUMBNAIL = 160  # width and height in pixels
-_CARDS = ("accuracy", "f1", "roc_auc", "ece")
+_CARDS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "ece")  # the first four that there are
 _LONGEST = 300  # characters of a setting that are shown
 _NOTES = {
     "train": "The head was trained on these photos: the figures say nothing about new ones.",
     "validation": "Training stopped by the loss on these photos, so the figures flatter it a little. "
     "Evaluate the test split too.",
+    "folds": "Each photo was judged by heads that were not trained on it (cross-validation). The head that is kept was "
+    "trained on all of them, and should be a little better; its temperature was fitted to these same probabilities.",
 }
 
 
@@ -51,27 +54,46 @@ def render(
     if averaged := metrics.get("views_averaged"):
         columns = {"Original photo": measured, f"Mean of {averaged['views']} views": _measured(averaged["metrics"])}
     mistakes = metrics["confusion"][0][1] + metrics["confusion"][1][0]
+    classes, guess = metrics["classes"], baseline(metrics["confusion"], metrics["classes"])
+    threshold = metrics.get("threshold", THRESHOLD)
     told = [_NOTES[metrics["split"]]] if metrics["split"] in _NOTES else []
+    told += [f"{metrics['photos']}."] if metrics["split"] == "folds" else []
     return html.render(
         "evaluation.html.j2",
         title=f"{name}: evaluation report",
         name=name,
-        count=f"{mistakes:,} mistake{'' if mistakes == 1 else 's'} in {metrics['n']:,} {metrics['split']} photos",
+        count=f"{mistakes:,} mistake{'' if mistakes == 1 else 's'} in {metrics['n']:,} {photos_of(metrics['split'])}",
+        guess=f"Always answering “{guess.name}” would be right for {METRICS['accuracy'].shown(guess.accuracy)} of them",
         abstention=abstention(metrics["abstention"]).capitalize() if "abstention" in metrics else "",
         notes=[*told, *metrics.get("warnings", [])],
-        cards=[(METRICS[key].title, *shown(key, measured[key])) for key in _CARDS],
+        cards=[
+            (METRICS[key].titled(classes), *shown(key, measured[key]))
+            for key in [key for key in _CARDS if key in measured][:4]
+        ],
         percent=PERCENT,
         columns=list(columns),
         metrics=[
-            (METRICS[key].title, METRICS[key].meaning, [shown(key, column[key]) for column in columns.values()])
+            (
+                METRICS[key].titled(classes),
+                METRICS[key].explained(classes),
+                [shown(key, column[key]) for column in columns.values()],
+                f"baseline {METRICS[key].shown(guess.accuracy)}" if key == "accuracy" else "",
+            )
             for key in measured
         ],
         caption=_caption(metrics, measured),
-        classes=metrics["classes"],
+        classes=classes,
         confusion=metrics["confusion"],
-        roc=roc(labels, probabilities),
-        threshold=THRESHOLD,
+        roc=roc(labels, probabilities, threshold),
+        threshold=f"{threshold:.3g}",
         reliability=reliability(metrics["calibration"]),
+        explained={
+            "figures": explained.figures(metrics, measured),
+            "confusion": explained.confusion(metrics),
+            "roc": explained.roc(metrics),
+            "calibration": explained.calibration(metrics, measured),
+            "training": explained.training(history),
+        },
         training=curves(history, "loss", "Loss") + curves(history, "accuracy", "Accuracy") if history else "",
         which="The" if len(metrics["worst"]) == mistakes else f"{len(metrics['worst']):,} of {mistakes:,}, the",
         worst=[_mistake(mistake, metrics["classes"], photos or {}) for mistake in metrics["worst"]],
@@ -119,7 +141,8 @@ def _measured(metrics: Mapping[str, Json]) -> dict[str, Measured]:
 
 def _caption(metrics: Json, measured: Mapping[str, Measured]) -> str:
     """What is positive and how the intervals were made; older files have percentiles of resamples throughout."""
-    positive = f"Positive: {metrics['classes'][1]}, at a probability of {metrics['threshold']:g} or more."
+    threshold = metrics.get("threshold", THRESHOLD)
+    positive = f"Positive: {metrics['classes'][1]}, at a probability of {threshold:.3g} or more."
     titles: dict[str, list[str]] = {}
     for name, metric in measured.items():
         titles.setdefault(metric.method, []).append(METRICS[name].title)

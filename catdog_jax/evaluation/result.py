@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax.config import THRESHOLD
 from catdog_jax.errors import CatdogError
 from catdog_jax.evaluation import page
 from catdog_jax.files import atomic, sealed
@@ -16,9 +15,9 @@ from catdog_jax.heads import calibration, head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
 from catdog_jax.photos.dataset import Dataset
-from catdog_jax.reporting import html, metrics
+from catdog_jax.reporting import html, metrics, warnings
 from catdog_jax.reporting.calibration_error import calibration_bins
-from catdog_jax.reporting.metrics import METRICS, Measured
+from catdog_jax.reporting.metrics import METRICS, Baseline, Measured
 from catdog_jax.reporting.plots import History
 from catdog_jax.reporting.predictions import Predictions
 
@@ -99,13 +98,25 @@ class Evaluation:
     @property
     def confusion(self) -> list[list[int]]:
         """How many photos of each class (rows) are predicted to be of each class (columns)."""
-        return Predictions.checked(self.predicted.labels, self.probabilities).confusion
+        return Predictions.checked(self.predicted.labels, self.probabilities, self.threshold).confusion
+
+    @property
+    def threshold(self) -> float:
+        """The probability of the second class from which on a photo is predicted to be of that class: the head's."""
+        return self.head.threshold
+
+    @property
+    def baseline(self) -> Baseline:
+        """What is right without looking at these photos."""
+        return metrics.baseline(self.confusion, self.classes)
 
     @property
     def warnings(self) -> list[str]:
-        """What so few photos cannot tell, in sentences."""
-        few = metrics.warnings(self.confusion, self.classes, self.split)
-        return few + calibration.warnings(self.head.recipe)
+        """What the figures do not tell, in sentences: of these photos, of the calibration, and of the training."""
+        recipe = self.head.recipe
+        balanced = recipe.get("class_weight") == "balanced" or "decide_by" in recipe
+        told = warnings.of_counts(self.confusion, self.classes, self.split, balanced=balanced)
+        return [*told, *calibration.warnings(recipe), *recipe.get("warnings", [])]
 
     @property
     def abstention(self) -> dict[str, float | str] | None:
@@ -113,15 +124,16 @@ class Evaluation:
         confidence = self.head.recipe.get("abstain_below")
         if confidence is None:
             return None
-        return calibration.abstention(self.predicted.labels, self.probabilities, confidence)
+        return calibration.abstention(self.predicted.labels, self.probabilities, confidence, self.threshold)
 
     @property
     def worst(self) -> list[dict[str, Any]]:
         """The `WORST` most confident mistakes: each its id, label, prediction, and probability of class 1."""
         ids, labels, probabilities = self.predicted.ids, self.predicted.labels, self.probabilities
-        positive = (probabilities >= THRESHOLD).astype(int)
+        positive = (probabilities >= self.threshold).astype(int)
+        sure = np.where(positive, probabilities, 1 - probabilities)
         mistakes = np.flatnonzero(positive != labels).tolist()
-        mistakes.sort(key=lambda row: (-abs(probabilities[row] - THRESHOLD), ids[row]))
+        mistakes.sort(key=lambda row: (-sure[row], ids[row]))
         return [
             {
                 "id": ids[row],
@@ -140,9 +152,10 @@ class Evaluation:
             "n": self.n,
             "classes": list(self.classes),
             "metrics": _as_json(self.metrics),
+            "baseline": self.baseline.to_json(),
             "confusion": self.confusion,
             "warnings": self.warnings,
-            "threshold": THRESHOLD,
+            "threshold": self.threshold,
             "bootstrap": {"resamples": self.bootstrap, "seed": self.seed},
             "calibration": calibration_bins(self.predicted.labels, self.probabilities),
             "worst": self.worst,
@@ -201,17 +214,21 @@ class Evaluation:
         return run
 
     def __repr__(self) -> str:
-        lines = [f"Evaluation of {' or '.join(self.classes)} on {self.n:,} {self.split} photos, with 95 % intervals"]
+        photos = f"{self.n:,} {metrics.photos_of(self.split)}"
+        lines = [f"Evaluation of {' or '.join(self.classes)} on {photos}, with 95 % intervals"]
         for name, measured in self.metrics.items():
             metric = METRICS[name]
-            lines.append(f"  {metric.title:<18}{metric.shown(measured.value):>9}  ({metric.shown_interval(measured)})")
+            remark = f"; {self.baseline}" if name == "accuracy" else ""
+            interval = f"({metric.shown_interval(measured)}{remark})"
+            lines.append(f"  {metric.titled(self.classes):<18}{metric.shown(measured.value):>9}  {interval}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return html.framed(self.report())
 
     def _measured(self, probabilities: np.ndarray) -> dict[str, Measured]:
-        return metrics.measure(self.predicted.labels, probabilities, resamples=self.bootstrap, seed=self.seed)
+        labels, threshold = self.predicted.labels, self.threshold
+        return metrics.measure(labels, probabilities, threshold=threshold, resamples=self.bootstrap, seed=self.seed)
 
     def _thumbnails(self) -> tuple[dict[str, bytes], str]:
         """Thumbnails of the worst mistakes by id, and a sentence that says why some are missing."""

@@ -104,6 +104,15 @@ class FeatureCache:
         """The ids of a split's rows, in order."""
         return [row for name in self.shard_names(split) for row in self.sidecar(name)["ids"]]
 
+    def groups(self, split: str) -> list[str | None]:
+        """What each of a split's rows belongs to, such as the animal that it shows; None where nobody says."""
+        sidecars = map(self.sidecar, self.shard_names(split))
+        return [group for row in sidecars for group in row.get("groups", [None] * len(row["ids"]))]
+
+    def hashes(self, split: str) -> list[str]:
+        """The SHA-256 of the undecoded photo of each of a split's rows."""
+        return [row for name in self.shard_names(split) for row in self.sidecar(name)["source_sha256"]]
+
     def labels(self, split: str) -> np.ndarray:
         """int8 [N], 0 or 1."""
         return np.concatenate([self.shard_labels(name) for name in self.shard_names(split)])

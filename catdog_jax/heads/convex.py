@@ -18,7 +18,12 @@ MAX_SIDE = 4096  # rows or columns, whichever are fewer, of what is fitted so; t
 _TOLERANCE = 1e-9  # of what a step may still win
 _STEPS = 100  # at most; some 10 are taken
 _LENGTHS = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a step; the best is taken, so that no step makes it worse
-_AT_ONCE = 2**27  # bytes of Hessians that are in memory at once
+_AT_ONCE = 2**27  # bytes of Hessians, or of weighed rows, that are in memory at once
+
+
+def fits(rows: int, columns: int) -> bool:
+    """Whether `fit` can be given so many rows of so many columns."""
+    return min(rows, columns) <= MAX_SIDE
 
 
 def fit(x: np.ndarray, y: np.ndarray, weights: np.ndarray, penalties: np.ndarray) -> Params:
@@ -54,7 +59,7 @@ def _fit_all(x: jax.Array, y: jax.Array, shares: jax.Array, penalties: jax.Array
     """The kernel and, last, the bias of each head, float64 [heads, columns + 1]."""
     x = jnp.pad(x, ((0, 0), (0, 1)), constant_values=1.0)
     size = x.shape[1]
-    at_once = max(1, _AT_ONCE // (8 * size * size))
+    at_once = max(1, _AT_ONCE // (8 * size * max(x.shape)))
     return lax.map(lambda head: _fit_one(x, y, *head), (shares, penalties), batch_size=at_once)
 
 
@@ -75,9 +80,9 @@ def _fit_one(x: jax.Array, y: jax.Array, share: jax.Array, l2: jax.Array) -> jax
         gradient = x.T @ (share * (p - y)) + 2 * l2 * penalised * w
         # A little curvature everywhere, where a head is so sure that its own rounds to nothing
         curvature = share * jnp.maximum(p * (1 - p), 1e-12)
-        hessian = (x.T * curvature) @ x + jnp.diag(2 * l2 * penalised + 1e-12)
+        hessian = (x.T * curvature[None]) @ x + jnp.diag(2 * l2 * penalised + 1e-12)
         direction = jax.scipy.linalg.solve(hessian, gradient, assume_a="pos")
-        tried = w - jnp.array(_LENGTHS)[:, None] * direction
+        tried = w[None] - jnp.array(_LENGTHS)[:, None] * direction[None]
         values = jax.vmap(objective)(tried)
         best = jnp.argmin(values)
         better = values[best] < objective(w)

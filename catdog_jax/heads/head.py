@@ -292,6 +292,8 @@ def load(path: Path | str) -> FittedHead:
         }
         _check(params, described, tensors)
         classes = (str(described["classes"][0]), str(described["classes"][1]))
+        if not 0 < float(described["recipe"].get("threshold", THRESHOLD)) < 1:
+            raise ValueError(f"threshold {described['recipe']['threshold']!r}, expected a number between 0 and 1")
         if not all(map(is_class_name, classes)):
             raise ValueError(f"classes {classes}, expected names in UTF-8 without control characters")
         fingerprint = Fingerprint.from_json(described["fingerprint"])

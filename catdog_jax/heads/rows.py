@@ -12,6 +12,7 @@ import numpy as np
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
+from catdog_jax.heads import convex
 from catdog_jax.photos.dataset import is_class_name
 from catdog_jax.photos.fingerprint import Fingerprint
 
@@ -50,6 +51,10 @@ class Rows:
       classes: the names of the two classes.
       fingerprint: of the features; empty where they are not of this package.
       name: what they are called in messages.
+      photos: how many are trained on.
+      views: rows a photo in training.
+      exact: whether the training rows, with the features of a pooling, can be fitted by `convex`:
+        they are in memory, and not too many of too many columns.
     """
 
     load: Callable[[str, str], Loaders]
@@ -58,6 +63,9 @@ class Rows:
     classes: tuple[str, str]
     fingerprint: Fingerprint
     name: str
+    photos: int
+    views: int
+    exact: Callable[[str], bool]
 
 
 def of_cache(cache: FeatureCache, resident_gib: float) -> Rows:
@@ -74,7 +82,21 @@ def of_cache(cache: FeatureCache, resident_gib: float) -> Rows:
         cache.classes,
         cache.fingerprint,
         str(cache.path),
+        cache.rows("train"),
+        len(cache.views),
+        lambda pool: (
+            _resident(cache, resident_gib, "train", pool)
+            and convex.fits(cache.rows("train") * len(cache.views), Pool(pool).columns)
+        ),
     )
+
+
+def _resident(cache: FeatureCache, resident_gib: float, split: str, pool: str) -> bool:
+    """Whether the rows of a split stay on the device."""
+    views = len(cache.views) if split == "train" else 1
+    stored_type = cache.fingerprint.dtype if cache.pool == pool else np.float32  # pooling computes it
+    size = cache.rows(split) * views * Pool(pool).columns * np.dtype(stored_type).itemsize
+    return size <= resident_gib * 2**30
 
 
 def _load(cache: FeatureCache, resident_gib: float, split: str, pool: str) -> Loaders:
@@ -85,10 +107,7 @@ def _load(cache: FeatureCache, resident_gib: float, split: str, pool: str) -> Lo
         x = np.asarray(cache.load_shard(name, pool))[:, :views]
         return Chunk(x.reshape(-1, x.shape[-1]), np.repeat(cache.shard_labels(name), views).astype(np.float32))
 
-    # Pooling computes it
-    stored_type = cache.fingerprint.dtype if cache.pool == pool else np.float32
-    size = cache.rows(split) * views * Pool(pool).columns * np.dtype(stored_type).itemsize
-    if size > resident_gib * 2**30:
+    if not _resident(cache, resident_gib, split, pool):
         return [functools.partial(load, name) for name in names]
     whole = Chunk(*(jnp.asarray(np.concatenate(parts)) for parts in zip(*map(load, names), strict=True)))
     return [lambda: whole]
@@ -127,9 +146,12 @@ def of_arrays(
     if len(names) != 2 or names[0] == names[1] or not all(map(is_class_name, names)):
         raise UsageError(f"--classes: expected the names of two classes, found {names}.")
 
+    def resident(split: str) -> bool:
+        return parts[split].x.nbytes <= resident_gib * 2**30
+
     def load(split: str, _: str) -> Loaders:
         part = parts[split]
-        if part.x.nbytes <= resident_gib * 2**30:
+        if resident(split):
             whole = Chunk(*map(jnp.asarray, part))
             return [lambda: whole]
         return [
@@ -137,7 +159,18 @@ def of_arrays(
             for start in range(0, len(part.y), _PART)
         ]
 
-    return Rows(load, lambda wanted: wanted == pool, pool, (names[0], names[1]), fingerprint, "features")
+    count = len(parts["train"].y)
+    return Rows(
+        load,
+        lambda wanted: wanted == pool,
+        pool,
+        (names[0], names[1]),
+        fingerprint,
+        "features",
+        photos=count,
+        views=1,
+        exact=lambda _: resident("train") and convex.fits(count, columns),
+    )
 
 
 def checked(name: str, pair: Pair) -> Chunk:
@@ -190,6 +223,31 @@ def measure(training: Loaders) -> Scaling:
     deviation = np.sqrt(np.maximum(squares / rows - mean**2, 0))
     deviation[deviation < 1e-6] = 1
     return Scaling(mean[None].astype(np.float32), deviation[None].astype(np.float32))
+
+
+def common_scaling(training: Loaders) -> Scaling:
+    """What a head that is fitted exactly sees: columns centred, and all divided by one number.
+
+    That is the root of the mean squared length of the centred rows, so that rows have length 1 on
+    average, and the penalty means the same for features of any unit and any number of columns.
+    Columns keep their ratios, in which VGG16 tells them apart: a scale for each column costs
+    accuracy where rows are few. In float64; rows that are all alike are divided by 1.
+    """
+    scaling = measure(training)
+    mean, rows, squares = scaling.mean.astype(np.float64), 0, 0.0
+    for x in _parts(training):
+        rows, squares = rows + len(x), squares + float(((x - mean) ** 2).sum())
+    length = np.sqrt(squares / rows)
+    return Scaling(scaling.mean, np.full_like(scaling.mean, length if length >= 1e-6 else 1))
+
+
+def class_weights(training: Loaders) -> np.ndarray:
+    """What a row of each class weighs where both classes weigh alike: rows / (2 rows of the class), float32 [2].
+
+    The mean weight of all rows is 1. Each class has a row.
+    """
+    counts = sum(np.bincount(np.asarray(load().y).astype(np.int64), minlength=2) for load in training)
+    return (counts.sum() / (2 * counts)).astype(np.float32)
 
 
 def _parts(training: Loaders) -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@ training removes it first. A file whose name the user chose is the user's and st
 settings and models say which head they are of, and `catdog verify` compares.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,11 +19,13 @@ from catdog_jax.files.buckets import Location
 TEST, FP32 = "test", "fp32"  # the split and the precision whose files have no suffix
 SETTINGS, COMPARISON = "config.json", "models.json"
 METRICS, REPORTS = (
-    tuple(name.format(end) for end in ("", "-train", "-validation")) for name in ("metrics{}.json", "report{}.html")
+    tuple(name.format(end) for end in ("", "-train", "-validation", "-folds"))
+    for name in ("metrics{}.json", "report{}.html")
 )
 MODELS = tuple(f"model{'' if name == FP32 else f'-{name}'}.onnx" for name in get_args(Precision))
 DERIVED = (*METRICS, *REPORTS, *MODELS, COMPARISON)  # what `catdog evaluate` and `catdog export` make of a head
 SWEEP = ("sweep.csv", "sweep.png")  # of the `catdog train --sweep` that chose the head
+OUT_OF_FOLD = "out-of-fold.csv"  # of the `catdog train --folds` that judged it
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class RunDirectory:
     def history(self) -> Path:
         """A row for each epoch, by `catdog train`."""
         return self.path / "history.csv"
+
+    @property
+    def out_of_fold(self) -> Path:
+        """A row for each photo of a cross-validation, by `catdog train --folds`."""
+        return self.path / OUT_OF_FOLD
 
     @property
     def settings(self) -> Path:
@@ -64,14 +71,17 @@ class RunDirectory:
         """The head and the convolutions as one file, by `catdog export`."""
         return self.path / f"model{_suffix(precision, FP32)}.onnx"
 
-    def make_way(self, same_head: bool, sweep: bool) -> list[str]:
+    def make_way(self, same_head: bool, files: Collection[str]) -> list[str]:
         """Removes what the next training makes stale, before it writes its head, so that a kill leaves no lie.
 
-        `same_head`: whether the head that is there is the next one already; `sweep`:
-        whether the training was a sweep, whose files come next. Gives the names of the
-        removed files.
+        `same_head`: whether the head that is there is the next one already; `files`:
+        the names of those that the training writes beside its head. Gives the names of
+        the removed files.
         """
-        stale = [*(() if same_head else DERIVED), *(() if same_head and sweep else SWEEP)]
+        stale = [
+            *(() if same_head else DERIVED),
+            *(name for name in (*SWEEP, OUT_OF_FOLD) if not same_head or name not in files),
+        ]
         names = [name for name in stale if (self.path / name).is_symlink() or (self.path / name).is_file()]
         for name in names:
             (self.path / name).unlink()

@@ -6,15 +6,18 @@ from typing import Any, Literal
 
 from catdog_jax import jax_environment
 from catdog_jax.backbone.pooling import Pool
-from catdog_jax.config import PRESETS, Recipe, TrainConfig
+from catdog_jax.config import EXACT_L2, FEW, PRESETS, Recipe, TrainConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files.buckets import Location, location
-from catdog_jax.heads import calibration, fitting, rows, search
-from catdog_jax.heads.head import FittedHead, Trial, fold_standardisation
+from catdog_jax.heads import calibration, cross_validation, fitting, rows, search
+from catdog_jax.heads.cross_validation import Photos
+from catdog_jax.heads.head import Epoch, FittedHead, Trial, fold_standardisation
 from catdog_jax.heads.rows import Pair, Rows
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check, check_arguments
+
+_OF_ADAM = ("dropout", "learning_rate", "decay_rate", "batch_size", "epochs", "patience")  # what an exact fit has not
 
 
 def train(
@@ -33,10 +36,16 @@ def train(
     patience: int | None = None,
     seed: int = 0,
     sweep: int | None = None,
+    folds: int | None = None,
+    repeats: int = 3,
     resident_gib: float = 4.0,
     validation: Pair | None = None,
+    groups: Sequence[Any] | None = None,
     classes: Sequence[str] | None = None,
     fingerprint: Fingerprint | None = None,
+    decide_by: str = "half",
+    threshold: float | None = None,
+    costs: tuple[float, float] | None = None,
 ) -> FittedHead:
     """Trains a head on features, and calibrates it on the validation rows.
 
@@ -59,11 +68,21 @@ def train(
       seed: decides initial weights, shuffling and dropout: the same seed gives the same bytes.
       sweep: how many heads to try, the preset and random others; the one with the lowest validation
         log loss is kept.
+      folds: cross-validate a linear head: every photo of train and validation is judged by heads that
+        were trained on the other folds of this many, and the head that is kept is trained on all of
+        them; see `FittedHead.out_of_fold`. None or 0 for none.
+      repeats: how often the photos are divided into folds anew; their predictions are averaged.
       resident_gib: features up to this size are kept on the device; larger ones are streamed.
       validation: of arrays, the pair to validate on; by default a tenth of the rows of each class.
+      groups: of arrays, and for folds: what each row belongs to, or None; rows of one group stay in
+        one fold. A feature cache has its own, and near copies are found in its features.
       classes: of arrays, the names of the two classes; by default "0" and "1".
       fingerprint: of arrays that hold features of this package, that of their cache; such a head can
         be exported.
+      decide_by: what the decision threshold is chosen by on the validation rows: "half" keeps 0.5,
+        "accuracy", "balanced_accuracy", "f1" (of the second class) or "costs".
+      threshold: the threshold itself, in place of a choice.
+      costs: for "costs", what a mistake on a photo of the first class costs, and one of the second.
 
     Raises:
       CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not
@@ -81,19 +100,41 @@ def train(
       (3,)
     """
     check_arguments(TrainConfig, preset=preset, head=head, pool=pool, seed=seed, sweep=sweep, resident_gib=resident_gib)
+    check_arguments(TrainConfig, folds=folds, repeats=repeats)
     given = {
         **{"pool": pool, "hidden": hidden, "dropout": dropout, "learning_rate": learning_rate},
         **{"decay_rate": decay_rate, "l2": l2, "batch_size": batch_size, "epochs": epochs, "patience": patience},
     }
-    wanted = resolve(preset, head, given)
+    kind: str | None = head
+    if folds:
+        kind, given = for_folds(preset, head, given, sweep)
+    elif groups is not None:
+        raise UsageError(
+            "--groups: expected folds to keep them together in, found none. Give folds too, or leave it out."
+        )
+    wanted = resolve(preset, kind, given)
+    decision: dict[str, Any] = {"decide_by": decide_by, "threshold": threshold, "costs": costs}
+    calibration.check_decision(**decision)
     jax_environment.require_devices()
     if isinstance(features, FeatureCache | Location | str):
-        only_of_arrays = {"validation": validation, "classes": classes, "fingerprint": fingerprint}
+        only_of_arrays = {"validation": validation, "groups": groups, "classes": classes, "fingerprint": fingerprint}
         if unused := [name for name, value in only_of_arrays.items() if value is not None]:
             raise UsageError(f"{unused[0]}: expected none beside a feature cache, which has its own. Leave it out.")
         cache = features if isinstance(features, FeatureCache) else FeatureCache.open(location(str(features)))
         taken = rows.of_cache(cache, resident_gib)
+        if not folds and not cache.rows("validation"):
+            raise UsageError(
+                f"--folds: expected some for {cache.path}, which has no validation photos, found none. Give --folds "
+                f"{cross_validation.FOLDS}, or extract without --undivided."
+            )
+        if folds:
+            wanted, notes = _of_stored(wanted, taken, pool)
+            photos = cross_validation.of_cache(cache, wanted.pool)
     else:
+        if folds and validation is not None:
+            raise UsageError(
+                "--validation: expected none with folds, of which each validates the others. Leave it out."
+            )
         taken = rows.of_arrays(
             features,
             validation,
@@ -103,35 +144,138 @@ def train(
             seed=seed,
             resident_gib=resident_gib,
         )
-    return _train(wanted, taken, pool, seed, sweep)
+        if folds:
+            wanted, notes = _of_stored(wanted, taken, pool)
+            photos = cross_validation.of_arrays(features, groups, taken.stored, taken.classes)
+    if folds:
+        count, views = photos.x.shape[:2]
+        wanted = dataclasses.replace(resolve(preset, kind, given, count * views, views), pool=wanted.pool)
+        return _cross_validated(wanted, taken, photos, l2, folds, repeats, seed, notes, decision)
+    return _train(wanted, taken, pool, seed, sweep, decision)
 
 
-def resolve(preset: str, head: str | None, given: Mapping[str, Any]) -> Recipe:
-    """The preset with the fields of `Recipe` that are given, and not None, in place of its own.
+def for_folds(preset: str, head: str | None, given: Mapping[str, Any], sweep: int | None) -> tuple[str, dict[str, Any]]:
+    """The kind of head and the settings of `resolve` with which folds are fitted: a linear head, exactly.
 
     Raises:
-      UsageError: a value is out of its range.
+      UsageError: something else is asked for.
+    """
+    asked = {
+        "--sweep": sweep,
+        "--head mlp": head == "mlp",
+        "--hidden": given.get("hidden"),
+        "--solver adam": given.get("solver") == "adam",
+        "--preset reference": preset == "reference" and head is None and given.get("hidden") is None,
+    }
+    if found := [name for name, value in asked.items() if value]:
+        raise UsageError(
+            f"--folds: expected a linear head, which is fitted exactly, found {found[0]}: other heads need validation photos "
+            "to know when to stop. Leave one of the two out."
+        )
+    return "linear", {**given, "solver": "newton"}
+
+
+def resolve(preset: str, head: str | None, given: Mapping[str, Any], rows: int | None = None, views: int = 1) -> Recipe:
+    """The recipe for so many training rows: the preset with the fields of `Recipe` that are given in place of its own.
+
+    With fewer than `config.FEW` photos the default preset is a linear head, fitted exactly, and so
+    is its linear head always; settings of Adam, such as epochs, ask for Adam.
+
+    Args:
+      preset: its name.
+      head: "mlp", "linear", or None.
+      given: fields of `Recipe`; those that are None are left to the preset.
+      rows: how many there are to train on; None where that is not known yet, to check the settings.
+      views: rows a photo.
+
+    Raises:
+      UsageError: a value is out of its range, or two settings contradict each other.
+
+    Example:
+      >>> few = resolve("default", None, {}, rows=200)
+      >>> few.hidden, few.solver, few.l2
+      ((), 'newton', 2.5e-05)
     """
     values = {name: value for name, value in given.items() if value is not None}
-    if head == "linear":
+    of_adam = [name for name in _OF_ADAM if name in values]
+    solver = values.get("solver")
+    if head == "linear" or (solver == "newton" and head is None):
         if values.get("hidden"):
+            asked = "--head linear" if head == "linear" else "--solver newton, which fits linear heads"
             raise UsageError(
-                f"--hidden: expected none with --head linear, found {values['hidden']}. Leave one of the two out."
+                f"--hidden: expected none with {asked}, found {values['hidden']}. Leave one of the two out."
             )
         values["hidden"] = ()
+    if solver == "newton":
+        if head == "mlp":
+            raise UsageError("--solver newton: expected a linear head, found --head mlp. Leave one of the two out.")
+        if of_adam:
+            option = f"--{of_adam[0].replace('_', '-')}"
+            raise UsageError(
+                f"{option}: expected none with --solver newton, which is exact, found {values[of_adam[0]]}. Leave it out, or "
+                "give --solver adam."
+            )
+        if values.get("l2") == 0:
+            raise UsageError(
+                "--l2: expected more than 0 with --solver newton, found 0. Leave it out, or give --solver adam."
+            )
+    undecided = head is None and "hidden" not in values
+    few = undecided and rows is not None and rows // views < FEW
+    if preset == "default" and solver is None and not of_adam and values.get("l2") != 0:
+        solver = "newton" if few or values.get("hidden", PRESETS[preset].hidden) == () else None
+    if solver == "newton":
+        values |= {"hidden": (), "dropout": 0.0, "standardise": True, "solver": solver}
+        values.setdefault("l2", PRESETS[preset].l2 if rows is None else EXACT_L2 / rows)
     recipe = dataclasses.replace(PRESETS[preset], **values)
     check(recipe)
     return recipe
 
 
-def _train(wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int | None) -> FittedHead:
-    notes = []
-    if pool is None and not taken.gives(Pool(wanted.pool)):
-        if taken.stored is not None:
-            notes.append(
-                f"{taken.name} holds {taken.stored} features: training on these, not on {wanted.pool} as the preset has it"
-            )
-        wanted = dataclasses.replace(wanted, pool=(taken.stored or Pool.NONE).value)
+def _of_stored(wanted: Recipe, taken: Rows, pool: str | None) -> tuple[Recipe, list[str]]:
+    """The recipe on features that are there, unless others are asked for, and a note where the preset has others."""
+    if pool is not None or taken.gives(Pool(wanted.pool)):
+        return wanted, []
+    note = f"{taken.name} holds {taken.stored} features: training on these, not on {wanted.pool} as the preset has it"
+    return dataclasses.replace(wanted, pool=(taken.stored or Pool.NONE).value), [note] if taken.stored else []
+
+
+def _cross_validated(
+    wanted: Recipe,
+    taken: Rows,
+    photos: Photos,
+    l2: float | None,
+    folds: int,
+    repeats: int,
+    seed: int,
+    notes: Sequence[str],
+    decision: Mapping[str, Any],
+) -> FittedHead:
+    """Fits the heads of all folds, which calibrate, and the head that is kept, on all photos."""
+    result = cross_validation.fit(photos, l2, wanted.class_weight == "balanced", folds, repeats, seed)
+    told = calibration.calibrate(result.logits, photos.labels, **decision)
+    params = calibration.fold_temperature(result.params, told.temperature)
+    params = fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
+    described = dataclasses.asdict(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
+    if taken.fingerprint == Fingerprint():
+        described["features"] = "arrays that are not known to be features of catdog_jax"
+    right = float(((result.logits >= 0) == (photos.labels == 1)).mean())
+    judged = cross_validation.loss(result.logits, photos.labels)
+    return FittedHead(
+        pool=None if taken.stored is None else Pool(wanted.pool),
+        params=params,
+        classes=taken.classes,
+        fingerprint=taken.fingerprint,
+        recipe=described,
+        history=(Epoch(1, 0.0, result.train_loss, judged, right),),
+        notes=tuple(notes),
+        out_of_fold=cross_validation.out_of_fold(photos, result, told.temperature),
+    )
+
+
+def _train(
+    wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int | None, decision: Mapping[str, Any]
+) -> FittedHead:
+    wanted, notes = _of_stored(wanted, taken, pool)
     if sweep is None:
         results = [search.fit_one(wanted, taken.load, seed)]
     else:
@@ -140,11 +284,12 @@ def _train(wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int 
         results = search.search(drawn, taken.load, seed)
     best = results[0]
     params, recipe = best.fit.params, best.recipe
-    told = calibration.calibrate(*fitting.logits(params, taken.load("validation", Pool(recipe.pool)), best.scaling))
+    logits, labels = fitting.logits(params, taken.load("validation", Pool(recipe.pool)), best.scaling)
+    told = calibration.calibrate(logits, labels, **decision)
     params = calibration.fold_temperature(params, told.temperature)
     if recipe.standardise:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
-    described = dataclasses.asdict(recipe) | told._asdict()
+    described = dataclasses.asdict(recipe) | told.recipe()
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)

@@ -16,7 +16,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
     """The mean gap between confidence and accuracy, weighted by the photos of a bin.
 
     Guo et al., "On Calibration of Modern Neural Networks", 2017: the confidence is the probability
-    of the predicted class, so with two classes it is at least 0.5; the bins ((m - 1) / bins, m /
+    of the more probable class, whatever the threshold, so with two classes it is at least 0.5; the bins ((m - 1) / bins, m /
     bins] have equal widths over (0, 1], of which the lower half stays empty.
     """
     filled = [bin for bin in calibration_bins(labels, probabilities, bins) if bin["count"]]
@@ -25,6 +25,9 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
 
 def calibration_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
     """The bins of the calibration error that confidences can fall into: those that reach above 0.5.
+
+    Probabilities are judged here, not decisions: a photo counts as right where its class is the more
+    probable one, whatever the threshold of the head.
 
     Returns:
       For each bin its limits (low, high), its count of photos, and their mean confidence and

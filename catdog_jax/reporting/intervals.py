@@ -5,6 +5,7 @@ bootstrap is used: on 13 photos without a mistake it gives 100 – 100 %.
 tests/reporting/test_intervals.py holds what each of them covers.
 """
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -15,6 +16,7 @@ Ends = tuple[float, float]
 Z = NormalDist().inv_cdf(0.975)
 METHODS = {
     "wilson": "Wilson’s interval of a share.",
+    "wilson-mover": "from Wilson’s intervals of the two classes’ shares (MOVER; Newcombe).",
     "wilson-jaccard": "Wilson’s interval of J = TP / (TP + FP + FN), of which it is 2J / (1 + J).",
     "wilson-effective": "Wilson’s interval for as many photos as the variance stands for (the larger of DeLong’s and of Hanley "
     "and McNeil’s).",
@@ -49,6 +51,19 @@ def of_share(count: int, total: int) -> Ends:
 def of_mean(mean: float, count: int) -> Ends:
     """`wilson` of the mean of numbers from 0 to 1: its variance is at most that of a share, so the interval is wide enough."""
     return _ends(wilson(mean, count))
+
+
+def of_mean_of_shares(first: tuple[int, int], second: tuple[int, int]) -> Ends:
+    """The mean of two independent shares, each (so many, of a total), by MOVER (Newcombe, 1998; Zou and Donner, 2008).
+
+    Each end lies as far from the value as the two ends of Wilson's intervals do together, as the
+    legs of a right triangle. It does not collapse where both shares are 1, since those do not.
+    """
+    one, other = (count / max(total, 1) for count, total in (first, second))
+    (low, high), (other_low, other_high) = of_share(*first), of_share(*second)
+    mean = (one + other) / 2
+    below, above = math.hypot(one - low, other - other_low), math.hypot(high - one, other_high - other)
+    return max(mean - below / 2, 0.0), min(mean + above / 2, 1.0)
 
 
 def of_f1(true_positives: int, mistakes: int) -> Ends:

@@ -1,24 +1,25 @@
-"""The metrics of a binary classifier: one record a metric, and in words what few photos cannot tell.
+"""The metrics of a binary classifier: one record a metric, and the baseline that they are to be held against.
 
 The positive class is class 1 throughout. A new metric is one entry of `METRICS`: the file
 metrics.json, the tables on the terminal and the report follow.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn.metrics
 from numpy.typing import ArrayLike
 
+from catdog_jax.config import THRESHOLD
 from catdog_jax.reporting import intervals
 from catdog_jax.reporting.calibration_error import calibration_error_by_chance, expected_calibration_error
 from catdog_jax.reporting.intervals import Ends
 from catdog_jax.reporting.predictions import Predictions
 
 MIN_MISTAKES = 10  # below it the log loss has no interval: few photos decide it, and the next one may double it
-WIDE = 0.05  # an interval wider than this cannot tell a mistake in twenty from none, and is put into words
 PERCENT = "\u202f%"  # after a narrow space that does not break
 
 
@@ -60,7 +61,8 @@ class Metric:
     Attributes:
       name: in metrics.json.
       title: for readers.
-      meaning: in a few words.
+      meaning: in a few words; {second} and {first} stand for the names of the classes.
+      of_second: whether it is of the second class alone, which is named beside it then.
       percent: whether it is shown in per cent.
       compute: its value.
       method: how its interval is made, one of `intervals.METHODS`.
@@ -72,6 +74,7 @@ class Metric:
     name: str
     title: str
     meaning: str
+    of_second: bool = False
     percent: bool = False
     compute: Callable[[Predictions], float]
     method: str
@@ -84,6 +87,15 @@ class Metric:
         low, high = self.interval(predictions, value) or (None, None)
         chance = None if self.by_chance is None else self.by_chance(predictions.probabilities, resamples, seed)
         return Measured(value, low, high, self.method, chance)
+
+    def titled(self, classes: Sequence[str]) -> str:
+        """The title, with the class that it is of where it is of one: "F1 of dogs"."""
+        return f"{self.title} of {classes[1]}" if self.of_second else self.title
+
+    def explained(self, classes: Sequence[str]) -> str:
+        """The meaning, with the names of the classes."""
+        names = dict(zip(("{first}", "{second}"), classes, strict=True))
+        return re.sub("{first}|{second}", lambda place: names[place[0]], self.meaning)
 
     def shown(self, value: float) -> str:
         """A value as it is printed: shares in per cent, the rest with four decimals."""
@@ -101,10 +113,18 @@ def _precision(predictions: Predictions) -> Ends:
     return intervals.of_share(true_positive, true_positive + false_positive)
 
 
+def _balanced(predictions: Predictions) -> Ends:
+    (true_negative, false_positive), (false_negative, true_positive) = predictions.confusion
+    return intervals.of_mean_of_shares(
+        (true_negative, true_negative + false_positive), (true_positive, true_positive + false_negative)
+    )
+
+
 def _log_loss(predictions: Predictions) -> Ends | None:
-    labels, probabilities = predictions
+    labels, probabilities = predictions.labels, predictions.probabilities
     of_class = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
-    return intervals.of_log_loss(-np.log(of_class)) if predictions.mistakes >= MIN_MISTAKES else None
+    improbable = predictions._replace(threshold=THRESHOLD).mistakes  # whatever is decided, these decide the loss
+    return intervals.of_log_loss(-np.log(of_class)) if improbable >= MIN_MISTAKES else None
 
 
 _ALL = (
@@ -118,9 +138,19 @@ _ALL = (
         interval=lambda rows, _: intervals.of_share(len(rows.labels) - rows.mistakes, len(rows.labels)),
     ),
     Metric(
+        name="balanced_accuracy",
+        title="Balanced accuracy",
+        meaning="mean of the shares of either class that are predicted right",
+        percent=True,
+        compute=lambda rows: sklearn.metrics.balanced_accuracy_score(rows.labels, rows.positive),
+        method="wilson-mover",
+        interval=lambda rows, _: _balanced(rows),
+    ),
+    Metric(
         name="precision",
         title="Precision",
-        meaning="of the photos predicted positive, the share that are",
+        meaning="of the photos predicted {second}, the share that are",
+        of_second=True,
         percent=True,
         compute=lambda rows: sklearn.metrics.precision_score(rows.labels, rows.positive, zero_division=0),
         method="wilson",
@@ -129,7 +159,8 @@ _ALL = (
     Metric(
         name="recall",
         title="Recall",
-        meaning="of the positive photos, the share that are found",
+        meaning="of the photos of {second}, the share that are found",
+        of_second=True,
         percent=True,
         compute=lambda rows: sklearn.metrics.recall_score(rows.labels, rows.positive),
         method="wilson",
@@ -139,6 +170,7 @@ _ALL = (
         name="f1",
         title="F1",
         meaning="harmonic mean of precision and recall",
+        of_second=True,
         percent=True,
         compute=lambda rows: sklearn.metrics.f1_score(rows.labels, rows.positive, zero_division=0),
         method="wilson-jaccard",
@@ -147,7 +179,7 @@ _ALL = (
     Metric(
         name="roc_auc",
         title="ROC AUC",
-        meaning="how often a positive photo ranks above a negative one",
+        meaning="how often a photo of {second} ranks above one of {first}",
         compute=lambda rows: sklearn.metrics.roc_auc_score(rows.labels, rows.probabilities),
         method="wilson-effective",
         interval=lambda rows, _: intervals.of_roc_auc(rows.labels, rows.probabilities),
@@ -186,41 +218,55 @@ The log loss is in nats, its probabilities clipped to 2.2e-16 from 0 and 1.
 
 
 def measure(
-    labels: ArrayLike, probabilities: ArrayLike, *, resamples: int = 2000, seed: int = 0
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    threshold: float = THRESHOLD,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Measured]:
     """Each of `METRICS` with its 95 % interval.
 
-    `labels` [N] are 0 or 1, `probabilities` [N] are of class 1; the others are for
-    `calibration_error_by_chance`.
+    `labels` [N] are 0 or 1, `probabilities` [N] are of class 1, which is predicted from the
+    threshold on; the others are for `calibration_error_by_chance`.
 
     Raises:
       CatdogError: see `Predictions.checked`.
       UsageError: `resamples` is below 1.
     """
-    predictions = Predictions.checked(labels, probabilities)
+    predictions = Predictions.checked(labels, probabilities, threshold)
     return {name: metric.measure(predictions, resamples, seed) for name, metric in METRICS.items()}
 
 
-def warnings(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str) -> list[str]:
-    """What so few photos cannot tell, in sentences; none where they tell enough.
+class Baseline(NamedTuple):
+    """What is right without looking: always the class that has more of the photos, of equals the first.
 
-    A class is named where its interval is twice as wide as that of all photos: where it has much
-    fewer than half of them.
-
-    The counts are those of `Predictions.confusion`, the classes the two names.
+    Attributes:
+      name: that class.
+      accuracy: the share of the photos that are of it.
     """
-    n, mistakes = sum(map(sum, counts)), counts[0][1] + counts[1][0]
-    width = np.ptp(intervals.of_share(mistakes, n))
-    sentences = [_in_words(f"{split} photos", n, mistakes)] if width > WIDE else []
-    for label, name in enumerate(classes):
-        n, mistakes = sum(counts[label]), counts[label][1 - label]
-        if np.ptp(intervals.of_share(mistakes, n)) > 2 * max(width, WIDE):
-            sentences.append(_in_words(f"{split} photos of {name}", n, mistakes))
-    return sentences
+
+    name: str
+    accuracy: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What metrics.json holds of it."""
+        return {"class": self.name, "accuracy": self.accuracy}
+
+    def __str__(self) -> str:
+        return f"always “{self.name}”: {METRICS['accuracy'].shown(self.accuracy)}"
 
 
-def _in_words(what: str, n: int, mistakes: int) -> str:
-    low, high = intervals.of_share(mistakes, n)
-    among = f"{mistakes} mistake{'s' * (mistakes > 1)}" if mistakes else "no mistake"
-    may = f"may be anything from {100 * low:.0f} to" if mistakes else "may still be up to"
-    return f"{n} {what}: with {among} among them, the share of mistakes {may} {100 * high:.0f} %."
+def baseline(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Baseline:
+    """The accuracy to be held against: that of the larger class.
+
+    The counts are those of `Predictions.confusion`, or of any table with a row a class.
+    """
+    totals = [sum(row) for row in counts]
+    larger = int(totals[1] > totals[0])
+    return Baseline(classes[larger], totals[larger] / max(sum(totals), 1))
+
+
+def photos_of(split: str) -> str:
+    """What the photos of a split are called in a sentence: "test photos"."""
+    return "cross-validated photos" if split == "folds" else f"{split} photos"

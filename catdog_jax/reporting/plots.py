@@ -27,10 +27,10 @@ History = Mapping[str, Sequence[float]]  # a column of history.csv -> one value 
 _INK, _MUTED, _LINE, _PAPER, _CARD, _ACCENT, _ERROR = (light for light, _ in PALETTE.values())
 
 
-def roc(labels: np.ndarray, probabilities: np.ndarray) -> Markup:
+def roc(labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD) -> Markup:
     """The ROC curve with the threshold in use marked; a good one is also shown enlarged, as it hugs the corner."""
     false_positive, true_positive, _ = roc_curve(labels, probabilities)
-    positive = probabilities >= THRESHOLD
+    positive = probabilities >= threshold
     here = positive[labels == 0].mean(), positive[labels == 1].mean()
     figure, axes = _axes("False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, dashes=(4, 3))
@@ -63,7 +63,9 @@ def reliability(bins: Sequence[Json]) -> Markup:
     left = np.array([max(bin["low"], 0.5) for bin in filled])
     width = np.array([bin["high"] for bin in filled]) - left
     lower.bar(left, count, width=width, align="edge", color=_ACCENT, alpha=0.75, edgecolor=_PAPER, linewidth=0.8)
-    lower.set(xlabel="Confidence in the predicted class", ylabel="Photos", yscale="log", ylim=(0.7, 2 * count.max()))
+    lower.set(
+        xlabel="Confidence in the more probable class", ylabel="Photos", yscale="log", ylim=(0.7, 2 * count.max())
+    )
     lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     lower.yaxis.set_minor_locator(NullLocator())
     style(upper)

@@ -15,13 +15,15 @@ class Predictions(NamedTuple):
     Attributes:
       labels: int64 [N], 0 or 1, both of which occur.
       probabilities: float64 [N], of class 1.
+      threshold: the probability from which on a row is predicted to be of class 1.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
+    threshold: float = THRESHOLD
 
     @classmethod
-    def checked(cls, labels: ArrayLike, probabilities: ArrayLike) -> "Predictions":
+    def checked(cls, labels: ArrayLike, probabilities: ArrayLike, threshold: float = THRESHOLD) -> "Predictions":
         """The same rows, once it is certain that they can be measured.
 
         Raises:
@@ -41,12 +43,12 @@ class Predictions(NamedTuple):
             raise CatdogError(
                 f"labels: expected both classes, 0 and 1, found {found} in {len(labels)} rows. Evaluate photos of both."
             )
-        return cls(labels, probabilities)
+        return cls(labels, probabilities, threshold)
 
     @property
     def positive(self) -> np.ndarray:
-        """Whether a row is predicted to be of class 1, bool [N]: at a probability of `THRESHOLD` or more."""
-        return self.probabilities >= THRESHOLD
+        """Whether a row is predicted to be of class 1, bool [N]: at a probability of the threshold or more."""
+        return self.probabilities >= self.threshold
 
     @property
     def confusion(self) -> list[list[int]]:

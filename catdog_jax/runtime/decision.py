@@ -94,22 +94,22 @@ def said(name: str, sure: bool | None) -> str:
 def read(classes: tuple[str, str], metadata: Mapping[str, str]) -> Rule:
     """The rule of a model file.
 
-    `metadata` is what the file says of itself. The key `decision` counts; a file from before it
-    has the level to abstain at in the recipe of its `head`, or not at all.
+    `metadata` is what the file says of itself. The key `decision` counts; without it (in a file
+    from before it, and of a head that is not in a file yet) the recipe of the `head` has the level
+    to abstain at and the threshold, or not at all.
 
     Raises:
       CatdogError: a value is damaged, or the key has another content than this version knows. The
         message names the key.
     """
     if "decision" not in metadata:
-        return Rule(classes, abstain_below=_level("head", _object("head", metadata).get("abstain_below")))
+        recipe = _object("head", metadata)
+        threshold = _threshold("head", recipe.get("threshold", THRESHOLD))
+        return Rule(classes, threshold, _level("head", recipe.get("abstain_below")))
     stored = _object("decision", metadata)
     if set(stored) != set(_KEYS):  # a rule with more to it must not be followed by half
         raise CatdogError(f"decision: expected {' and '.join(_KEYS)}, found {', '.join(map(str, stored)) or 'nothing'}")
-    threshold = _level("decision", stored["threshold"], key="threshold")
-    if threshold is None:
-        raise CatdogError("decision: threshold: expected a number from 0 to 1, found null")
-    return Rule(classes, threshold, _level("decision", stored["abstain_below"]))
+    return Rule(classes, _threshold("decision", stored["threshold"]), _level("decision", stored["abstain_below"]))
 
 
 def stored(metadata: Mapping[str, str]) -> Rule:
@@ -127,6 +127,13 @@ def _object(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CatdogError(f"{name}: expected a JSON object, found {text[:100]!r}")
     return value
+
+
+def _threshold(name: str, value: Any) -> float:
+    threshold = _level(name, value, key="threshold")
+    if threshold is None:
+        raise CatdogError(f"{name}: threshold: expected a number from 0 to 1, found null")
+    return threshold
 
 
 def _level(name: str, level: Any, key: str = "abstain_below") -> float | None:

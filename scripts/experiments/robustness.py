@@ -22,7 +22,6 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from catdog_jax.config import THRESHOLD
 from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
@@ -193,13 +192,14 @@ def judge(
     source, parts = iter(pictures), []
     while batch := list(itertools.islice(source, _BATCH)):
         parts.append(predictor.probabilities(np.stack(batch))[:, 1].astype(np.float64))
-    p = np.concatenate(parts)
+    p, threshold = np.concatenate(parts), float(np.float32(predictor.rule.threshold))
     confidence = np.maximum(p, 1 - p)
-    abstained: float | str = "" if below is None else 1 - abstention(np.zeros(len(p)), p, below)["coverage"]
-    said = (float(confidence.mean()), float((confidence >= _SURE).mean()), abstained, float((p >= THRESHOLD).mean()))
+    abstained: float | str = "" if below is None else 1 - abstention(np.zeros(len(p)), p, below, threshold)["coverage"]
+    second = p >= threshold
+    said = (float(confidence.mean()), float((confidence >= _SURE).mean()), abstained, float(second.mean()))
     if labels is None:
         return Row(*key, len(p), "", "", "", "", *said)
-    accuracy = float(((p >= THRESHOLD) == (labels == 1)).mean())
+    accuracy = float((second == (labels == 1)).mean())
     low, high = (float(end) for end in intervals.wilson(accuracy, len(p)))
     log_loss = float(-np.log(np.clip(np.where(labels == 1, p, 1 - p), 1e-7, 1)).mean())
     return Row(*key, len(p), accuracy, low, high, log_loss, *said)

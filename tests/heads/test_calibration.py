@@ -1,8 +1,10 @@
-"""Temperature scaling against a grid, and the confidence to abstain below against its definition."""
+"""Temperature scaling against a grid, the threshold against all others, and the level to abstain at against its definition."""
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
+from catdog_jax.errors import UsageError
 from catdog_jax.heads import calibration, head
 
 
@@ -93,3 +95,160 @@ def test_the_folded_temperature_divides_the_logits():
     folded = calibration.fold_temperature(params, 1.7)
     np.testing.assert_allclose(head.logits(folded, x), np.asarray(head.logits(params, x)) / 1.7, rtol=1e-5)
     assert folded["dense_0"] is params["dense_0"]
+
+
+# ----------------------------------------------------------------------------------------------------
+# the threshold
+
+COSTS = (1.0, 7.0)
+SCORES = {
+    "accuracy": sklearn.metrics.accuracy_score,
+    "balanced_accuracy": sklearn.metrics.balanced_accuracy_score,
+    "f1": lambda labels, positive: sklearn.metrics.f1_score(labels, positive, zero_division=0),
+    "costs": lambda labels, positive: -np.where(labels, COSTS[1], COSTS[0])[labels != positive].sum(),
+}
+
+
+def lopsided(seed: int, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    """One photo in six is of the second class; rounded, so that there are ties."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 6 == 0
+    return np.round(rng.normal(np.where(labels, 0.5, -2.5), 1.5), 1), labels
+
+
+@pytest.mark.parametrize("decide_by", SCORES)
+@pytest.mark.parametrize("seed", range(4))
+def test_no_threshold_is_better_than_the_one_that_is_chosen(decide_by: str, seed: int):
+    logits, labels = lopsided(seed)
+    costs = COSTS if decide_by == "costs" else None
+    found = calibration.calibrate(logits, labels, decide_by, costs=costs)
+    p, score = 1 / (1 + np.exp(-logits / found.temperature)), SCORES[decide_by]
+    grid = np.linspace(0.001, 0.999, 1997)
+    scores = np.array([score(labels, p >= one) for one in grid])
+    assert score(labels, p >= found.threshold) == pytest.approx(scores.max())
+    prior = 1 / 8 if costs else 0.5
+    # Of the best ones the nearest to the prior: no best one of the grid lies nearer by more than half its gap
+    best = grid[scores >= scores.max() - 1e-12]
+    neighbours = np.sort(np.append(p, [0.0, 1.0]))
+    gap = (
+        neighbours[np.searchsorted(neighbours, found.threshold)]
+        - neighbours[np.searchsorted(neighbours, found.threshold) - 1]
+    )
+    assert abs(found.threshold - prior) <= np.abs(best - prior).min() + gap / 2 + 1e-3
+    if found.threshold != prior:
+        assert found.threshold == pytest.approx(neighbours[above] - gap / 2)
+
+
+def test_a_threshold_of_scikit_learn_is_as_good():
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import TunedThresholdClassifierCV
+
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(400, 3)), np.arange(400) % 8 == 0
+    x[labels] += 1
+    fitted = LogisticRegression().fit(x, labels)
+    tuned = TunedThresholdClassifierCV(
+        FrozenEstimator(fitted), scoring="balanced_accuracy", cv="prefit", refit=False, thresholds=500
+    ).fit(x, labels)
+    p = fitted.predict_proba(x)[:, 1]
+    ours = calibration.best_threshold(labels, p, "balanced_accuracy")
+    found = sklearn.metrics.balanced_accuracy_score(labels, p >= ours)
+    assert tuned.best_score_ - 1e-12 <= found <= tuned.best_score_ + 0.01
+
+
+def test_of_equally_good_thresholds_the_one_that_needs_no_photos_is_kept():
+    labels, p = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.9, 0.95])
+    for decide_by in ("accuracy", "balanced_accuracy", "f1"):
+        assert calibration.best_threshold(labels, p, decide_by) == 0.5
+    assert calibration.best_threshold(labels, p, "costs", (3, 1)) == 0.75
+    assert calibration.best_threshold(labels, p / 10, "accuracy") == pytest.approx(0.055)  # the middle of the gap
+    assert calibration.best_threshold(labels, p, "costs", (1, 10_000)) == pytest.approx(
+        0.55
+    )  # 1 / 10,001 costs two mistakes
+    tiny = np.array([1e-7, 2e-7, 3e-7, 4e-7])
+    assert calibration.best_threshold(labels, tiny, "balanced_accuracy") in (
+        0.001,
+        0.5,
+    )  # none inside the limits is better
+
+
+def test_a_head_of_today_keeps_its_recipe():
+    logits, labels = overconfident()
+    assert list(calibration.calibrate(logits, labels).recipe()) == [
+        "temperature",
+        "abstain_below",
+        "calibration_photos",
+    ]
+    assert (
+        calibration.calibrate(logits, labels, threshold=0.5).recipe() == calibration.calibrate(logits, labels).recipe()
+    )
+    given = calibration.calibrate(logits, labels, threshold=0.2).recipe()
+    assert given["threshold"] == 0.2
+    assert "decide_by" not in given
+    chosen = calibration.calibrate(logits, labels, "costs", costs=(1, 5)).recipe()
+    assert (chosen["decide_by"], chosen["costs"]) == ("costs", [1, 5])
+    assert chosen["threshold_photos"] == min(labels.sum(), (1 - labels).sum())
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+def test_the_level_to_abstain_at_is_of_the_class_that_is_decided_for(threshold: float):
+    logits, labels = overconfident()
+    found = calibration.calibrate(logits, labels, threshold=threshold)
+    p = 1 / (1 + np.exp(-logits / found.temperature))
+    decided = np.where(p >= threshold, p, 1 - p)
+    assert found.abstain_below == pytest.approx(np.quantile(decided, 0.01, method="lower"))
+    judged = calibration.abstention(labels, p, found.abstain_below, threshold)
+    assert judged["coverage"] == pytest.approx(0.99, abs=0.0005)
+    kept = decided >= found.abstain_below
+    assert judged["accuracy"] == pytest.approx(((p >= threshold) == labels)[kept].mean(), abs=0.0005)
+
+
+def test_a_threshold_that_few_photos_chose_is_said_to_be_chance():
+    logits, labels = lopsided(0)
+    for n, few in ((119, 20), (113, 19)):
+        recipe = calibration.calibrate(logits[:n], labels[:n], "f1").recipe()
+        assert recipe["threshold_photos"] == few
+        said = [one for one in calibration.warnings(recipe) if "threshold" in one]
+        assert (
+            said == []
+            if few == 20
+            else said
+            == [
+                f"The threshold {recipe['threshold']:.3g} was chosen by f1 on photos of which only 19 are of the smaller class: below "
+                "20 it is mostly chance, and other photos would choose another."
+            ]
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threshold": 0.0}, "--threshold: expected 0.001 to 0.999, found 0.0."),
+        ({"threshold": 1.5}, "--threshold: expected 0.001 to 0.999, found 1.5."),
+        ({"threshold": float("nan")}, "--threshold: expected 0.001 to 0.999, found nan."),
+        (
+            {"threshold": 0.2, "decide_by": "f1"},
+            "--threshold: expected none with --decide-by f1, which chooses it, found 0.2. Leave one of the two out.",
+        ),
+        ({"decide_by": "costs"}, "--costs: expected two numbers with --decide-by costs, found none. Say what"),
+        (
+            {"costs": (1.0, 2.0), "decide_by": "f1"},
+            "--costs: expected --decide-by costs beside it, found --decide-by f1. Add it, or leave --costs out.",
+        ),
+        ({"costs": (1.0, -2.0), "decide_by": "costs"}, "--costs: expected more than 0, found (1.0, -2.0)."),
+        ({"costs": (0.0, 2.0), "decide_by": "costs"}, "--costs: expected more than 0, found (0.0, 2.0)."),
+        ({"costs": (1.0, float("nan")), "decide_by": "costs"}, "--costs: expected more than 0, found (1.0, nan)."),
+        (
+            {"costs": (1.0, float("inf")), "decide_by": "costs"},
+            "--costs: expected two finite numbers, found (1.0, inf).",
+        ),
+        ({"costs": (1.0,), "decide_by": "costs"}, "--costs: expected two finite numbers, found (1.0,)."),
+        ({"decide_by": "luck"}, "--decide-by: expected half, accuracy, balanced_accuracy, f1 or costs, found luck."),
+    ],
+)
+def test_settings_of_the_decision_that_contradict_each_other(settings: dict, message: str):
+    logits, labels = lopsided(0)
+    with pytest.raises(UsageError) as caught:
+        calibration.calibrate(logits, labels, **settings)
+    assert str(caught.value).startswith(message)

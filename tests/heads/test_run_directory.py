@@ -11,7 +11,7 @@ from catdog_jax.commands.evaluate import evaluate
 from catdog_jax.config import EvaluateConfig
 from catdog_jax.files import atomic
 from catdog_jax.heads import head
-from catdog_jax.heads.run_directory import DERIVED, SWEEP, OtherHeadError, RunDirectory
+from catdog_jax.heads.run_directory import DERIVED, OUT_OF_FOLD, SWEEP, OtherHeadError, RunDirectory
 from catdog_jax.photos.sources import SPLITS
 
 pytestmark = pytest.mark.lenient_types
@@ -31,26 +31,26 @@ def names(run: RunDirectory) -> set[str]:
 
 def test_every_file_that_a_stage_names_after_a_head_is_known(tmp_path):
     run = RunDirectory(tmp_path)
-    made = {make(split) for split in SPLITS for make in (run.metrics, run.report)}
+    made = {make(split) for split in (*SPLITS, "folds") for make in (run.metrics, run.report)}
     made |= {run.comparison, *map(run.model, ("fp32", "fp16", "int8"))}
     assert {path.name for path in made} == set(DERIVED)
 
 
 def test_another_head_leaves_only_what_the_user_named(run, tmp_path, capsys):
-    for name in (*DERIVED, *SWEEP, "mine.onnx", "metrics-of-may.json"):
+    for name in (*DERIVED, *SWEEP, OUT_OF_FOLD, "mine.onnx", "metrics-of-may.json"):
         (run.path / name).write_text("x")
     (run.path / "model.onnx").unlink()
     (run.path / "model.onnx").symlink_to(tmp_path / "gone")  # a link that leads nowhere is a name too
     train.train(config(tmp_path, seed=9))
     assert names(run) == TRAINED | {"mine.onnx", "metrics-of-may.json"}
     said = " ".join(capsys.readouterr().err.split())
-    assert all(name in said for name in (*DERIVED, *SWEEP))
+    assert all(name in said for name in (*DERIVED, *SWEEP, OUT_OF_FOLD))
     train.train(config(tmp_path, seed=8))
     assert "removed" not in capsys.readouterr().err
 
 
-def test_the_same_head_keeps_what_describes_it_but_not_a_sweep_that_did_not_choose_it(run, tmp_path):
-    for name in (*DERIVED, *SWEEP):
+def test_the_same_head_keeps_what_describes_it_but_no_sweep_or_folds_that_are_not_its_own(run, tmp_path):
+    for name in (*DERIVED, *SWEEP, OUT_OF_FOLD):
         (run.path / name).write_text("x")
     train.train(config(tmp_path))
     assert names(run) == TRAINED | set(DERIVED)

@@ -36,9 +36,7 @@ def make_cache(path: Path, rows: int = 300, views: int = 1, shard: int = 100, no
             x = x * np.logspace(-2, 1, 512) + 3
             name = f"{split}-{i:05d}-of-{shards:05d}"
             ids = [f"{name}/{j}" for j in range(n)]
-            shard_files.write_shard(
-                path, name, Rows(ids, labels.tolist(), ["-"] * n, [], [x.astype(np.float32)]), prints
-            )
+            shard_files.write_shard(path, name, Rows(ids, labels.tolist(), ids, [], [x.astype(np.float32)]), prints)
             names.append(name)
     shard_files.write_manifest(path, "made", names, prints)
     return FeatureCache.open(path)

@@ -7,7 +7,7 @@ import sklearn.metrics
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.reporting import calibration_error, intervals, metrics
 
-NAMES = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "ece")
+NAMES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "ece")
 
 
 def sample(seed: int, n: int, separation: float = 1.0, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +48,7 @@ def test_metrics_of_a_small_example_by_hand():
     # {0.62, 0.62}, {0.8}
     expected = {
         "accuracy": 3 / 5,
+        "balanced_accuracy": (1 / 2 + 2 / 3) / 2,
         "precision": 2 / 3,
         "recall": 2 / 3,
         "f1": 2 / 3,
@@ -139,7 +140,7 @@ def test_thirteen_photos_without_a_mistake_are_not_certain():
     found = figures(labels, np.where(labels, 0.99, 0.01))
     assert (found["accuracy"].value, found["accuracy"].high) == (1, 1)
     assert found["accuracy"].low == pytest.approx(0.7719, abs=5e-5)
-    for name in ("precision", "recall", "f1", "roc_auc"):
+    for name in ("balanced_accuracy", "precision", "recall", "f1", "roc_auc"):
         assert found[name].value == found[name].high == 1
         assert found[name].low < 0.8
     assert found["brier"].high > 0.2  # 3 in 13 may be mistakes
@@ -221,6 +222,37 @@ def test_values_are_printed_as_shares_or_numbers():
     assert ece.shown_interval(metrics.Measured(0.5, None, None, by_chance=0.0123)) == "chance ≤ 0.0123"
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.83])
+def test_the_threshold_decides_and_judges_no_probability(threshold: float):
+    labels, probabilities = sample(4, 300)
+    found = {name: one.value for name, one in metrics.measure(labels, probabilities, threshold=threshold).items()}
+    positive = probabilities >= threshold
+    assert found["accuracy"] == sklearn.metrics.accuracy_score(labels, positive)
+    assert found["balanced_accuracy"] == sklearn.metrics.balanced_accuracy_score(labels, positive)
+    assert found["precision"] == sklearn.metrics.precision_score(labels, positive)
+    assert found["recall"] == sklearn.metrics.recall_score(labels, positive)
+    assert found["f1"] == sklearn.metrics.f1_score(labels, positive)
+    usual = metrics.measure(labels, probabilities)
+    for name in ("roc_auc", "log_loss", "brier", "ece"):
+        assert found[name] == usual[name].value
+
+
+def test_the_baseline_is_the_larger_class():
+    assert metrics.baseline([[3, 0], [0, 1]], ("cats", "dogs")) == ("cats", 0.75)
+    assert metrics.baseline([[0, 1], [4, 5]], ("cats", "dogs")) == ("dogs", 0.9)
+    assert metrics.baseline([[2, 0], [0, 2]], ("cats", "dogs")).to_json() == {"class": "cats", "accuracy": 0.5}
+    assert str(metrics.baseline([[0, 1], [4, 5]], ("cats", "dogs"))) == "always “dogs”: 90.00\u202f%"
+
+
+def test_metrics_of_one_class_name_it():
+    titles = [metric.titled(("cats", "dogs")) for metric in metrics.METRICS.values()]
+    assert titles[:5] == ["Accuracy", "Balanced accuracy", "Precision of dogs", "Recall of dogs", "F1 of dogs"]
+    assert (
+        metrics.METRICS["roc_auc"].explained(("{second}", "%s"))
+        == "how often a photo of %s ranks above one of {second}"
+    )
+
+
 def test_a_further_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch):
     error = metrics.Metric(
         name="error", title="Error", meaning="", compute=lambda rows: rows.mistakes / len(rows.labels), method="wilson"
@@ -229,42 +261,3 @@ def test_a_further_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch):
     found = figures(*sample(3, 50))
     assert found["error"].value == pytest.approx(1 - found["accuracy"].value)
     assert found["error"].low is found["error"].high is None
-
-
-# ----------------------------------------------------------------------------------------------------
-# in words
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ([[987, 13], [13, 987]], []),
-        (
-            [[7, 0], [0, 6]],
-            ["13 test photos: with no mistake among them, the share of mistakes may still be up to 23 %."],
-        ),
-        (
-            [[28, 2], [1, 29]],
-            ["60 test photos: with 3 mistakes among them, the share of mistakes may be anything from 2 to 14 %."],
-        ),
-        (
-            [[995, 2], [0, 3]],
-            ["3 test photos of dogs: with no mistake among them, the share of mistakes may still be up to 56 %."],
-        ),
-        (
-            [[40, 0], [1, 1]],
-            [
-                "42 test photos: with 1 mistake among them, the share of mistakes may be anything from 0 to 12 %.",
-                "2 test photos of dogs: with 1 mistake among them, the share of mistakes may be anything from 9 to 91 %.",
-            ],
-        ),
-    ],
-)
-def test_few_photos_are_said_to_be_few(counts: list, expected: list):
-    assert metrics.warnings(counts, ("cats", "dogs"), "test") == expected
-
-
-def test_the_words_begin_where_the_interval_gets_wide():
-    without_mistake = [metrics.warnings([[n - n // 2, 0], [0, n // 2]], ("a", "b"), "test") for n in (72, 73)]
-    # Wilson's interval of 0 in n is z² / (n + z²) wide: 5 points at 73
-    assert [len(one) for one in without_mistake] == [1, 0]
