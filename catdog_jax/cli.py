@@ -110,14 +110,13 @@ def _parse(arguments: list[str]) -> tuple[str, Any]:
 def _with_config(settings: type) -> type:
     """A stage's settings and the option --config, which is none of them."""
     option = dataclasses.field(default=None, kw_only=True)
-    wider = dataclasses.make_dataclass(
+    return dataclasses.make_dataclass(
         settings.__name__,
         [("config", _CONFIG, option)],
         bases=(settings,),
         frozen=True,
         namespace={"__doc__": settings.__doc__},
     )
-    return wider
 
 
 def _settings_file(arguments: Sequence[str]) -> Path | None:

@@ -127,9 +127,17 @@ def load(source: str, needed: Sequence[str] = SPLITS, *, groups: str | None = No
         split that is needed.
       UsageError: the extra `tfds` is needed and not installed.
     """
-    loaders = (loader for pattern, loader in _SOURCES if re.fullmatch(pattern, source, re.DOTALL))
     needed = _needed(needed, undivided)
-    return splitting.divide(next(loaders)(source, needed), needed, groups, undivided)
+    return splitting.divide(find(source, needed), needed, groups, undivided)
+
+
+def find(source: str, needed: Sequence[str] = SPLITS) -> Found:
+    """What a source holds, of which `splitting.divide` makes a data set: for who decides on its splits by what it holds.
+
+    Raises as `load`.
+    """
+    loaders = (loader for pattern, loader in _SOURCES if re.fullmatch(pattern, source, re.DOTALL))
+    return next(loaders)(source, needed)
 
 
 def _needed(needed: Sequence[str], undivided: bool) -> Sequence[str]:

@@ -90,7 +90,7 @@ def divide(found: Found, needed: Sequence[str], groups: str | None = None, undiv
     if undivided:
         records = [dataclasses.replace(one, split="train") if one.split in found.cut else one for one in records]
         notes += _undivided_notes(found, records)
-    if undivided or {*drawn} & {*needed}:
+    if {*found.lacking, *found.cut} and (undivided or {*drawn} & {*needed}):
         grouping.check_whole(records, found.classes, found.where)
     near: int | None = 0
     if drawn:
