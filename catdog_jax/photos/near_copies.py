@@ -1,7 +1,7 @@
 """Photos that show the same picture: re-encoded, resized, retouched, cropped a little or mirrored; and what belongs together.
 
 Photos whose `hashes` are close are compared by their small grey pictures. The grey picture of a
-JPEG is decoded at a fraction of its size, so that a photo of a phone takes some 20 ms and not 150.
+JPEG is decoded at a fraction of its size, in a half to a third of the time.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from catdog_jax.photos import decoding, hashes
 from catdog_jax.photos.dataset import Record
 from catdog_jax.photos.hashes import GREY
 
-MAX_PHOTOS = 5000  # that near copies are looked for among; some seconds, of large photos a minute
+MAX_PHOTOS = 5000  # that near copies are looked for among; some seconds, of large photos minutes
 MIN_SPREAD = 6.0  # standard deviation of grey levels (0 to 255); two empty pictures are alike without being copies
 # Of grey levels, where hashes are close. Copies reach 0.955 at a quarter of the size and 0.92 cropped by 2 %; of all
 # pairs of 19,000 photos of Dogs vs Cats, other ones reach at most 0.88
