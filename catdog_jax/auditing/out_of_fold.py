@@ -2,6 +2,11 @@
 
 One head a fold and a penalty, all fitted at once under vmap on averaged VGG16 features. Copies of
 one picture lie in one fold, so that no head predicts a photo whose copy it has seen.
+
+`heads.convex` fits such heads exactly, and `heads.cross_validation` trains by it. Here there may be
+tens of thousands of photos, on which Newton's method in float64 takes four times as long as L-BFGS
+(39 s against 10 s for 2,000 photos, 76 s against 17 s for 4,000), to no end: the checks ask which
+photos a head contradicts, not for the last digits.
 """
 
 from collections.abc import Mapping, Sequence

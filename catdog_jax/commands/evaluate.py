@@ -117,13 +117,13 @@ def table(result: Evaluation) -> Table:
     for name in result.metrics:
         cells = [cell for column in columns.values() for cell in page.shown(name, column[name])]
         shown.add_row(Text(METRICS[name].titled(result.classes)), *cells)
-    shown.caption = Text(f"Baseline, {result.baseline}" + decided(result.classes[1], result.threshold))
+        if name == "accuracy":
+            guess = [METRICS[name].shown(result.baseline.accuracy), ""] * len(columns)
+            shown.add_row(Text(f"  always {printable(result.baseline.name)}", "dim"), *guess)
+    if result.threshold != THRESHOLD:
+        second = printable(result.classes[1])
+        shown.caption = Text(f"{second} from a probability of {result.threshold:.3g} on")
     return shown
-
-
-def decided(second: str, threshold: float) -> str:
-    """The threshold in words, where it is not the usual one."""
-    return "" if threshold == THRESHOLD else f"; {second} from a probability of {threshold:.3g} on"
 
 
 def compared(result: Comparison) -> Table:

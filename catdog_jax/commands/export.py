@@ -34,7 +34,9 @@ def export(config: ExportConfig, photos: sources.Dataset | None = None) -> Path:
     jax_environment.require_devices()
     run = RunDirectory(config.run)
     fitted = head.load(run.head)
-    measured = run.metrics() if run.metrics().exists() else run.metrics("folds")
+    measured = run.metrics()
+    if fitted.recipe.get("folds") and not measured.exists():
+        measured = run.metrics("folds")
     kind = "metrics file of `catdog evaluate`"
     exported = onnx_file.export(
         fitted,

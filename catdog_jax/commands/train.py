@@ -13,11 +13,11 @@ from catdog_jax.config import Recipe, TrainConfig
 from catdog_jax.console import say, show, warn
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import buckets
-from catdog_jax.heads import calibration, cross_validation, head, search, training
+from catdog_jax.heads import cross_validation, head, search, training
 from catdog_jax.heads.head import Epoch, FittedHead
 from catdog_jax.heads.run_directory import SWEEP, RunDirectory
 
-_OF_OTHERS = ("solver", "class_weight")  # merged later
+_NOT_OF_TRAINING = ("features", "out", "decide_by", "threshold", "costs", "folds", "repeats")
 _SHOWN = 8  # rows of a sweep on stdout
 _COLUMNS = ("", "pool", "hidden", "drop", "L2", "rate", "decay", "smooth", "log loss", "accuracy")
 
@@ -40,7 +40,7 @@ def train(config: TrainConfig) -> FittedHead:
         done = f"{cross_validation.said(len(fitted.out_of_fold.ids), recipe['folds'], recipe['repeats'])}. Log loss"
         of_what = ""
     else:
-        done = f"trained {len(fitted.history)} epochs; kept epoch {best.epoch}: validation log loss"
+        done = f"{_course(fitted)}: validation log loss"
         of_what = f", of {recipe['calibration_photos']:,} validation photos"
     show(
         f"{done} {best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}; temperature "
@@ -49,25 +49,40 @@ def train(config: TrainConfig) -> FittedHead:
     if "threshold" in recipe:
         chosen = f"chosen by {recipe['decide_by'].replace('_', ' ')}" if "decide_by" in recipe else "as given"
         show(f"decision: {fitted.classes[1]} from a probability of {fitted.threshold:.3g} on, {chosen}")
-    warn(calibration.warnings(recipe))
+    warn(fitted.warnings)
     return fitted
+
+
+def _course(fitted: FittedHead) -> str:
+    """How the head came about, in words: what was trained, what was kept, and why it ended there."""
+    if fitted.exact:
+        return "fitted exactly, at the penalty's one minimum"
+    count, best = len(fitted.history), fitted.best
+    assert best is not None
+    kept = f"trained {count} epoch{'' if count == 1 else 's'}; kept epoch {best.epoch}"
+    if best.epoch == count:
+        return f"{kept}, the last, which was the best"
+    if count < fitted.recipe["epochs"]:
+        return f"{kept}, after which {count - best.epoch} brought nothing better"
+    return f"{kept}; the {count - best.epoch} after it brought nothing better"
 
 
 def options(config: TrainConfig) -> dict[str, Any]:
     """The settings as the arguments of `training.train`."""
     names = (field.name for field in dataclasses.fields(config))
-    return {name: getattr(config, name) for name in names if name not in ("features", "out", *_OF_OTHERS)}
+    return {name: getattr(config, name) for name in names if name not in _NOT_OF_TRAINING}
 
 
 def write(config: TrainConfig, fitted: FittedHead) -> None:
     """Writes a head and what belongs to it; killed anywhere in between, `RunDirectory.read_settings` and `verify` say so."""
     run = RunDirectory(config.out)
+    recorded = [field.name for field in dataclasses.fields(Recipe)]
     settings = {
         "version": __version__,
         "features": buckets.seen_from(config.out, config.features),
         "seed": config.seed,
         "preset": config.preset,
-        "recipe": {field.name: fitted.recipe[field.name] for field in dataclasses.fields(Recipe)},
+        "recipe": {name: fitted.recipe[name] for name in recorded if name in fitted.recipe},
         "head_sha256": head.digest(fitted.params),
         "settings": settings_file.recorded(config, config.out),
     }

@@ -110,8 +110,7 @@ def training(history: History | None) -> list[str]:
         "From epoch to epoch the head fits the training photos better. The validation photos, which it does not learn "
         f"from, tell whether that holds for others too: their log loss was {losses[0]:.4f} after the first epoch and "
         f"lowest, {losses[best]:.4f}, after epoch {history['epoch'][best]:g} of {len(losses)}. From where it rises while "
-        "that of the training photos falls, the head learns its photos by heart. The loss in training is higher than it "
-        "would be otherwise, because a part of the head is switched off there at random."
+        "that of the training photos falls, the head learns its photos by heart."
     ]
 
 

@@ -216,11 +216,14 @@ class Evaluation:
     def __repr__(self) -> str:
         photos = f"{self.n:,} {metrics.photos_of(self.split)}"
         lines = [f"Evaluation of {' or '.join(self.classes)} on {photos}, with 95 % intervals"]
+        titles = {name: METRICS[name].titled(self.classes) for name in self.metrics}
+        width, guess = max(18, *(len(title) + 1 for title in titles.values())), self.baseline
         for name, measured in self.metrics.items():
             metric = METRICS[name]
-            remark = f"; {self.baseline}" if name == "accuracy" else ""
-            interval = f"({metric.shown_interval(measured)}{remark})"
-            lines.append(f"  {metric.titled(self.classes):<18}{metric.shown(measured.value):>9}  {interval}")
+            shown = f"{metric.shown(measured.value):>9}  ({metric.shown_interval(measured)})"
+            lines.append(f"  {titles[name]:<{width}}{shown}")
+            if name == "accuracy":
+                lines.append(f"  {'Baseline':<{width}}{metric.shown(guess.accuracy):>9}  (always “{guess.name}”)")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -97,6 +97,7 @@ def calibrate(
     decide_by: str = "half",
     threshold: float | None = None,
     costs: tuple[float, float] | None = None,
+    class_weights: np.ndarray | None = None,
 ) -> Calibration:
     """Fits the temperature that gives the lowest log loss under the prior, then the threshold and the level to abstain at.
 
@@ -107,16 +108,20 @@ def calibrate(
         0.5.
       threshold: the threshold itself, in place of a choice.
       costs: of a mistake on a photo of the first class, and on one of the second.
+      class_weights: [2], what photos of each class weigh in the log loss, as they did in the
+        training; None for 1 each.
 
     Raises:
       UsageError: as `check_decision`.
     """
     check_decision(decide_by, threshold, costs)
     logits = np.asarray(logits, np.float64)
-    signed = np.where(np.asarray(labels) > 0.5, logits, -logits)
+    positive = np.asarray(labels) > 0.5
+    signed = np.where(positive, logits, -logits)
+    weights = 1.0 if class_weights is None else np.where(positive, class_weights[1], class_weights[0])
     fitted = optimize.minimize_scalar(
         lambda log_temperature: (
-            np.logaddexp(0, -signed / np.exp(log_temperature)).sum() + (log_temperature / _PRIOR) ** 2 / 2
+            (weights * np.logaddexp(0, -signed / np.exp(log_temperature))).sum() + (log_temperature / _PRIOR) ** 2 / 2
         ),
         bounds=np.log(_LIMITS),
         method="bounded",

@@ -41,6 +41,7 @@ class Photos(NamedTuple):
       labels: int64 [N], 0 or 1.
       groups: int64 [N]; photos of one number stay in one fold.
       classes: the names of the two classes.
+      pool: the pooling of the features, which decides their scale; empty of other columns.
     """
 
     ids: list[str]
@@ -48,6 +49,7 @@ class Photos(NamedTuple):
     labels: np.ndarray
     groups: np.ndarray
     classes: tuple[str, str]
+    pool: str = ""
 
 
 class Result(NamedTuple):
@@ -58,7 +60,9 @@ class Result(NamedTuple):
       scaling: of the features.
       logits: float64 [N], of heads that had not seen the photo, the mean over the repeats.
       folds: int64 [repeats, N].
-      train_loss: the log loss of the head that is kept, on the rows that it was trained on.
+      train_loss: the log loss of the head that is kept, on the rows that it was trained on; both
+        classes weigh alike in it where they did in the training.
+      loss: that of `logits`, likewise.
     """
 
     params: Params
@@ -66,6 +70,7 @@ class Result(NamedTuple):
     logits: np.ndarray
     folds: np.ndarray
     train_loss: float
+    loss: float
 
 
 def said(photos: int, folds: int, repeats: int) -> str:
@@ -100,7 +105,7 @@ def of_cache(cache: FeatureCache, pool: str) -> Photos:
     compared = Pool.AVG if cache.pool.gives(Pool.AVG) else cache.pool
     look = x if pool == compared else np.concatenate([cache.load(split, compared) for split in splits])
     groups = grouped(labels, names, hashes, look[:, 0])
-    return Photos([name for split in splits for name in cache.ids(split)], x, labels, groups, cache.classes)
+    return Photos([name for split in splits for name in cache.ids(split)], x, labels, groups, cache.classes, pool)
 
 
 def of_arrays(pair: Pair, groups: Sequence[Any] | None, pool: Pool | None, classes: tuple[str, str]) -> Photos:
@@ -115,7 +120,7 @@ def of_arrays(pair: Pair, groups: Sequence[Any] | None, pool: Pool | None, class
         raise UsageError(f"--groups: expected one for each of {len(y):,} rows, found {len(names):,}.")
     labels = y.astype(np.int64)
     numbers = grouped(labels, names, [None] * len(y), None if pool is None else x)
-    return Photos([f"row {row}" for row in range(len(y))], x[:, None], labels, numbers, classes)
+    return Photos([f"row {row}" for row in range(len(y))], x[:, None], labels, numbers, classes, pool or "")
 
 
 def grouped(
@@ -179,7 +184,7 @@ def check_folds(labels: np.ndarray, groups: np.ndarray, classes: tuple[str, str]
     separate = _separate(labels, groups)
     smaller = int(np.argmin(separate))
     most, count = separate[smaller], int((labels == smaller).sum())
-    hold = f"the {count:,} photos of {classes[smaller]!r}"
+    hold = f"the {count:,} photo{'s' * (count != 1)} of {classes[smaller]!r}"
     if most < count:
         hold += f", which are {most:,} group{'s' * (most > 1)} of photos that belong together"
     if most < 2:
@@ -257,7 +262,7 @@ def fit(photos: Photos, l2: float | None, balanced: bool, folds: int, repeats: i
         )
     x = photos.x.reshape(count * views, columns)
     labels = np.repeat(photos.labels, views)
-    scaling = rows.common_scaling([lambda: Chunk(x, labels)])
+    scaling = rows.common_scaling([lambda: Chunk(x, labels)], photos.pool)
     x = (np.asarray(x, np.float64) - scaling.mean) / scaling.deviation
     trains = np.stack(
         [*(fold[repeat] != one for repeat in range(repeats) for one in range(folds)), np.ones(count, bool)]
@@ -273,12 +278,15 @@ def fit(photos: Photos, l2: float | None, balanced: bool, folds: int, repeats: i
     of_photos = logits[:-1, ::views].reshape(repeats, folds, count)
     unseen = np.take_along_axis(of_photos, fold[:, None], axis=1)[:, 0].mean(axis=0)
     kept = {OUTPUT: {part: array[-1].astype(np.float32) for part, array in fitted.items()}}
-    return Result(kept, scaling, unseen, fold, loss(logits[-1], labels))
+    return Result(
+        kept, scaling, unseen, fold, _loss(logits[-1], labels, balanced), _loss(unseen, photos.labels, balanced)
+    )
 
 
-def loss(logits: np.ndarray, labels: np.ndarray) -> float:
+def _loss(logits: np.ndarray, labels: np.ndarray, balanced: bool) -> float:
     """The mean log loss of logits [N] of the second class."""
-    return float(np.logaddexp(0, np.where(labels == 1, -logits, logits)).mean())
+    losses = np.logaddexp(0, np.where(labels == 1, -logits, logits))
+    return float(np.mean([losses[labels == label].mean() for label in (0, 1)]) if balanced else losses.mean())
 
 
 def out_of_fold(photos: Photos, result: Result, temperature: float) -> OutOfFold:

@@ -1,7 +1,8 @@
-"""Chunks of features -> fitted heads: epochs, and early stopping.
+"""Chunks of features -> fitted heads: by Adam, with epochs and early stopping, or exactly.
 
 An epoch passes over each chunk of features: one chunk, resident on the device, where all fit; else
-a chunk a shard, streamed. What a pass computes is in steps.py.
+a chunk a shard, streamed. Where that makes few steps, it does so several times: a head needs steps,
+however few the rows are. What a pass computes is in steps.py, exact fits in convex.py.
 """
 
 import math
@@ -15,7 +16,7 @@ from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.config import Recipe
 from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
-from catdog_jax.heads import head, steps
+from catdog_jax.heads import convex, head, rows, steps
 from catdog_jax.heads.head import Epoch, best_epoch
 from catdog_jax.heads.rows import Loaders, Scaling
 from catdog_jax.heads.steps import Hyper, Shape, State
@@ -73,16 +74,22 @@ def fit_many(
     arguments are as in `fit`.
     """
     first, hyper = recipes[0], steps.hypers(recipes)
-    count = sum(-(-len(load().y) // first.batch_size) for load in training)
-    shape = Shape(first.hidden, first.batch_size, max(1, round(first.decay_epochs * count)))
+    sizes = [len(load().y) for load in training]
+    batch_size = min(first.batch_size, max(sizes))
+    once = sum(-(-size // batch_size) for size in sizes)
+    passes = -(-first.min_steps // once)
+    count = once * passes
+    shape = Shape(first.hidden, batch_size, max(1, round(first.decay_epochs * count)))
+    weights, judged_by = class_weights(first, training), class_weights(first, validation)
     key, initial_key = jax.random.split(jax.random.key(seed))
     state = steps.initial(initial_key, training[0]().x.shape[1], shape, len(recipes))
     kept = jax.tree.map(np.array, state.params)
     histories: list[list[Epoch]] = [[] for _ in recipes]
     running = np.ones(len(recipes), bool)
     for epoch in range(1, first.epochs + 1):
-        state, train_losses = _run_epoch(state, training, jax.random.fold_in(key, epoch), scaling, hyper, shape)
-        losses, accuracies = _validate(state.params, validation, scaling)
+        epoch_key = jax.random.fold_in(key, epoch)
+        state, train_losses = _run_epoch(state, training, epoch_key, scaling, hyper, shape, weights, passes)
+        losses, accuracies = _judge(state.params, validation, scaling, judged_by)
         rates = hyper.learning_rate * hyper.decay_rate ** ((epoch - 1) * count / shape.decay_steps)
         for i in np.flatnonzero(running):
             row = Epoch(epoch, *(float(column[i]) for column in (rates, train_losses, losses, accuracies)))
@@ -104,32 +111,70 @@ def fit_many(
     ]
 
 
+def class_weights(recipe: Recipe, loaders: Loaders) -> np.ndarray | None:
+    """What rows of each class weigh, float32 [2], under a recipe's `class_weight`; None for 1 each."""
+    return rows.class_weights(loaders) if recipe.class_weight == "balanced" else None
+
+
+def fit_exactly(recipes: Sequence[Recipe], training: Loaders, validation: Loaders, scaling: Scaling) -> list[Fit]:
+    """Fits linear heads by `convex`, which may differ in `l2` and in nothing else; the arguments are as in `fit`.
+
+    The history of each is one row, of what it is on training and validation rows.
+    """
+    chunk = training[0]()  # of rows that `rows.Rows.exact` holds for
+    weights, judged_by = (class_weights(recipes[0], part) for part in (training, validation))
+    x = (np.asarray(chunk.x, np.float64) - scaling.mean) / scaling.deviation
+    y = np.asarray(chunk.y)
+    each = np.ones(len(y)) if weights is None else weights[y.astype(np.int64)]
+    penalties = np.array([recipe.l2 for recipe in recipes])
+    found = convex.fit(x, y, np.broadcast_to(each, (len(recipes), len(y))), penalties)
+    params = jax.tree.map(lambda array: array.astype(np.float32), found)
+    train_losses, _ = _judge(params, training, scaling, weights)
+    losses, accuracies = _judge(params, validation, scaling, judged_by)
+    fits = []
+    for i in range(len(recipes)):
+        row = Epoch(1, 0.0, *(float(column[i]) for column in (train_losses, losses, accuracies)))
+        fits.append(Fit(jax.tree.map(lambda array, i=i: array[i], params), row, (row,)))
+    return fits
+
+
 def _run_epoch(
-    state: State, training: Loaders, key: jax.Array, scaling: Scaling, hyper: Hyper, shape: Shape
+    state: State,
+    training: Loaders,
+    key: jax.Array,
+    scaling: Scaling,
+    hyper: Hyper,
+    shape: Shape,
+    weights: np.ndarray | None,
+    passes: int,
 ) -> tuple[State, np.ndarray]:
-    """One pass over all chunks, in random order. Also returns the heads' mean log losses."""
-    order_key, key = jax.random.split(key)
-    total, rows = np.zeros(1), 0
-    for index in jax.random.permutation(order_key, len(training)).tolist():
-        chunk = training[index]()
-        state, chunk_total = steps.run_chunk(state, chunk, jax.random.fold_in(key, index), scaling, hyper, shape)
-        total, rows = total + np.asarray(chunk_total, np.float64), rows + len(chunk.y)
-    return state, total / rows
+    """Passes over all chunks, each in random order. Also returns the heads' mean log losses."""
+    total, seen = np.zeros(1), 0
+    for again in range(passes):
+        order_key, pass_key = jax.random.split(jax.random.fold_in(key, again) if again else key)
+        for index in jax.random.permutation(order_key, len(training)).tolist():
+            chunk = training[index]()
+            chunk_key = jax.random.fold_in(pass_key, index)
+            state, chunk_total = steps.run_chunk(state, chunk, chunk_key, scaling, hyper, shape, weights)
+            total, seen = total + np.asarray(chunk_total, np.float64), seen + len(chunk.y)
+    return state, total / seen
 
 
-def _validate(params: Params, validation: Loaders, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
-    """The heads' mean log losses and accuracies over all validation rows."""
-    loss, right, rows = np.zeros(1), np.zeros(1), 0
-    for load in validation:
+def _judge(
+    params: Params, loaders: Loaders, scaling: Scaling, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The heads' mean log losses and accuracies over all rows."""
+    loss, right, count = np.zeros(1), np.zeros(1), 0
+    for load in loaders:
         chunk = load()
-        chunk_loss, chunk_right = steps.losses(params, chunk, scaling)
+        chunk_loss, chunk_right = steps.losses(params, chunk, scaling, weights)
         loss, right = loss + np.asarray(chunk_loss, np.float64), right + np.asarray(chunk_right)
-        rows += len(chunk.y)
-    return loss / rows, right / rows
+        count += len(chunk.y)
+    return loss / count, right / count
 
 
-def logits(params: Params, rows: Loaders, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
+def logits(params: Params, loaders: Loaders, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
     """One head's logits and the labels of some rows, each [rows]."""
-    parts = [(steps.logits(params, chunk, scaling), chunk.y) for load in rows for chunk in [load()]]
+    parts = [(steps.logits(params, chunk, scaling), chunk.y) for load in loaders for chunk in [load()]]
     values, labels = (np.concatenate([np.asarray(part) for part in side]) for side in zip(*parts, strict=True))
     return values, labels

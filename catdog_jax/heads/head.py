@@ -65,7 +65,8 @@ class Epoch(NamedTuple):
     """A row of history.csv.
 
     The learning rate is that of the first step; the losses are log losses without the penalty, in
-    training under dropout.
+    training under dropout. Where classes are balanced, they weigh alike in the losses. A head that
+    is fitted exactly has one row, of epoch 1 and a learning rate of 0.
     """
 
     epoch: int
@@ -119,6 +120,7 @@ class FittedHead:
         head, and not part of its file.
       sweep: the heads that it was chosen from, the best first.
       notes: what the training decided otherwise than its preset, a sentence each.
+      warnings: what makes the head less than it could be, a sentence each.
       out_of_fold: what heads that had not seen them say of the photos; None of a head that was
         trained without folds.
     """
@@ -131,12 +133,18 @@ class FittedHead:
     history: tuple[Epoch, ...] = field(default=(), compare=False)
     sweep: tuple[Trial, ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
     out_of_fold: OutOfFold | None = field(default=None, compare=False)
 
     @property
     def threshold(self) -> float:
         """The probability of the second class from which on a photo is of that class."""
         return float(self.recipe.get("threshold", THRESHOLD))
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is the exact minimum of its objective, by `convex`."""
+        return self.recipe.get("solver") == "newton"
 
     @property
     def columns(self) -> int:
@@ -182,9 +190,9 @@ class FittedHead:
     def __repr__(self) -> str:
         widths = " → ".join(f"{layer['kernel'].shape[1]:,}" for layer in self.params.values())
         best = self.best
+        how = "fitted exactly" if self.exact else f"best of {len(self.history)} epochs: {best and best.epoch}"
         figures = "" if best is None else (
-            f"; best of {len(self.history)} epochs: {best.epoch}, validation log loss {best.validation_loss:.4f}, "
-            f"accuracy {best.validation_accuracy:.2%}"
+            f"; {how}, validation log loss {best.validation_loss:.4f}, accuracy {best.validation_accuracy:.2%}"
         )  # fmt: skip
         return f"FittedHead({' | '.join(self.classes)}; {self.columns:,} features → {widths}{figures})"
 

@@ -225,20 +225,25 @@ def measure(training: Loaders) -> Scaling:
     return Scaling(mean[None].astype(np.float32), deviation[None].astype(np.float32))
 
 
-def common_scaling(training: Loaders) -> Scaling:
+def common_scaling(training: Loaders, pool: str) -> Scaling:
     """What a head that is fitted exactly sees: columns centred, and all divided by one number.
 
-    That is the root of the mean squared length of the centred rows, so that rows have length 1 on
-    average, and the penalty means the same for features of any unit and any number of columns.
-    Columns keep their ratios, in which VGG16 tells them apart: a scale for each column costs
-    accuracy where rows are few. In float64; rows that are all alike are divided by 1.
+    Rows then have length 1 on average (the root of the mean square), so that the penalty means the
+    same for features of any unit and any number of columns. Columns keep their ratios, in which
+    VGG16 tells them apart: a scale for each column costs accuracy where rows are few. The halves of
+    the pooling avg+max have a number each, that both count alike: maxima are some 7 times averages.
+
+    In float64; columns that are all constant are divided by 1.
     """
     scaling = measure(training)
-    mean, rows, squares = scaling.mean.astype(np.float64), 0, 0.0
+    mean, count, squares = scaling.mean.astype(np.float64), 0, np.zeros(scaling.mean.shape[1])
     for x in _parts(training):
-        rows, squares = rows + len(x), squares + float(((x - mean) ** 2).sum())
-    length = np.sqrt(squares / rows)
-    return Scaling(scaling.mean, np.full_like(scaling.mean, length if length >= 1e-6 else 1))
+        count, squares = count + len(x), squares + ((x - mean) ** 2).sum(axis=0)
+    parts = max(1, len(Pool(pool).parts))
+    lengths = np.sqrt(parts * squares.reshape(parts, -1).sum(axis=1) / count)
+    lengths[lengths < 1e-6] = 1
+    deviation = np.repeat(lengths, squares.size // parts)
+    return Scaling(scaling.mean, deviation[None].astype(np.float32))
 
 
 def class_weights(training: Loaders) -> np.ndarray:
@@ -246,7 +251,8 @@ def class_weights(training: Loaders) -> np.ndarray:
 
     The mean weight of all rows is 1. Each class has a row.
     """
-    counts = sum(np.bincount(np.asarray(load().y).astype(np.int64), minlength=2) for load in training)
+    labels = np.concatenate([np.asarray(load().y) for load in training])
+    counts = np.bincount(labels.astype(np.int64), minlength=2)
     return (counts.sum() / (2 * counts)).astype(np.float32)
 
 

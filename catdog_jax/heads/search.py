@@ -2,7 +2,8 @@
 
 Heads of one shape are fitted at once where that pays: linear heads everywhere, wider ones on an
 accelerator. On a CPU the products of a wide head fill the cores alone, so those are fitted one
-after the other. Chosen is the lowest validation log loss.
+after the other. Linear heads are fitted exactly where their rows allow it. Chosen is the lowest
+validation log loss.
 """
 
 import csv
@@ -32,6 +33,7 @@ _DROPOUT = (0.0, 0.3, 0.5, 0.7, 0.8)  # a linear head takes none: it would drop 
 _DECAY = (0.85, 0.9, 0.95)
 _SMOOTHING = (0.0, 0.0, 0.02, 0.05)
 _LEARNING_RATE, _L2 = (1e-4, 3e-3), (1e-5, 1e-2)  # the ends of log-uniform distributions
+_EXACT_L2 = (5e-4, 0.5)  # those of the penalty of an exact fit, times the rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +48,27 @@ class Result:
 def fit_one(recipe: Recipe, load: Callable[[str, str], Loaders], seed: int) -> Result:
     """Fits one recipe; see `search` for the arguments. Raises as `fitting.fit`."""
     training, validation = (load(split, pooling.Pool(recipe.pool)) for split in ("train", "validation"))
-    scaling = rows.measure(training) if recipe.standardise else rows.UNSCALED
-    return Result(recipe, fitting.fit(recipe, training, validation, scaling, seed), scaling)
+    scaling = _scaling(recipe, training)
+    if recipe.solver == "newton":
+        (fitted,) = fitting.fit_exactly([recipe], training, validation, scaling)
+    else:
+        fitted = fitting.fit(recipe, training, validation, scaling, seed)
+    return Result(recipe, fitted, scaling)
 
 
-def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Recipe]:
+def _scaling(recipe: Recipe, training: Loaders) -> Scaling:
+    if recipe.solver == "newton":
+        return rows.common_scaling(training, recipe.pool)
+    return rows.measure(training) if recipe.standardise else rows.UNSCALED
+
+
+def draw(
+    base: Recipe, pools: Sequence[Pool], count: int, seed: int, exact: Callable[[str], bool], rows: int
+) -> list[Recipe]:
     """Random recipes; the first is `base` itself, so that the choice is never worse than it on validation.
 
     What is not searched over (batch size, epochs, patience, standardisation) is that of `base`.
+    Linear heads are fitted exactly where `exact` says that the rows of a pooling, so many, allow it.
     """
     rng = np.random.default_rng(seed)
 
@@ -62,8 +77,9 @@ def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Rec
 
     def drawn() -> Recipe:
         hidden = _HIDDEN[int(rng.integers(len(_HIDDEN)))]
-        return dataclasses.replace(
+        recipe = dataclasses.replace(
             base,
+            solver="adam",
             pool=pools[int(rng.integers(len(pools)))],
             hidden=hidden,
             dropout=float(rng.choice(_DROPOUT)) if hidden else 0.0,
@@ -71,6 +87,13 @@ def draw(base: Recipe, pools: Sequence[Pool], count: int, seed: int) -> list[Rec
             learning_rate=log_uniform(*_LEARNING_RATE),
             decay_rate=float(rng.choice(_DECAY)),
             label_smoothing=float(rng.choice(_SMOOTHING)),
+        )
+        if hidden or not exact(recipe.pool):
+            return recipe
+        place = math.log(recipe.l2 / _L2[0]) / math.log(_L2[1] / _L2[0])  # in the one range, and so in the other
+        l2 = _EXACT_L2[0] * (_EXACT_L2[1] / _EXACT_L2[0]) ** place / rows
+        return dataclasses.replace(
+            recipe, solver="newton", standardise=True, l2=float(f"{l2:.3g}"), label_smoothing=0.0
         )
 
     return [base, *(drawn() for _ in range(count - 1))]
@@ -88,9 +111,16 @@ def search(recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], seed:
         for pool in dict.fromkeys(recipe.pool for recipe in recipes):
             of_pool = [recipe for recipe in recipes if recipe.pool == pool]
             training, validation = (load(split, pooling.Pool(pool)) for split in ("train", "validation"))
-            scaling = rows.measure(training) if of_pool[0].standardise else rows.UNSCALED
+            scalings: dict[str, Scaling] = {}
             for group in groups(of_pool, jax.default_backend() != "cpu"):
-                fits = fitting.fit_many(group, training, validation, scaling, seed)
+                solver = group[0].solver
+                if solver not in scalings:
+                    scalings[solver] = _scaling(group[0], training)
+                scaling = scalings[solver]
+                if solver == "newton":
+                    fits = fitting.fit_exactly(group, training, validation, scaling)
+                else:
+                    fits = fitting.fit_many(group, training, validation, scaling, seed)
                 results += [Result(recipe, fit, scaling) for recipe, fit in zip(group, fits, strict=True)]
                 progress.advance(task, len(group))
     return sorted(results, key=_loss)
@@ -107,7 +137,8 @@ def groups(recipes: Sequence[Recipe], together: bool) -> Iterator[list[Recipe]]:
     by_shape: dict[object, list[Recipe]] = {}
     for i, recipe in enumerate(recipes):
         alone = bool(recipe.hidden) and not together
-        by_shape.setdefault((recipe.hidden, recipe.dropout > 0, i if alone else -1), []).append(recipe)
+        shape = (recipe.solver, recipe.hidden, recipe.dropout > 0, i if alone else -1)
+        by_shape.setdefault(shape, []).append(recipe)
     yield from by_shape.values()
 
 

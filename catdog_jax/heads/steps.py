@@ -74,7 +74,7 @@ def objective(
       params: the head's.
       x: float32 [N, columns], standardised.
       y: float32 [N], 0 or 1.
-      weight: float32 [N], 1 for a row and 0 for padding.
+      weight: float32 [N], what a row weighs, 1 on average over all rows, and 0 for padding.
       key: for the dropout.
       hyper: one head's; with label smoothing s the loss is taken to y (1 - s) + s / 2.
 
@@ -86,14 +86,23 @@ def objective(
     total = (optax.sigmoid_binary_cross_entropy(logits, smoothed) * weight).sum()
     penalty = sum((layer["kernel"] ** 2).sum() for layer in params.values())
     log_loss = (optax.sigmoid_binary_cross_entropy(logits, y) * weight).sum()
-    return total / weight.sum() + hyper.l2 * penalty, log_loss
+    return total / (weight > 0).sum() + hyper.l2 * penalty, log_loss
 
 
 @functools.partial(jax.jit, static_argnames=("shape",))
 def run_chunk(
-    state: State, chunk: Chunk, key: jax.Array, scaling: Scaling, hyper: Hyper, shape: Shape
+    state: State,
+    chunk: Chunk,
+    key: jax.Array,
+    scaling: Scaling,
+    hyper: Hyper,
+    shape: Shape,
+    class_weights: np.ndarray | None = None,
 ) -> tuple[State, jax.Array]:
-    """One pass over a chunk in random order; the last batch is padded and masked. Also returns the sums of log losses."""
+    """One pass over a chunk in random order; the last batch is padded and masked. Also returns the sums of log losses.
+
+    `class_weights`, float32 [2], is what rows of each class weigh; None for 1 each.
+    """
     rows = len(chunk.y)
     batches = -(-rows // shape.batch_size)
     order_key, dropout_key = jax.random.split(key)
@@ -104,6 +113,7 @@ def run_chunk(
         index, weight, key = batch
         x = standardise(jnp.asarray(chunk.x)[index], scaling)
         y = jnp.asarray(chunk.y)[index]
+        weight = weight if class_weights is None else weight * weigh(y, class_weights)
 
         def step_one(state: State, hyper: Hyper) -> tuple[State, jax.Array]:
             gradient, total = jax.grad(objective, has_aux=True)(state.params, x, y, weight, key, hyper)
@@ -131,15 +141,23 @@ def _over_heads(function: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
+def weigh(y: jax.Array, class_weights: np.ndarray) -> jax.Array:
+    """What rows with these labels weigh, where labels may lie between 0 and 1: float32, of the shape of `y`."""
+    return class_weights[0] + (class_weights[1] - class_weights[0]) * y
+
+
 @jax.jit
-def losses(params: Params, chunk: Chunk, scaling: Scaling) -> tuple[jax.Array, jax.Array]:
-    """The heads' sums of log losses and numbers of right decisions."""
+def losses(
+    params: Params, chunk: Chunk, scaling: Scaling, class_weights: np.ndarray | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """The heads' sums of log losses, weighed as in `run_chunk`, and numbers of right decisions."""
     x, y = standardise(jnp.asarray(chunk.x), scaling), jnp.asarray(chunk.y)
 
     def losses_of_one(params: Params) -> tuple[jax.Array, jax.Array]:
         logits = head.logits(params, x)
         right = (logits >= math.log(THRESHOLD / (1 - THRESHOLD))) == (y > 0.5)
-        return optax.sigmoid_binary_cross_entropy(logits, y).sum(), right.sum()
+        loss = optax.sigmoid_binary_cross_entropy(logits, y)
+        return (loss if class_weights is None else loss * weigh(y, class_weights)).sum(), right.sum()
 
     return _over_heads(losses_of_one)(params)
 

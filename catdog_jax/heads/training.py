@@ -10,13 +10,14 @@ from catdog_jax.config import EXACT_L2, FEW, PRESETS, Recipe, TrainConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files.buckets import Location, location
-from catdog_jax.heads import calibration, cross_validation, fitting, rows, search
+from catdog_jax.heads import calibration, convex, cross_validation, fitting, rows, search
 from catdog_jax.heads.cross_validation import Photos
-from catdog_jax.heads.head import Epoch, FittedHead, Trial, fold_standardisation
+from catdog_jax.heads.head import Epoch, FittedHead, Trial, best_epoch, fold_standardisation
 from catdog_jax.heads.rows import Pair, Rows
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check, check_arguments
 
+NOTABLE = 0.01  # share of its validation log loss that a head still improved by, from which it is said
 _OF_ADAM = ("dropout", "learning_rate", "decay_rate", "batch_size", "epochs", "patience")  # what an exact fit has not
 
 
@@ -31,6 +32,8 @@ def train(
     learning_rate: float | None = None,
     decay_rate: float | None = None,
     l2: float | None = None,
+    solver: Literal["adam", "newton"] | None = None,
+    class_weight: Literal["none", "balanced"] = "none",
     batch_size: int | None = None,
     epochs: int | None = None,
     patience: int | None = None,
@@ -52,8 +55,9 @@ def train(
     Args:
       features: a feature cache, or its path; or a pair of arrays, x [N, columns] of any features and
         labels [N], 0 or 1.
-      preset: "default", the best found on validation, or "reference", the classic recipe (7x7x512
-        flattened, L2 0.05, decaying Adam). The arguments that follow take the place of its values.
+      preset: "default", the best found on validation: a linear head below 2,000 training photos, an
+        MLP from there on; or "reference", the classic recipe (7x7x512 flattened, L2 0.05, decaying
+        Adam). The arguments that follow take the place of its values.
       head: "mlp" or "linear".
       pool: what the head sees of the features. Of arrays: what their columns are, where they are
         features of this package.
@@ -61,9 +65,15 @@ def train(
       dropout: share of a layer's inputs that is zeroed while training.
       learning_rate: Adam's step size at the start.
       decay_rate: what the step size is multiplied by every epoch, exponentially.
-      l2: penalty l2 * sum(kernel ** 2) added to the loss.
+      l2: penalty l2 * sum(kernel ** 2) added to the loss. Of an exact fit by default 0.005 / rows; the
+        kernel is that of features which `rows.common_scaling` has made comparable.
+      solver: "newton" finds the exact minimum, for linear heads: no rates, batches, epochs or
+        dropout; "adam" for the others. By default newton for a linear head of the default preset,
+        unless settings of Adam are given.
+      class_weight: "balanced": both classes weigh alike, in the losses too, however many rows each
+        has.
       batch_size: rows a step.
-      epochs: how many at most.
+      epochs: how many at most; one is a pass over the rows, or several where they are few.
       patience: epochs without a better validation loss after which training stops.
       seed: decides initial weights, shuffling and dropout: the same seed gives the same bytes.
       sweep: how many heads to try, the preset and random others; the one with the lowest validation
@@ -104,6 +114,7 @@ def train(
     given = {
         **{"pool": pool, "hidden": hidden, "dropout": dropout, "learning_rate": learning_rate},
         **{"decay_rate": decay_rate, "l2": l2, "batch_size": batch_size, "epochs": epochs, "patience": patience},
+        **{"solver": solver, "class_weight": class_weight},
     }
     kind: str | None = head
     if folds:
@@ -112,7 +123,7 @@ def train(
         raise UsageError(
             "--groups: expected folds to keep them together in, found none. Give folds too, or leave it out."
         )
-    wanted = resolve(preset, kind, given)
+    resolve(preset, kind, given)  # wrong usage is told before anything is read
     decision: dict[str, Any] = {"decide_by": decide_by, "threshold": threshold, "costs": costs}
     calibration.check_decision(**decision)
     jax_environment.require_devices()
@@ -128,7 +139,7 @@ def train(
                 f"{cross_validation.FOLDS}, or extract without --undivided."
             )
         if folds:
-            wanted, notes = _of_stored(wanted, taken, pool)
+            wanted, notes = _of_stored(resolve(preset, kind, given), taken, pool)
             photos = cross_validation.of_cache(cache, wanted.pool)
     else:
         if folds and validation is not None:
@@ -145,13 +156,14 @@ def train(
             resident_gib=resident_gib,
         )
         if folds:
-            wanted, notes = _of_stored(wanted, taken, pool)
+            wanted, notes = _of_stored(resolve(preset, kind, given), taken, pool)
             photos = cross_validation.of_arrays(features, groups, taken.stored, taken.classes)
     if folds:
         count, views = photos.x.shape[:2]
         wanted = dataclasses.replace(resolve(preset, kind, given, count * views, views), pool=wanted.pool)
         return _cross_validated(wanted, taken, photos, l2, folds, repeats, seed, notes, decision)
-    return _train(wanted, taken, pool, seed, sweep, decision)
+    wanted, notes = _chosen(preset, head, given, taken)
+    return _train(wanted, notes, taken, pool, seed, sweep, decision)
 
 
 def for_folds(preset: str, head: str | None, given: Mapping[str, Any], sweep: int | None) -> tuple[str, dict[str, Any]]:
@@ -173,6 +185,26 @@ def for_folds(preset: str, head: str | None, given: Mapping[str, Any], sweep: in
             "to know when to stop. Leave one of the two out."
         )
     return "linear", {**given, "solver": "newton"}
+
+
+def _chosen(preset: str, head: str | None, given: Mapping[str, Any], taken: Rows) -> tuple[Recipe, list[str]]:
+    """The recipe for the rows that there are, and sentences on what the preset would have had otherwise."""
+    wanted, notes = _of_stored(
+        resolve(preset, head, given, taken.photos * taken.views, taken.views), taken, given["pool"]
+    )
+    if wanted.solver == "newton" and not taken.exact(wanted.pool):
+        notes.append(
+            f"{taken.name}: a linear head cannot be fitted exactly to rows that are not kept in memory (--resident-gib), or to "
+            f"more than {convex.MAX_SIDE:,} rows of more than {convex.MAX_SIDE:,} columns: it is trained by Adam"
+        )
+        by_adam = resolve(preset, "linear", {**given, "hidden": None, "solver": "adam"})
+        wanted = dataclasses.replace(by_adam, pool=wanted.pool)
+    elif wanted.solver == "newton" and head is None and given["solver"] is None and given["hidden"] is None:
+        notes.append(
+            f"{taken.photos:,} training {'rows' if taken.stored is None else 'photos'}: a linear head, fitted exactly; from "
+            f"{FEW:,} on an MLP is trained (--head mlp)"
+        )
+    return wanted, notes
 
 
 def resolve(preset: str, head: str | None, given: Mapping[str, Any], rows: int | None = None, views: int = 1) -> Recipe:
@@ -252,44 +284,53 @@ def _cross_validated(
 ) -> FittedHead:
     """Fits the heads of all folds, which calibrate, and the head that is kept, on all photos."""
     result = cross_validation.fit(photos, l2, wanted.class_weight == "balanced", folds, repeats, seed)
-    told = calibration.calibrate(result.logits, photos.labels, **decision)
+    weights = fitting.class_weights(wanted, [lambda: rows.Chunk(photos.x, photos.labels)])
+    told = calibration.calibrate(result.logits, photos.labels, **decision, class_weights=weights)
     params = calibration.fold_temperature(result.params, told.temperature)
     params = fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
-    described = dataclasses.asdict(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
+    described = described_recipe(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     right = float(((result.logits >= 0) == (photos.labels == 1)).mean())
-    judged = cross_validation.loss(result.logits, photos.labels)
     return FittedHead(
         pool=None if taken.stored is None else Pool(wanted.pool),
         params=params,
         classes=taken.classes,
         fingerprint=taken.fingerprint,
         recipe=described,
-        history=(Epoch(1, 0.0, result.train_loss, judged, right),),
+        history=(Epoch(1, 0.0, result.train_loss, result.loss, right),),
         notes=tuple(notes),
+        warnings=tuple(calibration.warnings(described)),
         out_of_fold=cross_validation.out_of_fold(photos, result, told.temperature),
     )
 
 
 def _train(
-    wanted: Recipe, taken: Rows, pool: str | None, seed: int, sweep: int | None, decision: Mapping[str, Any]
+    wanted: Recipe,
+    notes: list[str],
+    taken: Rows,
+    pool: str | None,
+    seed: int,
+    sweep: int | None,
+    decision: Mapping[str, Any],
 ) -> FittedHead:
-    wanted, notes = _of_stored(wanted, taken, pool)
     if sweep is None:
         results = [search.fit_one(wanted, taken.load, seed)]
     else:
         pools = [other for other in search.POOLS if taken.gives(Pool(other))] or [wanted.pool]
-        drawn = search.draw(wanted, pools if pool is None else [wanted.pool], sweep, seed)
+        pools = pools if pool is None else [wanted.pool]
+        drawn = search.draw(wanted, pools, sweep, seed, taken.exact, taken.photos * taken.views)
         results = search.search(drawn, taken.load, seed)
     best = results[0]
     params, recipe = best.fit.params, best.recipe
-    logits, labels = fitting.logits(params, taken.load("validation", Pool(recipe.pool)), best.scaling)
-    told = calibration.calibrate(logits, labels, **decision)
+    validation = taken.load("validation", Pool(recipe.pool))
+    logits, labels = fitting.logits(params, validation, best.scaling)
+    weights = fitting.class_weights(recipe, validation)
+    told = calibration.calibrate(logits, labels, **decision, class_weights=weights)
     params = calibration.fold_temperature(params, told.temperature)
-    if recipe.standardise:
+    if best.scaling is not rows.UNSCALED:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
-    described = dataclasses.asdict(recipe) | told.recipe()
+    described = described_recipe(recipe) | told.recipe()
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)
@@ -302,4 +343,31 @@ def _train(
         history=best.fit.history,
         sweep=trials,
         notes=tuple(notes),
+        warnings=(*stopping_warnings(recipe, best.fit.history), *calibration.warnings(described)),
     )
+
+
+def described_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that took part: an exact fit has none of Adam's."""
+    values = dataclasses.asdict(recipe)
+    unused = (*_OF_ADAM, "decay_epochs", "min_steps", "label_smoothing") if recipe.solver == "newton" else ()
+    return {name: value for name, value in values.items() if name not in unused}
+
+
+def stopping_warnings(recipe: Recipe, history: Sequence[Epoch]) -> list[str]:
+    """That a training ended while it still improved, in a sentence; else none.
+
+    It did where the last epoch allowed is the best, and the validation log loss has fallen by more
+    than `NOTABLE` of itself in the last `patience` epochs.
+    """
+    if recipe.solver == "newton" or len(history) < recipe.epochs or best_epoch(history) is not history[-1]:
+        return []
+    earlier = [epoch.validation_loss for epoch in history[: -recipe.patience]] or [history[0].validation_loss]
+    lost, last = min(earlier), history[-1].validation_loss
+    if len(history) < 2 or not lost - last > NOTABLE * lost:
+        return []
+    return [
+        f"the validation log loss was still falling at the last epoch, {len(history)}, by {1 - last / lost:.0%} in the last "
+        f"{min(recipe.patience, len(history) - 1)}: the head is not fully trained. Give more --epochs, or a higher "
+        "--learning-rate."
+    ]

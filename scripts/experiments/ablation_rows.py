@@ -28,7 +28,9 @@ from catdog_jax.photos import decoding, sources
 
 ROOT = Path(__file__).parents[2]
 DEFAULT, REFERENCE = PRESETS["default"], PRESETS["reference"]
-FEW_REFERENCE = dataclasses.replace(REFERENCE, batch_size=32)  # as many steps of few photos as it takes to converge
+# Of few photos: epochs of one pass, as of many; and as many steps as the reference takes to converge
+FEW_DEFAULT = dataclasses.replace(DEFAULT, min_steps=1)
+FEW_REFERENCE = dataclasses.replace(REFERENCE, batch_size=32, min_steps=1)
 _BATCH = 64
 
 
@@ -131,7 +133,7 @@ def _of_the_cache() -> list[Variant]:
 
 
 def _of_the_subset() -> list[Variant]:
-    few = Variant("few photos", "few photos", DEFAULT, mirror=False, preprocessing="torch", subset=True)
+    few = Variant("few photos", "few photos", FEW_DEFAULT, mirror=False, preprocessing="torch", subset=True)
 
     def changed(name: str, **changes: object) -> Variant:
         return dataclasses.replace(few, name=f"few photos, {name}", **changes)
@@ -152,7 +154,7 @@ def _of_the_subset() -> list[Variant]:
 
 
 def _of_keras() -> list[Variant]:
-    few = Variant("Keras' weights", "few photos", DEFAULT, False, "caffe", keras=True, subset=True)
+    few = Variant("Keras' weights", "few photos", FEW_DEFAULT, False, "caffe", keras=True, subset=True)
     reference = dataclasses.replace(few, name="Keras' weights, reference", recipe=FEW_REFERENCE)
     whole = Variant(
         "Keras' weights, reference, pixels / 255, all photos", "reference", REFERENCE, False, "unit", keras=True

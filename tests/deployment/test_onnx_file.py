@@ -357,6 +357,14 @@ def test_parity_fails_on_a_difference_a_decision_or_nan(
         parity.check("m.onnx", b"", np.array([expected]), black, "photos")
 
 
+def test_parity_is_of_the_decisions_that_the_head_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity.side_by_side.ort, "InferenceSession", HalfSession)
+    black = np.zeros((1, 224, 224, 3), np.uint8)
+    assert parity.check("m.onnx", b"", np.array([0.499999]), black, "photos", 0.2).difference < 1e-5
+    with pytest.raises(CatdogError, match="and 2 other decisions"):
+        parity.check("m.onnx", b"", np.array([0.499999]), black, "photos", 0.5000005)
+
+
 def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
     fitted = head.load(run / "head.safetensors")
     replace(fitted, fingerprint=replace(fitted.fingerprint, weights_sha256="0" * 64)).save(run / "head.safetensors")
@@ -378,16 +386,19 @@ def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weight
 FIGURES = {"n": 9, "metrics": {"accuracy": {"value": 1.0}}, "worst": [{"id": "private.jpg"}], "own_features": True}
 
 
-@pytest.mark.parametrize("other", [{"own_features": False}, {"head_sha256": "0" * 64}])
+@pytest.mark.parametrize("other", [{"own_features": False}, {"head_sha256": "0" * 64}, {"threshold": 0.2}])
 def test_figures_of_other_photos_or_heads_stay_out_of_the_file(other: dict) -> None:
     fitted = fitted_head("avg")
     own = FIGURES | {"head_sha256": head.digest(fitted.params)}
-    expected = {"n": 9, "warnings": [], "metrics": own["metrics"], "confusion": None}
+    expected = {"split": "test", "n": 9, "warnings": [], "metrics": own["metrics"], "confusion": None}
     assert onnx_file.tested_figures(fitted, ("original",), own) == expected
     evaluation = SimpleNamespace(to_json=lambda: own)
     assert onnx_file.tested_figures(fitted, ("original",), evaluation) == expected
     for figures, views in ((own | other, ("original",)), (own, ("original", "mirror")), (None, ("original",))):
         assert onnx_file.tested_figures(fitted, views, figures) is None
+    folds = onnx_file.tested_figures(fitted, ("original",), own | {"split": "folds"})
+    assert folds == expected | {"split": "folds"}
+    assert onnx_file.tested_figures(fitted, ("original",), own | {"split": "validation"}) is None
 
 
 def test_a_file_without_test_figures_says_so_and_altered_ones_are_refused(
@@ -540,7 +551,9 @@ def test_by_default_the_photos_are_those_of_the_training(
 ) -> None:
     load = sources.load
     monkeypatch.setattr(
-        sources, "load", lambda source, _: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source)
+        sources,
+        "load",
+        lambda source, *_, **__: load(str(folder)) if source in ("demo", "photos") else pytest.fail(source),
     )
     run, message = RunDirectory(tmp_path), "The photos of the training are not at hand"
     assert message in parity.photos_at_hand(run, ())[1]

@@ -1,5 +1,6 @@
 """fp16 and int8 files of a small network, the figures they are judged by, and the gate."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -55,6 +56,12 @@ def test_the_figures_are_those_of_scikit_learn_and_the_drop_is_paired():
     assert (measured.drop_low, measured.drop_high) == tuple(
         pytest.approx(end, abs=0.003) for end in np.percentile(drops, (2.5, 97.5))
     )
+
+
+def test_both_files_decide_by_the_threshold_of_the_head():
+    labels, fp32, found = np.array([0, 1, 1]), np.array([0.1, 0.3, 0.9]), np.array([0.1, 0.1, 0.9])
+    assert gate.compare(found, fp32, labels, 1.0).drop == 0
+    assert gate.compare(found, fp32, labels, 1.0, 0.2).drop == pytest.approx(1 / 3)
 
 
 def test_a_few_photos_without_a_difference_leave_a_drop_possible():
@@ -141,8 +148,9 @@ def drawn(monkeypatch):
     dataset = sources.Dataset("made", ("cats", "dogs"), tuple(records))
     monkeypatch.setattr(side_by_side, "readable", lambda records, _: ((photos(1)[0], one.label) for one in records))
 
-    def make(precision, classes=("cats", "dogs"), force=False):
-        return onnx_file.smaller("m.onnx", network(), precision, dataset, classes, 500, force, {})
+    def make(precision, classes=("cats", "dogs"), force=False, splits=("train", "validation")):
+        taken = dataclasses.replace(dataset, records=tuple(one for one in records if one.split in splits))
+        return onnx_file.smaller("m.onnx", network(), precision, taken, classes, 500, force, {})
 
     return make
 
@@ -167,6 +175,16 @@ def test_a_file_that_is_as_accurate_says_so(drawn, monkeypatch):
     _, measured = drawn("fp16")
     said = measured.said("made")
     assert "accuracy 97.70% against fp32's 98.00% on 500 validation photos of made" in said
+
+
+def test_without_validation_photos_training_photos_are_taken_and_called_so(drawn, monkeypatch):
+    counts = []
+    monkeypatch.setattr(gate, "measure", lambda *given: counts.append(given[3]) or figures(0.0))
+    model, measured = drawn("fp16", splits=("train",))
+    assert counts == [6]
+    assert "on 500 training photos, having no others, of made" in measured.said("made")
+    known = {one.key: one.value for one in onnx.load_from_string(model).metadata_props}
+    assert json.loads(known["gate"])["split"] == "train"
 
 
 def test_photos_of_other_classes_cannot_be_the_gate(drawn):

@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
-from helpers.models import probability_of_dogs, save_grey, tiny_model
-from sklearn.metrics import f1_score, log_loss
+from helpers.models import METADATA, probability_of_dogs, save_grey, tiny_model
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from catdog_jax import cli
 from catdog_jax.commands.evaluate import evaluate
@@ -56,7 +57,9 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert sure["metrics"]["log_loss"]["value"] == pytest.approx(log_loss(labels, p), rel=1e-5)
     assert sure["metrics"]["log_loss"]["value"] != pytest.approx(calm["metrics"]["log_loss"]["value"])
     few = "8 test photos: with 2 mistakes among them, the share of mistakes may be anything from 7 to 59 %."
-    assert result["warnings"] == [few]
+    assert result["warnings"][0] == few
+    assert [one.split(",")[0] for one in result["warnings"][1:]] == ["The accuracy"]
+    assert (result["classes"], result["baseline"]) == (["cats", "dogs"], {"class": "cats", "accuracy": 0.5})
     assert few in shown
     assert (sure["bytes"], calm["decides_otherwise"]) == (models[0].stat().st_size, 0)
     assert sure["photos_per_second"] > 0
@@ -64,6 +67,23 @@ def test_metrics_are_those_of_the_known_answers(photos, models, tmp_path, capsys
     assert sealed.read_sealed_json(tmp_path / "models.json", "comparison") == {
         k: v for k, v in result.items() if k != "sha256"
     }
+
+
+def test_each_file_decides_by_its_own_threshold(photos, models, tmp_path, capsys):
+    rule = {"decision": '{"threshold": 0.12, "abstain_below": null}'}
+    eager = tmp_path / "eager.onnx"
+    eager.write_bytes(tiny_model(metadata=METADATA | rule).SerializeToString())
+    found = compare([models[0], eager], sources.load(str(photos)))
+    p = np.array([probability_of_dogs(grey) for greys in GREYS.values() for grey in greys])
+    labels = np.repeat([0, 1], 4)
+    for model, threshold in zip(found.models, (0.5, 0.12), strict=True):
+        assert model.threshold == threshold
+        assert model.metrics["accuracy"].value == accuracy_score(labels, p >= threshold)
+        assert model.metrics["balanced_accuracy"].value == balanced_accuracy_score(labels, p >= threshold)
+    assert found.models[1].decides_otherwise == ((p >= 0.12) != (p >= 0.5)).sum() > 0
+    assert found.baseline == ("cats", 0.5)
+    evaluate(EvaluateConfig(model=(eager,), data=str(photos), out=tmp_path))
+    assert "dogs from 0.12 on" in capsys.readouterr().out
 
 
 def test_a_failing_disk_is_no_undecodable_photo(photos, models, tmp_path, monkeypatch):

@@ -36,13 +36,45 @@ def test_worst_mistakes_come_first_and_ties_are_in_the_order_of_ids():
     found = evaluation(["e", "d", "c", "b", "a"], labels, probabilities).worst
     assert [one["id"] for one in found] == ["d", "a", "e", "b"]
     assert found[0] == {"id": "d", "label": "dogs", "prediction": "cats", "probability": 0.01}
+    low = evaluation(["e", "d", "c", "b", "a"], labels, probabilities, {"threshold": 0.05}).worst
+    assert [(one["id"], one["prediction"]) for one in low] == [("d", "cats"), ("e", "dogs"), ("b", "dogs")]
     many = evaluation([f"{i:02d}" for i in range(99)], np.zeros(99, int), np.linspace(0.5, 1, 99)).worst
     assert [one["id"] for one in many] == [f"{i:02d}" for i in range(98, 98 - result.WORST, -1)]
 
 
-def evaluation(ids: list[str], labels: np.ndarray, probabilities: np.ndarray) -> Evaluation:
-    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), {})
+def evaluation(ids: list[str], labels: np.ndarray, probabilities: np.ndarray, recipe: dict | None = None) -> Evaluation:
+    fitted = head.FittedHead(Pool.AVG, HEAD, ("cats", "dogs"), Fingerprint(), recipe or {})
     return Evaluation(head=fitted, predicted=Predicted("", ids, labels, probabilities[:, None], []), bootstrap=20)
+
+
+def test_the_threshold_of_the_head_decides():
+    labels, p = np.arange(300) % 10 == 0, np.linspace(0.01, 0.99, 300)
+    found = evaluation([f"{i}" for i in range(300)], labels.astype(int), p, {"threshold": 0.8, "abstain_below": 0.3})
+    written = found.to_json()
+    assert written["threshold"] == 0.8
+    assert written["confusion"] == sklearn.metrics.confusion_matrix(labels, p >= 0.8).tolist()
+    assert written["metrics"]["balanced_accuracy"]["value"] == sklearn.metrics.balanced_accuracy_score(labels, p >= 0.8)
+    assert written["baseline"] == {"class": "cats", "accuracy": 0.9}
+    assert {one["prediction"] for one in found.worst if one["probability"] < 0.8} == {"cats"}
+    kept = np.where(p >= 0.8, p, 1 - p) >= 0.3
+    assert written["abstention"]["coverage"] == kept.mean()
+    assert written["abstention"]["accuracy"] == ((p >= 0.8) == labels)[kept].mean()
+
+
+def test_the_warnings_of_the_photos_the_calibration_and_the_training_are_together():
+    labels = (np.arange(330) % 11 == 0).astype(int)
+    recipe = {"abstain_below": None, "calibration_photos": 40, "warnings": ["Still improving."]}
+    told = evaluation([f"{i}" for i in range(330)], labels, np.where(labels, 0.9, 0.1), recipe).warnings
+    assert [one.split(":")[0] for one in told] == [
+        "30 test photos of dogs",
+        "10 test photos of cats for each of dogs",
+        "No mistake among 330 test photos is suspiciously good",
+        "40 validation photos calibrated the head",
+        "Still improving.",
+    ]
+    assert "--class-weight balanced" in told[1]
+    balanced = evaluation(["a"] * 330, labels, np.where(labels, 0.9, 0.1), recipe | {"class_weight": "balanced"})
+    assert "--class-weight" not in balanced.warnings[1]
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -300,7 +332,10 @@ def test_table_shows_values_and_intervals(run: Path):
     assert f"{100 * accuracy.value:.2f}" in shown
     assert f"{100 * accuracy.low:.2f} – {100 * accuracy.high:.2f}" in shown
     assert "Averaged" in shown
-    assert shown.count("\n") == 1 + 4 + 8  # title, head, foot and a line a metric: nothing wraps at 80 columns
+    assert "always cats" in shown
+    assert "F1 of dogs" in shown
+    # Title, head, foot, the baseline and a line a metric: nothing wraps at 80 columns
+    assert shown.count("\n") == 1 + 4 + 1 + 9
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -379,7 +414,7 @@ def test_wrong_arguments_are_named():
         evaluate.evaluate(fitted, "photos")
     with pytest.raises(TypeError, match="head: expected a FittedHead, found str"):
         evaluate.evaluate("run", rows)
-    with pytest.raises(UsageError, match="--split: expected train, validation or test, found dev"):
+    with pytest.raises(UsageError, match="--split: expected train, validation, test or folds, found dev"):
         evaluate.evaluate(fitted, rows, split="dev")
     with pytest.raises(UsageError, match="--bootstrap: expected 1 or more, found 0"):
         evaluate.evaluate(fitted, rows, bootstrap=0)

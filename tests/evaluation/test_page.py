@@ -139,7 +139,9 @@ def test_every_part_is_there(full: str):
     assert "3 mistakes in 60 test photos." in page.words("p")
     assert "95.00\u202f%" in page.words("dd")  # 57 of 60
     assert "Mean of 2 views" in page.words("th")
-    assert {metric.title for metric in METRICS.values()} <= set(page.words("th"))
+    assert {metric.titled(("cats", "dogs")) for metric in METRICS.values()} <= set(page.words("th"))
+    assert "Always answering “cats” would be right for 50.00\u202f% of them." in page.words("p")
+    assert page.words("summary").count("What this says") == 5
     # Mistakes 0 and 2 are cats, 1 a dog
     assert [text for text in page.words("td") if text.isdigit()] == ["28", "2", "1", "29"]
 

@@ -39,7 +39,7 @@ def test_a_folder_of_the_test_split_alone_is_enough(tmp_path):
 def test_of_a_folder_with_splits_the_one_that_is_asked_for_counts(tmp_path):
     whole = folder(tmp_path, [f"{split}/{name}" for split in sources.SPLITS for name in CLASSES], 2)
     assert {record.id.split("/")[0] for record in unseen(whole, "validation").records} == {"validation"}
-    with pytest.raises(UsageError, match=r"--split: expected train, validation or test, found dev"):
+    with pytest.raises(UsageError, match=r"--split: expected train, validation, test or folds, found dev"):
         unseen(whole, "dev")
 
 

@@ -117,26 +117,18 @@ def lopsided(seed: int, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("decide_by", SCORES)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_threshold_is_better_than_the_one_that_is_chosen(decide_by: str, seed: int):
     logits, labels = lopsided(seed)
     costs = COSTS if decide_by == "costs" else None
     found = calibration.calibrate(logits, labels, decide_by, costs=costs)
     p, score = 1 / (1 + np.exp(-logits / found.temperature)), SCORES[decide_by]
-    grid = np.linspace(0.001, 0.999, 1997)
-    scores = np.array([score(labels, p >= one) for one in grid])
-    assert score(labels, p >= found.threshold) == pytest.approx(scores.max())
     prior = 1 / 8 if costs else 0.5
-    # Of the best ones the nearest to the prior: no best one of the grid lies nearer by more than half its gap
-    best = grid[scores >= scores.max() - 1e-12]
-    neighbours = np.sort(np.append(p, [0.0, 1.0]))
-    gap = (
-        neighbours[np.searchsorted(neighbours, found.threshold)]
-        - neighbours[np.searchsorted(neighbours, found.threshold) - 1]
-    )
-    assert abs(found.threshold - prior) <= np.abs(best - prior).min() + gap / 2 + 1e-3
-    if found.threshold != prior:
-        assert found.threshold == pytest.approx(neighbours[above] - gap / 2)
+    edges = np.unique([0.0, *p, 1.0])
+    tried = np.clip([prior, *(edges[1:] + edges[:-1]) / 2], 0.001, 0.999)
+    scores = np.array([score(labels, p >= one) for one in tried])
+    best = tried[scores >= scores.max() - 1e-9]
+    assert found.threshold == pytest.approx(best[np.argmin(np.abs(best - prior))])
 
 
 def test_a_threshold_of_scikit_learn_is_as_good():
@@ -210,15 +202,11 @@ def test_a_threshold_that_few_photos_chose_is_said_to_be_chance():
         recipe = calibration.calibrate(logits[:n], labels[:n], "f1").recipe()
         assert recipe["threshold_photos"] == few
         said = [one for one in calibration.warnings(recipe) if "threshold" in one]
-        assert (
-            said == []
-            if few == 20
-            else said
-            == [
-                f"The threshold {recipe['threshold']:.3g} was chosen by f1 on photos of which only 19 are of the smaller class: below "
-                "20 it is mostly chance, and other photos would choose another."
-            ]
+        expected = (
+            f"The threshold {recipe['threshold']:.3g} was chosen by f1 on photos of which only 19 are of the smaller "
+            "class: below 20 it is mostly chance, and other photos would choose another."
         )
+        assert said == ([expected] if few < 20 else [])
 
 
 @pytest.mark.parametrize(

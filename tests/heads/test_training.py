@@ -153,6 +153,7 @@ def test_one_epoch_of_adam_is_that_of_the_paper(tmp_path):
         batch_size=8,
         epochs=4,
         patience=9,
+        min_steps=1,
     )
     chunk = [lambda: rows.Chunk(x, y)]
     identity = rows.UNSCALED
@@ -262,18 +263,20 @@ def test_a_sweep_keeps_the_best_of_all_and_shows_them(tmp_path, capsys):
 
 
 def test_the_same_seed_draws_the_same_heads_and_linear_ones_drop_nothing():
-    drawn = search.draw(PRESETS["default"], ("avg",), 40, seed=1)
-    assert (
-        drawn
-        == search.draw(PRESETS["default"], ("avg",), 40, seed=1)
-        != search.draw(PRESETS["default"], ("avg",), 40, seed=2)
-    )
-    assert drawn[0] == PRESETS["default"]
-    assert all(recipe.dropout == 0 for recipe in drawn[1:] if not recipe.hidden)
+    base = PRESETS["default"]
+    drawn, again, other = (search.draw(base, ("avg",), 40, seed, lambda _: True, 300) for seed in (1, 1, 2))
+    assert drawn == again != other
+    assert drawn[0] == base
+    linear = [recipe for recipe in drawn[1:] if not recipe.hidden]
+    assert all((recipe.dropout, recipe.label_smoothing, recipe.solver) == (0, 0, "newton") for recipe in linear)
+    assert all(4.9e-4 < 300 * recipe.l2 < 0.51 for recipe in linear)
+    by_adam = search.draw(base, ("avg",), 40, 1, lambda _: False, 300)
+    assert {recipe.solver for recipe in by_adam} == {"adam"}
+    assert [one for one in by_adam if one.hidden] == [one for one in drawn if one.hidden]
 
 
 def test_heads_are_grouped_by_shape_and_wide_ones_stay_alone_on_a_cpu():
-    drawn = search.draw(PRESETS["default"], ("avg",), 40, seed=1)
+    drawn = search.draw(PRESETS["default"], ("avg",), 40, 1, lambda _: True, 300)
     for together in (True, False):
         found = list(search.groups(drawn, together))
         assert sorted(id(recipe) for group in found for recipe in group) == sorted(map(id, drawn))

@@ -61,12 +61,12 @@ def test_where_a_shares_interval_misses_it_says_too_many_mistakes():
 def test_intervals_of_balanced_accuracy_cover_95_in_100(ratio: int):
     """By enumeration: the photos of either class that are right are two independent counts."""
     found = []
-    for n in (10, 20, 50):
+    for n in (10, 20):
         for rate in RATES:
             for other in (rate, 0.95):
                 k, m = np.arange(n + 1), np.arange(n * ratio + 1)
                 weights = binom.pmf(k, n, rate)[:, None] * binom.pmf(m, n * ratio, other)[None]
-                kept = np.argwhere(weights > 1e-5)
+                kept = np.argwhere(weights > 1e-4)
                 ends = np.array([intervals.of_mean_of_shares((k[i], n), (m[j], n * ratio)) for i, j in kept])
                 inside = covers((ends[:, 0], ends[:, 1]), (rate + other) / 2)
                 found.append(weights[tuple(kept.T)] @ inside / weights[tuple(kept.T)].sum())

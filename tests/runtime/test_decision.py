@@ -24,11 +24,13 @@ RULES = {
     "always": Rule(CLASSES, abstain_below=0.0),
     "never": Rule(CLASSES, abstain_below=1.0),
     "another threshold": Rule(CLASSES, threshold=0.7, abstain_below=0.6),
+    "a low threshold": Rule(CLASSES, threshold=0.2, abstain_below=0.25),
 }
 SECOND = (
     0.0,
     1e-9,
     0.1,
+    0.2,
     0.3,
     0.43749998,
     0.4375,
@@ -86,6 +88,8 @@ def test_a_rule_is_read_from_what_is_written() -> None:
 
 def test_a_file_from_before_has_its_level_in_the_recipe_of_its_head() -> None:
     assert decision.read(CLASSES, {"head": '{"abstain_below": 0.64, "l2": 0.001}'}) == Rule(CLASSES, abstain_below=0.64)
+    with_threshold = {"head": '{"abstain_below": 0.64, "threshold": 0.2}'}  # of a head that is not in a file yet
+    assert decision.read(CLASSES, with_threshold) == Rule(CLASSES, 0.2, 0.64)
     for metadata in ({}, {"head": "{}"}, {"head": '{"abstain_below": null}'}):
         assert decision.read(CLASSES, metadata) == Rule(CLASSES)
     both = {"head": '{"abstain_below": 0.64}', "decision": '{"threshold": 0.5, "abstain_below": null}'}

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from catdog_jax.photos import decoding
+from catdog_jax.runtime.decision import Rule
 from scripts.experiments import corruptions, robustness
 
 
@@ -54,20 +55,26 @@ def red(*levels: int) -> list[np.ndarray]:
 
 def test_a_row_is_what_a_hand_counts():
     labels = np.array([1, 1, 0, 0])
-    row = robustness.judge(
-        SimpleNamespace(probabilities=says), red(255, 51, 0, 102), labels, 0.7, ("model", "photos", "")
-    )
+    model = SimpleNamespace(probabilities=says, rule=Rule(("cats", "dogs")))
+    row = robustness.judge(model, red(255, 51, 0, 102), labels, 0.7, ("model", "photos", ""))
     assert (row.count, row.accuracy, row.second_class, row.sure, row.abstained) == (4, 0.75, 0.25, 0.5, 0.25)
     assert row.mean_confidence == pytest.approx((1 + 0.8 + 1 + 0.6) / 4)
     assert row.log_loss == pytest.approx(-(np.log(0.2) + np.log(0.6)) / 4, abs=1e-6)
     assert row.low == pytest.approx(0.3006, abs=1e-4)  # Wilson's interval of 3 in 4, from a table
     assert row.high == pytest.approx(0.9544, abs=1e-4)
-    stranger = robustness.judge(SimpleNamespace(probabilities=says), red(255, 0), None, None, ("model", "text", ""))
+    stranger = robustness.judge(model, red(255, 0), None, None, ("model", "text", ""))
     assert (stranger.accuracy, stranger.abstained, stranger.second_class) == ("", "", 0.5)
     assert robustness.read_table(robustness.table([row, stranger])) == [
         row._replace(log_loss=float(f"{row.log_loss:.5g}"), low=float(f"{row.low:.5g}"), high=float(f"{row.high:.5g}")),
         stranger,
     ]
+
+
+def test_the_model_decides_by_its_own_threshold():
+    model = SimpleNamespace(probabilities=says, rule=Rule(("cats", "dogs"), threshold=0.2))
+    row = robustness.judge(model, red(255, 60, 0, 102), np.array([1, 1, 0, 0]), 0.7, ("model", "photos", ""))
+    assert (row.accuracy, row.second_class) == (0.75, 0.75)
+    assert row.abstained == 0.5  # sure of 100 % of dogs and of cats, of 24 and 40 % of dogs not
 
 
 def test_rows_of_another_layout_are_not_read():
