@@ -1,17 +1,19 @@
 """`catdog STAGE …`: one thin subcommand a stage. A stage's module is imported when it is chosen, and not before."""
 
+import dataclasses
 import importlib
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 from rich.text import Text
 
-from catdog_jax import __version__, config, jax_environment
+from catdog_jax import __version__, config, jax_environment, settings_file
 from catdog_jax.console import console, discard_stdout, printable
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.ranges import check
@@ -34,7 +36,14 @@ STAGES: dict[str, type] = {  # a subcommand -> its settings; what it does is com
 _DESCRIPTION = f"""Photos of two kinds of thing -> a classifier in one deployable ONNX file. Version {__version__}.
 
 `catdog run --data FOLDER` does everything, and --data demo on drawn photos; the other stages do one part each, on the files of
-the stage before. `catdog STAGE --help` lists a stage's options."""
+the stage before. `catdog STAGE --help` lists a stage's options, and --config FILE reads them."""
+_CONFIG = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        help="Read settings from this .json or .toml file, by the names of the options; those given here win. The config.json "
+        "of a run trains it again."
+    ),
+]
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout went away
 
@@ -80,18 +89,55 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> tuple[str, Any]:
+    read = _settings_file(arguments)
+    options = {name: _with_config(stage) for name, stage in STAGES.items()}
     commands = tuple(
-        Annotated[settings, tyro.conf.subcommand(name, prefix_name=False)] for name, settings in STAGES.items()
+        Annotated[settings, tyro.conf.subcommand(name, prefix_name=False, **_defaults(name, arguments, settings, read))]
+        for name, settings in options.items()
     )
     any_stage: Any = Union[commands]  # noqa: UP007 - built at run time
-    settings = tyro.cli(
+    parsed = tyro.cli(
         any_stage,
         args=arguments,
         prog="catdog",
         description=_DESCRIPTION,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
+        # A flag that a file sets can be taken back on the command line
+        config=(tyro.conf.HelptextFromCommentsOff, *(() if read else (tyro.conf.FlagCreatePairsOff,))),
     )
-    return next(name for name, stage in STAGES.items() if stage is type(settings)), settings
+    name = next(name for name, stage in options.items() if stage is type(parsed))
+    values = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(STAGES[name])}
+    return name, STAGES[name](**values)
+
+
+def _with_config(settings: type) -> type:
+    """A stage's settings and the option --config, which is none of them."""
+    option = dataclasses.field(default=None, kw_only=True)
+    return dataclasses.make_dataclass(
+        settings.__name__,
+        [("config", _CONFIG, option)],
+        bases=(settings,),
+        frozen=True,
+        namespace={"__doc__": settings.__doc__},
+    )
+
+
+def _settings_file(arguments: Sequence[str]) -> Path | None:
+    """The file that --config names, before anything else is parsed: it changes the defaults."""
+    for place, word in enumerate(arguments):
+        if word == "--config" and place + 1 < len(arguments):
+            return Path(arguments[place + 1])
+        if word.startswith("--config="):
+            return Path(word.partition("=")[2])
+    return None
+
+
+def _defaults(name: str, arguments: Sequence[str], settings: Any, read: Path | None) -> dict[str, Any]:
+    """The defaults of the stage that is chosen, where a file changes them."""
+    if read is None or name != arguments[0]:
+        return {}
+    required = (one.name for one in dataclasses.fields(settings) if one.default is dataclasses.MISSING)
+    given = dict.fromkeys(required, tyro.MISSING) | settings_file.read(read, name, STAGES[name])
+    return {"default": settings(**given)}
 
 
 def _stage(name: str) -> Any:

@@ -30,6 +30,7 @@ from catdog_jax.heads.run_directory import (
     MODELS,
     REPORTS,
     SETTINGS,
+    WHOLE,
     OtherHeadError,
     RunDirectory,
     check_head,
@@ -37,7 +38,7 @@ from catdog_jax.heads.run_directory import (
 from catdog_jax.photos import sources
 from catdog_jax.runtime import embeddings
 
-_SHEETS, _PAGES = (*METRICS, SETTINGS, COMPARISON, "audit.json"), (*REPORTS, "audit.html")
+_SHEETS, _PAGES = (*METRICS, SETTINGS, WHOLE, COMPARISON, "audit.json"), (*REPORTS, "audit.html")
 _OLDER = "no seal: written by an older version"  # which sealed fewer kinds of files
 _UNKNOWN = "not checked: no hash of it is known"
 _OTHER_HEAD = "whole, but of another head than the one beside it"

@@ -23,7 +23,7 @@ ROWS = (
     ("features", "runtime"),
     ("heads", "serving"),
     ("evaluation", "auditing", "deployment"),
-    ("stored_files", "numerics"),
+    ("stored_files", "numerics", "settings_file"),
     ("doctor",),
     ("commands",),
     ("cli",),

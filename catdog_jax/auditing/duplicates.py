@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax.auditing import hashes
 from catdog_jax.auditing.evidence import Copies, Evidence, Look
-from catdog_jax.auditing.file_faults import GREY
 from catdog_jax.auditing.findings import Check
 from catdog_jax.auditing.page import SHOWN, Card, Group, Section, Shown
-from catdog_jax.photos import exclude_list
+from catdog_jax.photos import exclude_list, hashes
+from catdog_jax.photos.near_copies import Units, correlations
 
 # Of grey levels; copies reach 0.966 at a quarter of the size, other pairs of one hash at most 0.88
 MIN_CORRELATION = 0.95
@@ -78,13 +77,6 @@ def _confirmed(
                 yield _Pair(first, second, best, cosine, bool(mirrored[index] > straight[index]))
 
 
-def correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of the grey levels of pictures, [N, GREY, GREY] each -> [N]."""
-    a, b = (pictures.reshape(len(pictures), GREY * GREY).astype(np.float32) for pictures in (one, other))
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    return np.minimum((a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1)), 1)
-
-
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:
     a, b = one.astype(np.float64), other.astype(np.float64)
     return min(float(a @ b / np.sqrt((a @ a) * (b @ b))), 1.0)
@@ -92,22 +84,15 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 def _grouped(pairs: Sequence[_Pair], looks: Sequence[Look]) -> list[Copies]:
     """Joins pairs that share a photo."""
-    parent: dict[int, int] = {}
-
-    def root(row: int) -> int:
-        while parent.setdefault(row, row) != row:
-            parent[row] = row = parent[parent[row]]
-        return row
-
+    units = Units[int]()
     for pair in pairs:
-        first_root, other_root = sorted((root(pair.first), root(pair.second)))
-        parent[other_root] = first_root
+        units.join(pair.first, pair.second)
     members: dict[int, list[int]] = {}
-    for row in sorted(parent):
-        members.setdefault(root(row), []).append(row)
+    for row in sorted({row for pair in pairs for row in (pair.first, pair.second)}):
+        members.setdefault(units.top(row), []).append(row)
     links: dict[int, list[_Pair]] = {}
     for pair in pairs:
-        links.setdefault(root(pair.first), []).append(pair)
+        links.setdefault(units.top(pair.first), []).append(pair)
     return [_copies(rows, links[first], looks) for first, rows in sorted(members.items())]
 
 

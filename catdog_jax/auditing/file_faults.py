@@ -21,13 +21,13 @@ from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding, exclude_list, sources
 from catdog_jax.photos.dataset import Dataset, Record
+from catdog_jax.photos.hashes import GREY
+from catdog_jax.photos.near_copies import MIN_SPREAD
 from catdog_jax.photos.prefetch import map_ahead
 from catdog_jax.reporting.html import bold
 
-GREY = 32  # width and height of the small grey picture
 MAX_ASPECT = 3.0  # longer by shorter side; squashed to a square, what is on such a photo is hardly recognised
 MIN_SIDE = 50  # pixels of the shorter side; enlarged more than fourfold, there is nothing left to see
-MIN_SPREAD = 6.0  # standard deviation of the grey levels (0 to 255) in the small picture
 _AHEAD = 64  # photos that wait, looked at, for their turn
 
 

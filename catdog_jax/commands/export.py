@@ -19,8 +19,10 @@ from catdog_jax.runtime.predictor import Predictor
 _NAMED = 3  # photos left out that are named
 
 
-def export(config: ExportConfig) -> Path:
+def export(config: ExportConfig, photos: sources.Dataset | None = None) -> Path:
     """Writes the head of a run, the convolutions and the preprocessing as one ONNX file, and the folders around it.
+
+    `photos` are those to compare on, where they are loaded already.
 
     Raises:
       CatdogError: as `onnx_file.export`, or a folder cannot be written.
@@ -39,7 +41,7 @@ def export(config: ExportConfig) -> Path:
     exported = onnx_file.export(
         fitted,
         config.out or run.model(config.precision),
-        photos=_photos(config, run, fitted),
+        photos=photos or _photos(config, run, fitted),
         weights=config.weights,
         precision=config.precision,
         views=config.views,

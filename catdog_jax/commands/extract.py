@@ -17,8 +17,10 @@ _LISTED = 10  # skipped photos of a split that are printed
 _NAMED = 5  # missing shards that are printed
 
 
-def extract(config: ExtractConfig) -> FeatureCache | None:
+def extract(config: ExtractConfig, photos: Dataset | None = None) -> FeatureCache | None:
     """Extracts the features of every photo, or of those that an interrupted run left, see `extraction.extract`.
+
+    `photos` are those that the settings name, where they are loaded already.
 
     Returns:
       The finished cache; None where this process has finished its share and others have not.
@@ -32,9 +34,13 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
         console.print(f"process {share.index} of {share.count}", style="dim", markup=False)
     jax_environment.require_devices()
     config.out.exists()  # a bucket out of reach is told before the photos are looked at
-    photos = sources.load_photos(
-        sources.locate(config.data, config.data_dir), exclude=config.exclude, undivided=config.undivided
-    )
+    if photos is None:
+        photos = sources.load_photos(
+            sources.locate(config.data, config.data_dir),
+            exclude=config.exclude,
+            groups=config.groups,
+            undivided=config.undivided,
+        )
     sources.tell(photos)
     if share.index == 0:
         tell_counts(photos)

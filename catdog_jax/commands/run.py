@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from catdog_jax import __version__, settings_file
 from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import export, extract, train
 from catdog_jax.config import (
@@ -30,10 +31,11 @@ from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import run_files
 from catdog_jax.evaluation.evaluate import FOLDS
 from catdog_jax.features.cache import FeatureCache
+from catdog_jax.files import sealed
 from catdog_jax.heads import calibration, cross_validation, head, training
 from catdog_jax.heads.run_directory import TEST, RunDirectory
-from catdog_jax.photos import decoding, exclude_list, sources
-from catdog_jax.photos.dataset import SPLITS
+from catdog_jax.photos import decoding, exclude_list, sources, splitting
+from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.reporting.metrics import METRICS, Baseline, Measured, photos_of
 from catdog_jax.runtime import decision
 from catdog_jax.runtime.predictor import Predictor
@@ -57,41 +59,59 @@ def run(config: RunConfig) -> None:
             f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out."
         )
     calibration.check_decision(config.decide_by, config.threshold, config.costs)
-    source = sources.locate(config.data, config.data_dir)
-    undivided = _cross_validates(config, source)
+    photos, undivided = _photos(config)
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
         features = extract.extract(
             ExtractConfig(
-                data=source,
+                data=photos.source,
                 out=cache,
                 weights=config.weights,
                 pool=pool,
                 views=config.views,
                 exclude=config.exclude,
+                groups=config.groups,
                 undivided=undivided,
-            )
+                reuse=config.reuse,
+            ),
+            photos,
         )
     assert features is not None  # there is one process
     judged = "by its folds" if undivided and not features.rows(TEST) else "on the test split"
     with _stage(times, "train", f"a head, preset {config.preset}"):
         folds = _folds(config, features) if undivided else None
         train.train(TrainConfig(features=cache, out=config.out, **_of_head(config) | {"folds": folds}))
+        whole = {"version": __version__, "settings": settings_file.recorded(config, config.out)}
+        sealed.write_sealed_json(RunDirectory(config.out).whole, whole)
     with _stage(times, "evaluate", judged):
         result = evaluate_command.evaluate(EvaluateConfig(run=config.out))
     with _stage(times, "export", "to ONNX, checked against JAX"):
-        model = export.export(ExportConfig(run=config.out, weights=config.weights, data=source))
+        model = export.export(ExportConfig(run=config.out, weights=config.weights), photos)
     if result["split"] == FOLDS:
         with _stage(times, "predict", "photos by heads that had not seen them; the exported file has seen them all"):
             show(_out_of_fold(config, model))
     else:
         with _stage(times, "predict", "unseen photos, with the exported file alone"):
-            show(_unseen(source, config, model, undivided))
+            show(_unseen(photos, model))
     show(_summary(config, result, times))
     warn(result["warnings"])
 
 
-def _cross_validates(config: RunConfig, source: str) -> bool:
+def _photos(config: RunConfig) -> tuple[Dataset, bool]:
+    """The photos, which are looked up once, and whether they are cross-validated rather than divided.
+
+    Raises as `sources.load_photos` and `_cross_validates`.
+    """
+    found = sources.find(sources.locate(config.data, config.data_dir))
+    if config.folds != 0:
+        whole = splitting.divide(found, ("train",) if config.folds else (), config.groups, undivided=True)
+        whole = exclude_list.without(whole, config.exclude)
+        if _cross_validates(config, whole):
+            return whole, True
+    return exclude_list.without(splitting.divide(found, SPLITS, config.groups), config.exclude), False
+
+
+def _cross_validates(config: RunConfig, photos: Dataset) -> bool:
     """Whether the photos are cross-validated rather than divided, with a sentence where nobody asked for it.
 
     They are where `folds` asks for it, and where there are few photos, a split would have to be
@@ -100,15 +120,13 @@ def _cross_validates(config: RunConfig, source: str) -> bool:
     Raises:
       UsageError: there are fewer photos of a class than folds.
     """
-    if config.folds == 0:
-        return False
-    photos = exclude_list.without(sources.load(source, (), undivided=True), config.exclude)
     records = [record for split in cross_validation.SPLITS for record in photos.split(split)]
     drawn = [split for split in SPLITS[1:] if not photos.split(split)]
     if config.folds is None and not (drawn and len(records) < FEW and _can_be_folded(config)):
         return False
     labels = np.array([record.label for record in records], np.int64)
-    cross_validation.check_folds(labels, np.arange(len(labels)), photos.classes, config.folds)
+    names = [record.group or f"\0{record.id}" for record in records]  # a photo of no group is one by itself
+    cross_validation.check_folds(labels, np.unique(names, return_inverse=True)[1], photos.classes, config.folds)
     if config.folds is None:
         say(
             f"{len(records):,} photos to train on, fewer than {FEW}, and no {' and no '.join(drawn)} split: cross-validating, "
@@ -168,9 +186,9 @@ def _shown(name: str, truth: str, verdict: decision.Verdict) -> tuple[Text, Text
     return Text(name), Text(truth), said, f"{verdict.probability:.1%}"
 
 
-def _unseen(source: str, config: RunConfig, model: Path, undivided: bool) -> Table:
+def _unseen(photos: Dataset, model: Path) -> Table:
     """What the exported model says of a few photos of the test split, taken evenly from it."""
-    records = exclude_list.without(sources.load(source, undivided=undivided), config.exclude).split(TEST)
+    records = photos.split(TEST)
     predictor = Predictor(model)
     table = Table("photo", "is", "model says", "probability")
     for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from catdog_jax import __version__
+from catdog_jax import __version__, settings_file
 from catdog_jax.config import Recipe, TrainConfig
 from catdog_jax.console import say, show, warn
 from catdog_jax.errors import CatdogError
@@ -84,6 +84,7 @@ def write(config: TrainConfig, fitted: FittedHead) -> None:
         "preset": config.preset,
         "recipe": {name: fitted.recipe[name] for name in recorded if name in fitted.recipe},
         "head_sha256": head.digest(fitted.params),
+        "settings": settings_file.recorded(config, config.out),
     }
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows([Epoch._fields, *fitted.history])

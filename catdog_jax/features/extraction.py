@@ -262,6 +262,7 @@ def _dispatch(shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Ext
                     rows.ids.append(photo.record.id)
                     rows.labels.append(photo.record.label)
                     rows.hashes.append(photo.sha256)
+                    rows.groups.append(photo.record.group)
             remaining -= taken
             features = extractor.dispatch(extractors.padded(np.stack(pixels), extractor.batch_size)) if pixels else None
             yield _Batch(shard, rows, taken, len(pixels), features, not remaining)

@@ -31,6 +31,7 @@ class Rows:
       hashes: the SHA-256 of their undecoded bytes.
       skipped: the others: {"id": …, "reason": …}.
       features: float32 [n, views, …] arrays that hold the rows in order.
+      groups: what each row belongs to (`Record.group`), where any does; None where nobody says.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -38,6 +39,7 @@ class Rows:
     hashes: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     features: list[np.ndarray] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
 
 
 def write_shard(out: Location, name: str, rows: Rows, fingerprint: Fingerprint) -> None:
@@ -75,6 +77,8 @@ def write_shard(out: Location, name: str, rows: Rows, fingerprint: Fingerprint) 
         "source_sha256": rows.hashes,
         "skipped": rows.skipped,
     }
+    if any(rows.groups):
+        sidecar["groups"] = rows.groups
     sealed.write_sealed_json(out / f"{name}.json", sidecar)
 
 

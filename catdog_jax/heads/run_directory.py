@@ -17,13 +17,14 @@ from catdog_jax.files import atomic, sealed
 from catdog_jax.files.buckets import Location
 
 TEST, FP32 = "test", "fp32"  # the split and the precision whose files have no suffix
-SETTINGS, COMPARISON = "config.json", "models.json"
+SETTINGS, WHOLE, COMPARISON = "config.json", "run.json", "models.json"
 METRICS, REPORTS = (
     tuple(name.format(end) for end in ("", "-train", "-validation", "-folds"))
     for name in ("metrics{}.json", "report{}.html")
 )
 MODELS = tuple(f"model{'' if name == FP32 else f'-{name}'}.onnx" for name in get_args(Precision))
-DERIVED = (*METRICS, *REPORTS, *MODELS, COMPARISON)  # what `catdog evaluate` and `catdog export` make of a head
+# What `catdog evaluate` and `catdog export` make of a head, and the settings of the `catdog run` that led to it
+DERIVED = (*METRICS, *REPORTS, *MODELS, COMPARISON, WHOLE)
 SWEEP = ("sweep.csv", "sweep.png")  # of the `catdog train --sweep` that chose the head
 OUT_OF_FOLD = "out-of-fold.csv"  # of the `catdog train --folds` that judged it
 
@@ -53,6 +54,11 @@ class RunDirectory:
     def settings(self) -> Path:
         """How the head was trained, by `catdog train`, which writes it last."""
         return self.path / SETTINGS
+
+    @property
+    def whole(self) -> Path:
+        """The settings of `catdog run`, where it trained the head."""
+        return self.path / WHOLE
 
     @property
     def comparison(self) -> Path:

@@ -213,14 +213,37 @@ def load(data: bytes) -> Photo:
       ImageError: with the reason: empty, of another format, truncated, damaged, or over
         `MAX_PIXELS`, those of its format or `MAX_SCANS`.
     """
-    with _refusing(data), Image.open(io.BytesIO(data), formats=decoders(data)) as image:
+    with _refusing(data), _opened(data) as image:
+        image.load()
+        kind = image.format or ""
+        return Photo(to_rgb(upright(image)), _CAMERA.get(kind, kind))
+
+
+def thumbnail(data: bytes, size: int) -> np.ndarray:
+    """A photo as a small grey picture, uint8 [size, size]: to compare photos by, not for the network.
+
+    It passes the same gates as `load`; a JPEG is decoded at down to an eighth of its size, which
+    is several times as fast.
+
+    Raises:
+      ImageError: see `load`.
+    """
+    with _refusing(data), _opened(data) as image:
+        image.draft("L", (2 * size, 2 * size))
+        image.load()
+        grey = to_rgb(upright(image)).convert("L") if image.mode != "L" else upright(image)
+        return np.asarray(grey.resize((size, size), Image.Resampling.BOX))
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A picture of an allowed format and size, of which nothing but the header is decoded."""
+    with Image.open(io.BytesIO(data), formats=decoders(data)) as image:
         form = FORMATS.get(image.format or "")
         _check_size(image.size, form and form.pixels)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _check_tiff(image)
-        image.load()
-        kind = image.format or ""
-        return Photo(to_rgb(upright(image)), _CAMERA.get(kind, kind))
+        yield image
 
 
 @contextlib.contextmanager

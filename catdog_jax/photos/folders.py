@@ -51,7 +51,18 @@ def load_folder(root: Path, source: str | None = None, needed: Sequence[str] = S
         names_splits=layout.has_splits,
         notes=layout.notes(),
         left_out=left_out,
+        folder_of=functools.partial(_folder_of, layout, classes),
     )
+
+
+def _folder_of(layout: Layout, classes: tuple[str, str], name: str) -> str | None:
+    """The folder below that of the class that a photo is in, after the class: one of several splits is the same."""
+    photo = layout.root / name
+    for place in layout.places:
+        parts = photo.relative_to(place).parts if photo.is_relative_to(place) else ()
+        if len(parts) > 2 and parts[0] in classes:
+            return f"{parts[0]}/{parts[1]}"
+    return None
 
 
 def _check_places(layout: Layout, classes: tuple[str, str], needed: Sequence[str]) -> None:

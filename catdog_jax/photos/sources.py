@@ -37,9 +37,10 @@ def load_photos(
     data_dir: str | Path | None = None,
     exclude: str | Path | None = None,
     needed: Sequence[str] = SPLITS,
+    groups: str | None = None,
     undivided: bool = False,
 ) -> Dataset:
-    """Looks up the photos of a data set, without reading them.
+    """Looks up the photos of a data set. Those of splits that are to be drawn are read; the others are not.
 
     Example:
       >>> import catdog_jax as cd
@@ -57,20 +58,25 @@ def load_photos(
       data_dir: where tfds: data sets are.
       exclude: a file that lists photos to leave out, as `catdog audit --write-exclude` writes it.
       needed: the splits in which each class must have photos.
+      groups: what belongs together and must not lie in two splits or folds: "folder", photos of one
+        folder below that of the class; or a regular expression that is searched in a photo's id,
+        whose first group (or whole match) is the name.
       undivided: draw no splits: all photos of a source that names none are in train, and only train
         is needed; a split that is named stays. For cross-validation.
 
     Raises:
       CatdogError: the data set is missing or empty, or does not hold two classes, each in every
-        split that is needed; or `exclude` cannot be used.
+        split that is needed; a group holds a whole class that is to be divided; or `exclude` cannot
+        be used.
       TypeError: `source` is none of these.
-      UsageError: the extra `tfds` is needed and not installed, or `data_dir` goes with no such set.
+      UsageError: the extra `tfds` is needed and not installed, or `data_dir` goes with no such set;
+        `groups` is no pattern, or fits no photo.
     """
     if isinstance(source, str | Path):
         located = locate(str(source), None if data_dir is None else Path(data_dir))
-        dataset = load(located, needed, undivided=undivided)
+        dataset = load(located, needed, groups=groups, undivided=undivided)
     else:
-        dataset = splitting.divide(listed.load(source), _needed(needed, undivided), undivided)
+        dataset = splitting.divide(listed.load(source), _needed(needed, undivided), groups, undivided)
     return exclude_list.without(dataset, None if exclude is None else Path(exclude))
 
 
@@ -111,7 +117,7 @@ def locate(source: str | None, data_dir: Path | None) -> str:
     return tfds.locate(source, data_dir)
 
 
-def load(source: str, needed: Sequence[str] = SPLITS, *, undivided: bool = False) -> Dataset:
+def load(source: str, needed: Sequence[str] = SPLITS, *, groups: str | None = None, undivided: bool = False) -> Dataset:
     """Loads a data set by its name: `demo`, `tfds:NAME` (see `tfds`), or the path of a table or a folder.
 
     The options are as of `load_photos`.
@@ -121,9 +127,17 @@ def load(source: str, needed: Sequence[str] = SPLITS, *, undivided: bool = False
         split that is needed.
       UsageError: the extra `tfds` is needed and not installed.
     """
-    loaders = (loader for pattern, loader in _SOURCES if re.fullmatch(pattern, source, re.DOTALL))
     needed = _needed(needed, undivided)
-    return splitting.divide(next(loaders)(source, needed), needed, undivided)
+    return splitting.divide(find(source, needed), needed, groups, undivided)
+
+
+def find(source: str, needed: Sequence[str] = SPLITS) -> Found:
+    """What a source holds, of which `splitting.divide` makes a data set: for who decides on its splits by what it holds.
+
+    Raises as `load`.
+    """
+    loaders = (loader for pattern, loader in _SOURCES if re.fullmatch(pattern, source, re.DOTALL))
+    return next(loaders)(source, needed)
 
 
 def _needed(needed: Sequence[str], undivided: bool) -> Sequence[str]:

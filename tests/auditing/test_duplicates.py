@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from catdog_jax.auditing import duplicates, file_faults, hashes
+from catdog_jax.auditing import duplicates, file_faults
 from catdog_jax.auditing.evidence import Look
+from catdog_jax.photos import hashes
 from catdog_jax.photos.demo.animals import KINDS
 from catdog_jax.photos.demo.drawing import draw
 from catdog_jax.photos.sources import Record
@@ -32,7 +33,7 @@ def drawn() -> list[Image.Image]:
 def test_the_hash_is_that_of_the_mirror_image_and_of_scipys_cosine_transform():
     from scipy.fft import dctn
 
-    grey = np.random.default_rng(0).integers(0, 256, (5, file_faults.GREY, file_faults.GREY), np.uint8)
+    grey = np.random.default_rng(0).integers(0, 256, (5, hashes.GREY, hashes.GREY), np.uint8)
     bits = hashes.hashes(grey)
     np.testing.assert_array_equal(bits, hashes.hashes(grey[:, :, ::-1]))
     spectrum = dctn(grey.astype(np.float64), axes=(1, 2))[:, :16, :16:2].reshape(5, -1)  # its even columns

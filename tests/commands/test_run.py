@@ -68,14 +68,14 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     assert "--pool: expected avg+max or none with --preset default, found max" in capsys.readouterr().err
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     monkeypatch.setattr(extractor.Extractor, "dispatch", None)  # a second run has nothing left to extract
-    monkeypatch.setattr("catdog_jax.commands.export.export", lambda config: out / "model.onnx")
+    monkeypatch.setattr("catdog_jax.commands.export.export", lambda config, photos: out / "model.onnx")
     assert cli.main(command) == 0
     after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     assert after["head.safetensors"] == before["head.safetensors"]
     assert after["metrics.json"] == before["metrics.json"]
 
     shutil.copyfile(out / "model.onnx", tmp_path / "model.onnx")  # the new head makes that of the run stale
-    monkeypatch.setattr("catdog_jax.commands.export.export", lambda config: tmp_path / "model.onnx")
+    monkeypatch.setattr("catdog_jax.commands.export.export", lambda config, photos: tmp_path / "model.onnx")
     assert (
         cli.main([*command, "--head", "linear", "--epochs", "2", "--l2", "0.01"]) == 0
     )  # as `catdog train` takes them

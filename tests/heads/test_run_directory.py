@@ -32,7 +32,7 @@ def names(run: RunDirectory) -> set[str]:
 def test_every_file_that_a_stage_names_after_a_head_is_known(tmp_path):
     run = RunDirectory(tmp_path)
     made = {make(split) for split in (*SPLITS, "folds") for make in (run.metrics, run.report)}
-    made |= {run.comparison, *map(run.model, ("fp32", "fp16", "int8"))}
+    made |= {run.comparison, run.whole, *map(run.model, ("fp32", "fp16", "int8"))}
     assert {path.name for path in made} == set(DERIVED)
 
 

@@ -26,7 +26,7 @@ def random_records(rng: np.random.Generator, *counts: int) -> list[Record]:
 
 
 def drawn(records: list[Record], splits=("test", "validation"), needed=SPLITS) -> dict[str, str]:
-    return {one.id: one.split for one in splitting.draw(records, splits, CLASSES, "photos", needed)}
+    return {one.id: one.split for one in splitting.draw(records, splits, CLASSES, "photos", needed).records}
 
 
 def counts(split_of: dict[str, str]) -> dict[tuple[str, str], int]:

@@ -327,3 +327,14 @@ def test_wrong_usage_is_named(tmp_path, monkeypatch):
         UsageError, match=r"expected the package tensorflow_datasets, .* Run: pip install 'catdog-jax\[tfds\]'"
     ):
         load(tmp_path)
+
+
+def test_undivided_takes_back_what_would_be_cut_off(tmp_path):
+    write(tmp_path, splits=("train", "test"))
+    source = sources.locate("tfds:pets", tmp_path)
+    assert [len(sources.load(source).split(split)) for split in sources.SPLITS] == [36, 4, 40]
+    dataset = sources.load(source, undivided=True)
+    assert [len(dataset.split(split)) for split in sources.SPLITS] == [40, 0, 40]
+    assert dataset.notes == ("undivided: no validation split was drawn; train has 40 photos (20 'cat', 20 'dog')",)
+    named = sources.load(sources.locate("tfds:pets:train[:50%]/train[50%:]/test", tmp_path), undivided=True)
+    assert [len(named.split(split)) for split in sources.SPLITS] == [20, 20, 40]

@@ -7,8 +7,7 @@ Hashing", 2012).
 
 import numpy as np
 
-from catdog_jax.auditing.file_faults import GREY
-
+GREY = 32  # width and height of the small grey picture
 BITS, BANDS = 120, 10  # two photos that differ in fewer bits than there are bands share a band for certain
 WINDOW = 256  # neighbours that a hash is compared with in a band: what keeps the worst case linear
 MAX_DISTANCE = 24  # bits; of 200,000 random pairs of photos of Dogs vs Cats none differs in fewer than 38
