@@ -44,6 +44,8 @@ def extract(config: ExtractConfig) -> FeatureCache | None:
         workers=config.workers,
         shard_index=share.index,
         num_shards=share.count,
+        reuse=config.reuse,
+        tell=say,
     )
     if cache is None:
         _tell_missing(photos, config)

@@ -17,6 +17,8 @@ from catdog_jax.commands import export, extract, train
 from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, HeadSettings, RunConfig, TrainConfig
 from catdog_jax.console import console, show, warn
 from catdog_jax.errors import UsageError
+from catdog_jax.features import shards
+from catdog_jax.files.buckets import Location
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, exclude_list, sources
 from catdog_jax.reporting.metrics import METRICS, Measured
@@ -35,7 +37,7 @@ def run(config: RunConfig) -> None:
     """
     cache = config.features or config.out / "features"
     needed = PRESETS[config.preset].pool
-    pool = config.pool or needed
+    pool = config.pool or _pool_there(cache, config.preset)
     if pool not in (needed, "none"):
         raise UsageError(
             f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out."
@@ -45,7 +47,13 @@ def run(config: RunConfig) -> None:
     with _stage(times, "extract", f"features of {config.data}"):
         extract.extract(
             ExtractConfig(
-                data=source, out=cache, weights=config.weights, pool=pool, views=config.views, exclude=config.exclude
+                data=source,
+                out=cache,
+                weights=config.weights,
+                pool=pool,
+                views=config.views,
+                exclude=config.exclude,
+                reuse=config.reuse,
             )
         )
     with _stage(times, "train", f"a head, preset {config.preset}"):
@@ -58,6 +66,24 @@ def run(config: RunConfig) -> None:
         show(_unseen(source, config, model))
     show(_summary(config, result, times))
     warn(result["warnings"])
+
+
+def _pool_there(cache: Location, preset: str) -> str:
+    """The pooling that the preset needs, or none, where the cache is there and keeps all cells.
+
+    Raises:
+      UsageError: the cache is there and cannot give what the preset needs.
+    """
+    needed = PRESETS[preset].pool
+    there = shards.kept_pool(cache)
+    if there is None or there == needed:
+        return needed
+    if there != "none":
+        raise UsageError(
+            f"{cache}: expected features of pool {needed} or none for --preset {preset}, found {there}. Keep these for other "
+            f"presets and name another place with --features; there, --pool none serves every preset."
+        )
+    return there
 
 
 def _of_head(config: RunConfig) -> dict[str, Any]:
