@@ -14,7 +14,16 @@ from rich.text import Text
 
 from catdog_jax.commands import evaluate as evaluate_command
 from catdog_jax.commands import export, extract, train
-from catdog_jax.config import PRESETS, EvaluateConfig, ExportConfig, ExtractConfig, HeadSettings, RunConfig, TrainConfig
+from catdog_jax.config import (
+    PRESETS,
+    EvaluateConfig,
+    ExportConfig,
+    ExtractConfig,
+    HeadSettings,
+    Pool,
+    RunConfig,
+    TrainConfig,
+)
 from catdog_jax.console import console, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.features import shards
@@ -68,7 +77,7 @@ def run(config: RunConfig) -> None:
     warn(result["warnings"])
 
 
-def _pool_there(cache: Location, preset: str) -> str:
+def _pool_there(cache: Location, preset: str) -> Pool:
     """The pooling that the preset needs, or none, where the cache is there and keeps all cells.
 
     Raises:
@@ -76,14 +85,12 @@ def _pool_there(cache: Location, preset: str) -> str:
     """
     needed = PRESETS[preset].pool
     there = shards.kept_pool(cache)
-    if there is None or there == needed:
-        return needed
-    if there != "none":
+    if there not in (None, needed, "none"):
         raise UsageError(
             f"{cache}: expected features of pool {needed} or none for --preset {preset}, found {there}. Keep these for other "
             f"presets and name another place with --features; there, --pool none serves every preset."
         )
-    return there
+    return "none" if there == "none" else needed
 
 
 def _of_head(config: RunConfig) -> dict[str, Any]:
