@@ -86,9 +86,10 @@ def _pool_there(cache: Location, preset: str) -> Pool:
     needed = PRESETS[preset].pool
     there = shards.kept_pool(cache)
     if there not in (None, needed, "none"):
+        able = "none" if needed == "none" else f"{needed} or none"
         raise UsageError(
-            f"{cache}: expected features of pool {needed} or none for --preset {preset}, found {there}. Keep these for other "
-            f"presets and name another place with --features; there, --pool none serves every preset."
+            f"{cache}: expected features of pool {able} for --preset {preset}, found {there}. Keep these for other presets, "
+            "and name another place with --features; there, --pool none serves every preset."
         )
     return "none" if there == "none" else needed
 

@@ -96,7 +96,7 @@ def test_real_photos_through_the_real_network(real_weights, shared_photos):
 
 
 def test_features_are_the_same_bytes_whatever_is_computed_beside_them(real_weights, shared_photos):
-    """In another order, alone in a padded batch, and as part of more views and poolings: what is taken over is not recomputed."""
+    """In another order, alone in a padded batch, and as part of more views and poolings."""
     photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:6]])
     average = extractors.Extractor(real_weights, pool="avg", batch_size=4)
     found = average(photos)

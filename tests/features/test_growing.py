@@ -303,3 +303,24 @@ def test_a_reader_of_the_old_cache_never_gets_rows_of_the_new_one(extract, photo
     with pytest.raises(CatdogError, match=r"expected the fingerprint of manifest\.json, found another"):
         old.load("train", "avg")
     assert len(labels) == 18
+
+
+def test_run_takes_the_pooling_that_is_there(extract, photos, tmp_path, capsys, monkeypatch):
+    command = ["run", "--data", str(photos), "--out", str(tmp_path / "run"), "--features"]
+    extract("kept", pool="avg+max")
+    assert cli.main([*command, str(tmp_path / "kept"), "--preset", "reference"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "kept: expected features of pool none for --preset reference, found avg+max. Keep these" in told
+    assert "name another place with --features" in told
+    extract("all", pool="none")
+    asked: list[ExtractConfig] = []
+
+    def stop(config: ExtractConfig) -> None:
+        asked.append(config)
+        raise CatdogError("stopped")
+
+    monkeypatch.setattr(extract_command, "extract", stop)
+    for cache, preset in (("all", "default"), ("all", "reference"), ("kept", "default"), ("new", "reference")):
+        assert cli.main([*command, str(tmp_path / cache), "--preset", preset, "--reuse", str(tmp_path / "kept")]) == 1
+    assert [config.pool for config in asked] == ["none", "none", "avg+max", "none"]
+    assert {config.reuse for config in asked} == {(tmp_path / "kept",)}
