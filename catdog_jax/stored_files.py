@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
+from catdog_jax.features import growing
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic, atomic_folder, sealed
 from catdog_jax.files.buckets import Location, UnreachableError
@@ -41,6 +42,7 @@ from catdog_jax.runtime import embeddings
 _SHEETS, _PAGES = (*METRICS, SETTINGS, WHOLE, COMPARISON, "audit.json"), (*REPORTS, "audit.html")
 _OLDER = "no seal: written by an older version"  # which sealed fewer kinds of files
 _UNKNOWN = "not checked: no hash of it is known"
+_UNFINISHED = "not checked: of an extraction that is at work or was interrupted; run it again to finish it"
 _OTHER_HEAD = "whole, but of another head than the one beside it"
 _OTHER_MODEL = "whole, but it judged another file than the one beside it"
 # An entry of an ONNX file's metadata, as protobuf has it
@@ -141,7 +143,9 @@ def _folder(path: Location, seen: set[Path]) -> Iterator[Check]:
             known |= names
     entries: list[Location] = sorted(path.glob("*"), key=str)
     for entry in entries:
-        if isinstance(entry, Path) and entry.is_dir():
+        if growing.is_place(entry):
+            yield Check(path, "", functools.partial(_unfinished, entry))
+        elif isinstance(entry, Path) and entry.is_dir():
             yield from _folder(entry, seen)
         elif entry.name not in known:
             yield _file(path, entry, head_sha256)
@@ -250,6 +254,10 @@ def _file(place: Location, file: Location, head_sha256: str | None) -> Check:
     if check := FILES.get(file.name) or FILES.get(file.suffix):
         return Check(place, "file", functools.partial(check, file, head_sha256))
     return Check(place, "", functools.partial(_unknown, file))
+
+
+def _unfinished(folder: Location) -> int:
+    raise Remark(_UNFINISHED, folder.name)
 
 
 def _unknown(file: Location) -> int:

@@ -59,6 +59,8 @@ def extract(config: ExtractConfig, photos: Dataset | None = None) -> FeatureCach
         workers=config.workers,
         shard_index=share.index,
         num_shards=share.count,
+        reuse=config.reuse,
+        tell=say,
     )
     if cache is None:
         _tell_missing(photos, config)

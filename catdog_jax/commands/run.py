@@ -22,6 +22,7 @@ from catdog_jax.config import (
     ExportConfig,
     ExtractConfig,
     HeadSettings,
+    Pool,
     Recipe,
     RunConfig,
     TrainConfig,
@@ -30,8 +31,10 @@ from catdog_jax.console import console, say, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import run_files
 from catdog_jax.evaluation.evaluate import FOLDS
+from catdog_jax.features import shards
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import sealed
+from catdog_jax.files.buckets import Location
 from catdog_jax.heads import calibration, cross_validation, head, training
 from catdog_jax.heads.run_directory import TEST, RunDirectory
 from catdog_jax.photos import decoding, exclude_list, sources, splitting
@@ -53,7 +56,7 @@ def run(config: RunConfig) -> None:
     """
     cache = config.features or config.out / "features"
     needed = PRESETS[config.preset].pool
-    pool = config.pool or needed
+    pool = config.pool or _pool_there(cache, config.preset)
     if pool not in (needed, "none"):
         raise UsageError(
             f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out."
@@ -151,6 +154,23 @@ def _folds(config: RunConfig, features: FeatureCache) -> int:
     if config.folds is not None:
         return config.folds
     return max(2, min(cross_validation.FOLDS, cross_validation.most_folds(features)))
+
+
+def _pool_there(cache: Location, preset: str) -> Pool:
+    """The pooling that the preset needs, or none, where the cache is there and keeps all cells.
+
+    Raises:
+      UsageError: the cache is there and cannot give what the preset needs.
+    """
+    needed = PRESETS[preset].pool
+    there = shards.kept_pool(cache)
+    if there not in (None, needed, "none"):
+        able = "none" if needed == "none" else f"{needed} or none"
+        raise UsageError(
+            f"{cache}: expected features of pool {able} for --preset {preset}, found {there}. Keep these for other presets, "
+            "and name another place with --features; there, --pool none serves every preset."
+        )
+    return "none" if there == "none" else needed
 
 
 def _of_head(config: RunConfig) -> dict[str, Any]:

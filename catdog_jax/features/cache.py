@@ -149,11 +149,21 @@ class FeatureCache:
         return np.concatenate([self.load_shard(name, pool) for name in self.shard_names(split)])
 
     def sidecar(self, name: str) -> dict[str, Any]:
-        """What a shard says of itself: its ids, the hashes of its photos and arrays, what was skipped."""
+        """What a shard says of itself: its ids, the hashes of its photos and arrays, what was skipped.
+
+        Raises:
+          CatdogError: it is missing or altered, or of another fingerprint than the cache: so a
+            reader of a cache that grows meanwhile never sees rows of two.
+        """
         try:
-            return read_sidecar(self.path, name)
+            sidecar = read_sidecar(self.path, name)
         except CatdogError as error:
             raise CatdogError(f"{error} {_REMEDY}") from None
+        if Fingerprint.from_json(sidecar["fingerprint"]) != self.fingerprint:
+            raise CatdogError(
+                f"{self.path / name}.json: expected the fingerprint of manifest.json, found another. {_REMEDY}"
+            )
+        return sidecar
 
     def check_shard(self, name: str) -> int:
         """Reads all of a shard, and returns the length of its arrays in bytes.
@@ -163,10 +173,6 @@ class FeatureCache:
             cache.
         """
         sidecar = self.sidecar(name)
-        if Fingerprint.from_json(sidecar["fingerprint"]) != self.fingerprint:
-            raise CatdogError(
-                f"{self.path / name}.json: expected the fingerprint of manifest.json, found another. {_REMEDY}"
-            )
         return sum(self._array(name, kind, sidecar).nbytes for kind in KINDS)
 
     def _array(self, name: str, kind: str, sidecar: dict[str, Any] | None = None) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Photos go in jitted batches through the frozen convolutions into a feature cache (see `cache` for the files).
 
 Decoding threads run ahead of the device, batches of one static shape are in flight on it, and
-finished shards are written behind it, so that none of the three waits for another for long.
+finished shards are written behind it, so that none of the three waits for another for long. Photos
+that an earlier cache has features of are not decoded (see `earlier`); a cache of another list of
+photos takes the place of the old one only when it is finished (see `growing`).
 """
 
 import collections
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +22,26 @@ from catdog_jax.backbone import weights as backbone_weights
 from catdog_jax.config import ExtractConfig, Preprocessing
 from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
+from catdog_jax.features import earlier as earlier_rows
 from catdog_jax.features import extractor as extractors
-from catdog_jax.features import locks
+from catdog_jax.features import growing, locks
 from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
+from catdog_jax.features.earlier import Earlier
 from catdog_jax.features.extractor import Extractor
 from catdog_jax.features.shards import Rows
 from catdog_jax.files.buckets import Location, location
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record
-from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
 from catdog_jax.photos.prefetch import Decoded, decoded
 from catdog_jax.ranges import check_arguments
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
 FORGIVEN = 3  # unreadable photos of a split, however small it is
+_KEPT_SHARE = 0.5  # of the photos that a cache holds must be in the data set that takes its place
 _DECODED_FIRST = 4096  # photos at most that are all decoded, in some seconds, before the network computes for minutes
+_READ_AHEAD = 64  # photos that are read and not decoded
 _IN_FLIGHT = 2  # batches dispatched before the first is waited for, so that the device never waits for the host
 
 
@@ -77,8 +83,14 @@ def extract(
     shard_index: int = 0,
     num_shards: int = 1,
     distributed: str | None = None,
+    reuse: Sequence[str | Location] = (),
+    tell: Callable[[str], None] | None = None,
 ) -> FeatureCache | None:
     """Extracts the features of every photo, or of those that an interrupted run left.
+
+    Photos that `out` already holds, of an older list of photos, are taken over by their bytes and
+    not computed again; the result has the bytes of one that is made from scratch on this machine.
+    A bucket is not renewed in its place: name a new `out`, and the old one as `reuse`.
 
     Example:
       >>> import catdog_jax as cd
@@ -103,14 +115,17 @@ def extract(
       shard_index: which of `num_shards` shares this process takes, from 0.
       num_shards: how many processes extract into `out`, each a share.
       distributed: takes the share of this process in jax.distributed: "auto", or HOST:PORT.
+      reuse: other feature caches whose rows are taken over, where they are what would be computed.
+      tell: is given a sentence that says how many photos are taken over, where any might be.
 
     Returns:
       The finished cache; None where this process has finished its share and others have not, see
       `missing`.
 
     Raises:
-      CatdogError: no usable weights; `out` holds features of another fingerprint (the field is
-        named); too many photos cannot be decoded, see `check_readable`; a file cannot be written.
+      CatdogError: no usable weights; `out` holds features that were made otherwise (the field is
+        named), or of mostly other photos; a cache of `reuse` is none, or made otherwise; too many
+        photos cannot be decoded, see `check_readable`; a file cannot be written.
       TypeError: `photos` is no data set.
       UsageError: a setting is out of its range, or JAX has no device.
     """
@@ -130,7 +145,7 @@ def extract(
         precision=precision,
         conv=conv,
         batch_size=batch_size,
-        at_once=max((len(shard.records) for shard in shards), default=0),
+        at_once=shard_size,  # not the photos that there are: another batch may round otherwise
     )
     fingerprint = Fingerprint(
         weights_sha256=loaded.sha256,
@@ -147,19 +162,106 @@ def extract(
         inputs_sha256=photos.inputs_sha256,
     )
     with locks.claim(folder, share.index, share.count):
-        _extract_share(photos, folder, extractor, fingerprint, shards[share.index :: share.count], workers)
-        if missing(photos, folder, shard_size):
-            return None
-        names = [shard.name for shard in shards]
-        check_readable(photos, {name: shard_files.read_sidecar(folder, name)["skipped"] for name in names})
-        shard_files.write_manifest(folder, photos.source, names, fingerprint, photos.left_out)
+        with locks.alone(folder):
+            growing.go_on(folder)
+        place = _place(folder, fingerprint)
+        earlier = _earlier(folder, place, fingerprint, reuse)
+        if place != folder and not place.exists():
+            _check_kept(photos, folder, earlier, workers)
+        _extract_share(
+            photos, place, extractor, fingerprint, shards[share.index :: share.count], workers, earlier, tell
+        )
+        with locks.alone(folder):
+            if missing(photos, folder, shard_size):
+                return None
+            _finish(photos, folder, place, [shard.name for shard in shards], fingerprint)
     return FeatureCache.open(folder)
+
+
+def _place(out: Location, fingerprint: Fingerprint) -> Location:
+    """Where shards are written: `out`, or a folder in it where `out` holds those of another list of photos.
+
+    Raises:
+      FingerprintError: `out` holds features that were made otherwise, or a bucket those of another
+        list of photos.
+    """
+    found = [shard_files.of_fingerprint(sidecar) for sidecar in shard_files.sidecars(out).values()]
+    others = [prints for prints in found if prints != fingerprint]
+    for prints in others:
+        if not earlier_rows.of_another_list(prints, fingerprint):
+            fingerprint.check_same(prints, out)
+    if not others:
+        return out
+    if not isinstance(out, Path):
+        raise FingerprintError(
+            f"{out}: holds features of another list of photos, and a bucket cannot be renewed in its place. Choose another "
+            f"--out, with --reuse {out}: it takes over the photos that they share."
+        )
+    return growing.place(out, fingerprint)
+
+
+def _earlier(out: Location, place: Location, fingerprint: Fingerprint, reuse: Sequence[str | Location]) -> Earlier:
+    """The rows that need not be computed: of the old cache in `out`, of interrupted runs on other photos, and of `reuse`."""
+    earlier = Earlier(fingerprint)
+    if place != out:
+        earlier.add(out)
+    for waiting in growing.places(out):
+        if waiting != place:
+            earlier.add(waiting, shown=out)
+    for other in (location(other) if isinstance(other, str) else other for other in reuse):
+        if other != out:
+            earlier.add_named(other)
+    return earlier
+
+
+def _check_kept(photos: Dataset, out: Location, earlier: Earlier, workers: int | None) -> None:
+    """Checks that a cache is renewed by what became of its photos, not by another data set.
+
+    Raises:
+      FingerprintError: less than half of the photos that it holds are in the data set.
+    """
+    there = earlier.photos_of(out)
+    here = {photo.sha256 for photo in _hashed(photos.records, workers)}
+    if len(there & here) < _KEPT_SHARE * len(there):
+        raise FingerprintError(
+            f"{out}: holds features of {len(there):,} photos, of which {len(there & here):,} are in {photos.source}: expected "
+            f"at least half, so that no cache of another data set is lost. Choose another --out (with --reuse {out} what they "
+            "share is taken over), or remove the directory."
+        )
+
+
+def _hashed(records: Iterable[Record], workers: int | None) -> Iterator[Decoded]:
+    """The photos with the hashes of their bytes, not decoded."""
+    return decoded(records, workers, _READ_AHEAD, unless=lambda _: True)
+
+
+def _finish(photos: Dataset, out: Location, place: Location, names: Sequence[str], fingerprint: Fingerprint) -> None:
+    """Makes a cache of the shards, which are all there, in `place` or, where another process was faster, in `out`."""
+    whole = place if shard_files.with_sidecar(place) >= set(names) else out
+    check_readable(photos, {name: shard_files.read_sidecar(whole, name)["skipped"] for name in names})
+    shard_files.write_manifest(whole, photos.source, names, fingerprint, photos.left_out, seen=out)
+    if isinstance(whole, Path) and isinstance(out, Path) and whole != out:
+        growing.publish(whole, out)
+    growing.clear(out)
 
 
 def missing(photos: Dataset, out: Location, shard_size: int) -> list[str]:
     """The names of the shards that no process has finished yet."""
-    there = shard_files.with_sidecar(out)
+    there = {
+        name
+        for place in (out, *growing.places(out))
+        for name, sidecar in shard_files.sidecars(place).items()
+        if _is_of(shard_files.of_fingerprint(sidecar), photos, shard_size)
+    }
     return [shard.name for shard in plan(photos, shard_size) if shard.name not in there]
+
+
+def _is_of(prints: Fingerprint, photos: Dataset, shard_size: int) -> bool:
+    return (prints.inputs_sha256, prints.classes, prints.shard_size) == (
+        photos.inputs_sha256,
+        photos.classes,
+        shard_size,
+    )
 
 
 def _extract_share(
@@ -169,19 +271,26 @@ def _extract_share(
     fingerprint: Fingerprint,
     shards: Sequence[Shard],
     workers: int | None,
+    earlier: Earlier,
+    tell: Callable[[str], None] | None,
 ) -> None:
-    """Computes and writes those of `shards` that are missing or damaged."""
+    """Writes those of `shards` that are missing or damaged, and computes what no earlier cache has."""
     total = sum(len(shard.records) for shard in shards)
     finished = shard_files.finished(out, [shard.name for shard in shards], fingerprint)
     pending = [shard for shard in shards if shard.name not in finished]
-    remaining = sum(len(shard.records) for shard in pending)
-    skipped = {name: shard_files.read_sidecar(out, name)["skipped"] for name in finished}
+    known = _known(pending, workers, earlier)
+    remaining = sum(record.id not in known for shard in pending for record in shard.records)
+    if tell and earlier and pending:
+        tell(_taken_over(known, earlier, total, remaining))
+    sidecars = {name: shard_files.read_sidecar(out, name) for name in finished}
+    skipped = {name: sidecar["skipped"] for name, sidecar in sidecars.items()}
     if remaining <= _DECODED_FIRST:
-        check_readable(photos, skipped | _unreadable(pending, workers))
+        check_readable(photos, skipped | _unreadable(pending, known, workers))
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
         task = progress.add_task("extract", total=total, completed=total - remaining)
         commits = collections.deque[Future[None]]()
-        for shard, rows in compute_shards(pending, extractor, workers, lambda done: progress.advance(task, done)):
+        computed = compute_shards(pending, extractor, workers, lambda done: progress.advance(task, done), earlier)
+        for shard, rows in computed:
             skipped[shard.name] = rows.skipped
             commits.append(writer.submit(shard_files.write_shard, out, shard.name, rows, fingerprint))
             while len(commits) > 1:  # at most one shard waits to be written, so that memory stays bounded
@@ -192,11 +301,34 @@ def _extract_share(
     check_readable(photos, skipped)
 
 
-def _unreadable(shards: Sequence[Shard], workers: int | None) -> dict[str, list[dict[str, str]]]:
-    """The photos of each shard that cannot be decoded, found without the network."""
+def _known(shards: Sequence[Shard], workers: int | None, earlier: Earlier) -> dict[str, str]:
+    """The photos that an earlier cache has, by their ids: the hashes of their bytes."""
+    if not earlier:
+        return {}
+    photos = _hashed((record for shard in shards for record in shard.records), workers)
+    return {photo.record.id: photo.sha256 for photo in photos if earlier.holds(photo.sha256)}
+
+
+def _taken_over(known: Mapping[str, str], earlier: Earlier, total: int, remaining: int) -> str:
+    """The sentence that says how many photos are taken over."""
+    if not known:
+        return f"none of {total:,} photos is in {_joined(earlier.places)}; {remaining:,} to compute"
+    places = dict.fromkeys(earlier.place(digest) for digest in known.values())
+    return f"{len(known):,} of {total:,} photos are taken over from {_joined(places)}; {remaining:,} to compute"
+
+
+def _joined(places: Iterable[Location]) -> str:
+    return " and ".join(map(str, places))
+
+
+def _unreadable(
+    shards: Sequence[Shard], known: Mapping[str, str], workers: int | None
+) -> dict[str, list[dict[str, str]]]:
+    """The photos of each shard that cannot be decoded, found without the network; those that are known can be."""
     unreadable: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
-    names = (shard.name for shard in shards for _ in shard.records)
-    photos = decoded((record for shard in shards for record in shard.records), workers, _IN_FLIGHT)
+    unknown = [(shard.name, record) for shard in shards for record in shard.records if record.id not in known]
+    names = (name for name, _ in unknown)
+    photos = decoded((record for _, record in unknown), workers, _IN_FLIGHT)
     for name, photo in zip(names, photos, strict=True):
         if photo.pixels is None:
             unreadable[name].append(photo.skipped)
@@ -205,9 +337,17 @@ def _unreadable(shards: Sequence[Shard], workers: int | None) -> dict[str, list[
 
 @dataclass(frozen=True)
 class _Batch:
-    """Photos of one shard on their way through the device: how many were decoded, and how many of them are in the batch.
+    """Photos of one shard on their way through the device, in order, with those between them that are taken over.
 
-    The features are None where no photo was readable; `last` says that the shard is complete with it.
+    Attributes:
+      shard: which.
+      rows: what becomes of its photos.
+      photos: how many are done with this batch, but for those taken over.
+      readable: how many of them are in the batch.
+      features: the device's result; None where no photo is in the batch.
+      taken: the rows that are taken over, float32 [views, …], by their places among the rows of the
+        batch.
+      last: whether the shard is complete with it.
     """
 
     shard: Shard
@@ -215,11 +355,26 @@ class _Batch:
     photos: int
     readable: int
     features: jax.Array | None
+    taken: Mapping[int, np.ndarray]
     last: bool
+
+    def collect(self) -> None:
+        """Waits for the device, and adds the batch's features to the shard's."""
+        computed = None if self.features is None else np.asarray(self.features)[: self.readable]
+        if self.taken:
+            ordered = iter(() if computed is None else computed)
+            places = range(self.readable + len(self.taken))
+            computed = np.stack([self.taken[i] if i in self.taken else next(ordered) for i in places])
+        if computed is not None:
+            self.rows.features.append(computed)
 
 
 def compute_shards(
-    shards: Sequence[Shard], extractor: Extractor, workers: int | None, advance: Callable[[int], None]
+    shards: Sequence[Shard],
+    extractor: Extractor,
+    workers: int | None,
+    advance: Callable[[int], None],
+    earlier: Earlier | None = None,
 ) -> Iterator[tuple[Shard, Rows]]:
     """Yields each shard with its rows, in order.
 
@@ -227,45 +382,51 @@ def compute_shards(
     same run.
 
     `workers` are decoding threads, None for one a core; `advance` is told how many further
-    photos are done.
+    photos are done. Photos that `earlier` holds are taken from there, and not counted.
     """
     records = (record for shard in shards for record in shard.records)
-    photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size)
+    known = earlier.holds if earlier else lambda _: False
+    photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size, unless=known)
     in_flight: collections.deque[_Batch] = collections.deque()
-    for batch in itertools.chain(_dispatch(shards, photos, extractor), [None] * _IN_FLIGHT):
+    for batch in itertools.chain(_dispatch(shards, photos, extractor, earlier), [None] * _IN_FLIGHT):
         if batch is not None:
             in_flight.append(batch)
         if in_flight and (batch is None or len(in_flight) > _IN_FLIGHT):
             done = in_flight.popleft()
-            if done.features is not None:
-                done.rows.features.append(np.asarray(done.features)[: done.readable])
+            done.collect()
             advance(done.photos)
             if done.last:
                 yield done.shard, done.rows
 
 
-def _dispatch(shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Extractor) -> Iterator[_Batch]:
-    """Fills batches with the readable photos of each shard, and sets the device to work on them."""
+def _dispatch(
+    shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Extractor, earlier: Earlier | None
+) -> Iterator[_Batch]:
+    """Fills batches with the readable photos of each shard that are not taken over, and sets the device to work on them."""
     for shard in shards:
         rows = Rows()
         remaining = len(shard.records)
         while remaining:
             pixels: list[np.ndarray] = []
-            taken = 0
-            while taken < remaining and len(pixels) < extractor.batch_size:
+            taken: dict[int, np.ndarray] = {}
+            skipped = 0
+            while remaining and len(pixels) < extractor.batch_size:
                 photo = next(photos)
-                taken += 1
-                if photo.pixels is None:
+                remaining -= 1
+                if photo.reason:
                     rows.skipped.append(photo.skipped)
-                else:
+                    skipped += 1
+                    continue
+                if photo.pixels is not None:
                     pixels.append(photo.pixels)
-                    rows.ids.append(photo.record.id)
-                    rows.labels.append(photo.record.label)
-                    rows.hashes.append(photo.sha256)
-                    rows.groups.append(photo.record.group)
-            remaining -= taken
+                elif earlier:
+                    taken[len(pixels) + len(taken)] = earlier.row(photo.sha256)
+                rows.ids.append(photo.record.id)
+                rows.labels.append(photo.record.label)
+                rows.hashes.append(photo.sha256)
+                rows.groups.append(photo.record.group)
             features = extractor.dispatch(extractors.padded(np.stack(pixels), extractor.batch_size)) if pixels else None
-            yield _Batch(shard, rows, taken, len(pixels), features, not remaining)
+            yield _Batch(shard, rows, len(pixels) + skipped, len(pixels), features, taken, not remaining)
 
 
 def check_readable(dataset: Dataset, skipped: Mapping[str, Sequence[dict[str, str]]]) -> None:

@@ -20,7 +20,9 @@ except ImportError:  # a platform without them; the writes are atomic all the sa
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = ".extract.lock"
+_ALONE = ".manifest.lock"
 _PATIENCE = 5.0  # seconds in which a process that only looks whether it is alone has looked
+_TURN = 600.0  # seconds in which a process has put a cache in its place
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,18 @@ def claim(directory: Location, index: int = 0, count: int = 1) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def _locked(path: Path, shared: bool) -> Iterator[None]:
-    descriptor = _acquire(path, shared)
+def alone(directory: Location) -> Iterator[None]:
+    """Waits until no other share of a claimed directory is in such a block, and keeps them out until this one ends."""
+    if isinstance(directory, Bucket) or fcntl is None:
+        yield
+        return
+    with _locked(directory / _ALONE, shared=False, patience=_TURN):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, shared: bool, patience: float = 0.0) -> Iterator[None]:
+    descriptor = _acquire(path, shared, _PATIENCE if shared else patience)
     try:
         yield
     finally:
@@ -111,9 +123,9 @@ def _locked(path: Path, shared: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path, shared: bool) -> int:
+def _acquire(path: Path, shared: bool, patience: float) -> int:
     """Locks the file that bears the name now: its holder removes the name with the lock."""
-    deadline = time.monotonic() + (_PATIENCE if shared else 0)
+    deadline = time.monotonic() + patience
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -15,7 +15,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.files.buckets import Location, UnreachableError, seen_from
 from catdog_jax.photos.dataset import SPLITS, LeftOut
-from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
+from catdog_jax.photos.fingerprint import Fingerprint
 
 FORMAT = 1
 KINDS = ("features", "labels")
@@ -88,38 +88,48 @@ def array_path(directory: Location, shard: str, kind: str) -> Location:
 
 
 def finished(out: Location, names: Sequence[str], fingerprint: Fingerprint) -> set[str]:
-    """The shards that an earlier run left whole. A damaged one counts as absent, so that it is computed again.
-
-    Raises:
-      FingerprintError: the directory holds shards of another fingerprint; the message names the
-        field that differs.
-    """
-    there = with_sidecar(out)
-    for name in sorted(there):  # of another fingerprint they may have other names
-        try:
-            _same_sidecar(out, name, fingerprint)
-        except (FingerprintError, UnreachableError):
-            raise
-        except CatdogError:  # damaged
-            continue
-        break
-    return {name for name in names if name in there and _is_whole(out, name, fingerprint)}
+    """The shards that an earlier run left whole. A damaged one counts as absent, so that it is computed again."""
+    of_this = {name for name, sidecar in sidecars(out).items() if of_fingerprint(sidecar) == fingerprint}
+    return {name for name in names if name in of_this and _is_whole(out, name)}
 
 
-def _same_sidecar(out: Location, name: str, fingerprint: Fingerprint) -> dict[str, Any]:
-    sidecar = read_sidecar(out, name)
-    fingerprint.check_same(Fingerprint.from_json(sidecar["fingerprint"]), out)
-    return sidecar
-
-
-def _is_whole(out: Location, name: str, fingerprint: Fingerprint) -> bool:
+def _is_whole(out: Location, name: str) -> bool:
     try:
-        arrays = _same_sidecar(out, name, fingerprint)["arrays"]
+        arrays = read_sidecar(out, name)["arrays"]
         return all(examined(array_path(out, name, kind))[1] == arrays[kind]["sha256"] for kind in KINDS)
-    except (FingerprintError, UnreachableError):
+    except UnreachableError:
         raise
     except (CatdogError, KeyError, TypeError, OSError):
         return False
+
+
+def sidecars(out: Location) -> dict[str, dict[str, Any]]:
+    """What the shards at a place say of themselves, by name and sorted; without those whose sidecar is damaged.
+
+    Raises:
+      UnreachableError: the bucket cannot be reached.
+    """
+    found = {}
+    for name in sorted(with_sidecar(out)):
+        try:
+            sidecar = read_sidecar(out, name)
+            of_fingerprint(sidecar)
+        except UnreachableError:
+            raise
+        except (CatdogError, KeyError):
+            continue
+        found[name] = sidecar
+    return found
+
+
+def kept_pool(out: Location) -> str | None:
+    """How the features at a place are pooled, of a finished cache or an interrupted one; None where there are none."""
+    return next((of_fingerprint(sidecar).pool for sidecar in sidecars(out).values()), None)
+
+
+def of_fingerprint(sidecar: dict[str, Any]) -> Fingerprint:
+    """The fingerprint that a shard's sidecar tells."""
+    return Fingerprint.from_json(sidecar["fingerprint"])
 
 
 def read_sidecar(out: Location, name: str) -> dict[str, Any]:
@@ -137,9 +147,17 @@ def with_sidecar(out: Location) -> set[str]:
 
 
 def write_manifest(
-    out: Location, source: str, names: Sequence[str], fingerprint: Fingerprint, left_out: Sequence[LeftOut] = ()
+    out: Location,
+    source: str,
+    names: Sequence[str],
+    fingerprint: Fingerprint,
+    left_out: Sequence[LeftOut] = (),
+    seen: Location | None = None,
 ) -> None:
-    """Writes the manifest over finished shards, which makes the directory a feature cache."""
+    """Writes the manifest over finished shards, which makes the directory a feature cache.
+
+    `seen` is where the cache will be, if that is another place than the one that it is written at.
+    """
     splits: dict[str, Any] = {split: {"rows": 0, "skipped": [], "shards": []} for split in SPLITS}
     for name in names:
         sidecar = read_sidecar(out, name)
@@ -149,7 +167,7 @@ def write_manifest(
         entry["shards"].append({"name": name, "rows": len(sidecar["ids"])})
     versions = {package: importlib.metadata.version(package) for package in ("jax", "numpy", "pillow")}
     if Path(source).exists():  # as seen from the cache, so that both can be found from anywhere
-        source = seen_from(out, Path(source))
+        source = seen_from(seen or out, Path(source))
     manifest = {
         "format": FORMAT,
         "source": source,

@@ -80,11 +80,12 @@ class Fingerprint:
         Raises:
           FingerprintError: naming the first field that differs.
         """
-        there = found.to_json()
-        for name, value in self.to_json().items():
-            if there.get(name) != value:
+        here, there = self.to_json(), found.to_json()
+        for name in {**here, **there}:
+            if there.get(name) != here.get(name):
                 raise FingerprintError(
-                    f"{where}: holds features of another fingerprint: {name} is {there.get(name)!r}, expected {value!r}. "
+                    f"{where}: holds features of another fingerprint: {name} is {there.get(name)!r}, expected "
+                    f"{here.get(name)!r}. "
                     f"Choose another --out, or remove the directory to extract again."
                 )
 

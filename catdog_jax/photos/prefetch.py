@@ -46,7 +46,7 @@ class Decoded:
       record: which.
       sha256: of the undecoded photo; empty where there was none to be had.
       pixels: uint8 [224, 224, 3], RGB, or None.
-      reason: why there are no pixels.
+      reason: why there are no pixels; empty where nobody wants them.
     """
 
     record: Record
@@ -60,23 +60,26 @@ class Decoded:
         return {"id": self.record.id, "reason": self.reason}
 
 
-def decoded(records: Iterable[Record], workers: int | None, ahead: int) -> Iterator[Decoded]:
+def decoded(
+    records: Iterable[Record], workers: int | None, ahead: int, unless: Callable[[str], bool] = lambda _: False
+) -> Iterator[Decoded]:
     """Yields every record's pixels, or why it has none, in order.
 
     A file that is no photo is yielded with the reason. A file that the system fails to read is an
-    error instead, because it may be a good photo.
+    error instead, because it may be a good photo. A photo to whose SHA-256 `unless` says yes is
+    read and not decoded.
 
     Raises:
       CatdogError: the system cannot read a photo, twice.
     """
-    return map_ahead(_decode, records, workers, ahead)
+    return map_ahead(lambda record: _decode(record, unless), records, workers, ahead)
 
 
-def _decode(record: Record) -> Decoded:
+def _decode(record: Record, unless: Callable[[str], bool]) -> Decoded:
     digest = ""
     try:
         encoded = sources.read_patiently(record)
         digest = atomic.sha256(encoded)
-        return Decoded(record, digest, decoding.decode(encoded))
+        return Decoded(record, digest, None if unless(digest) else decoding.decode(encoded))
     except decoding.ImageError as error:
         return Decoded(record, digest, None, str(error))

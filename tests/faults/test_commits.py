@@ -28,13 +28,20 @@ class Server:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([sys.executable, "-m", "helpers.injector"], stdin=pipe, stdout=pipe, text=True)
 
-    def __call__(self, job: str, out: Path, strike_at: int | None = None, strike: str = "SIGKILL") -> int:
-        arguments = [job, str(self._photos), str(out), strike_at, strike, str(self._report)]
+    def __call__(
+        self,
+        job: str,
+        out: Path,
+        strike_at: int | None = None,
+        strike: str = "SIGKILL",
+        photos: Path | None = None,
+    ) -> int:
+        arguments = [job, str(photos or self._photos), str(out), strike_at, strike, str(self._report)]
         print(json.dumps(arguments), file=self.process.stdin, flush=True)
         return int(self.process.stdout.readline())
 
-    def steps(self, job: str, out: Path) -> list[str]:
-        assert self(job, out) == 0
+    def steps(self, job: str, out: Path, photos: Path | None = None) -> list[str]:
+        assert self(job, out, photos=photos) == 0
         return json.loads(self._report.read_text())
 
 
@@ -48,7 +55,7 @@ def server(small_photos, tmp_path_factory):
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
 def places(steps: list[str], long: bool) -> list[int]:
@@ -83,6 +90,44 @@ def test_an_extraction_struck_at_any_step_resumes_to_the_same_bytes(server, tmp_
         {"steps": len(steps), "faults": faults, "resumed to the same bytes": faults, "bytes lost": 0},
         long,
     )
+
+
+@pytest.mark.parametrize("strike", ["SIGKILL", "ENOSPC", "EIO"])
+def test_a_cache_that_grows_is_the_old_one_or_the_whole_new_one(server, small_photos, tmp_path, strike, request):
+    """Its shards have the names of the old ones. A reader finds the old manifest, none, or the new one."""
+    long = request.config.getoption("--long")
+    grown = tmp_path / "photos"
+    shutil.copytree(small_photos, grown)
+    for kind in ("cats", "dogs"):
+        (grown / "train" / kind / "1.png").write_bytes((small_photos / "test" / kind / "0.png").read_bytes())
+    shutil.move(grown / "test" / "cats" / "0.png", grown / "test" / "cats" / "renamed.png")
+    assert server("extract", tmp_path / "old") == 0
+    assert server("extract", tmp_path / "new", photos=grown) == 0
+    old, new = contents(tmp_path / "old"), contents(tmp_path / "new")
+    assert old.keys() == new.keys()
+    shutil.copytree(tmp_path / "old", tmp_path / "whole")
+    steps = server.steps("extract", tmp_path / "whole", photos=grown)
+    assert contents(tmp_path / "whole") == new
+    published = steps.index("before unlink", steps.index("after replace"))
+    struck = {*places(steps, long), *range(published, len(steps), 1 if long else 3)}
+    manifests: Counter[str] = Counter()
+    for place in sorted(struck):
+        out = tmp_path / str(place)
+        shutil.copytree(tmp_path / "old", out)
+        status = server("extract", out, place, strike, photos=grown)
+        assert status == -9 if strike == "SIGKILL" else status in (0, 1), steps[place]
+        found = {name: content for name, content in contents(out).items() if not name.startswith(".")}
+        manifest = found.get("manifest.json")
+        assert manifest is None or found in (old, new), f"{strike} {steps[place]} ({place})"
+        manifests["none" if manifest is None else "old" if found == old else "new"] += 1
+        assert server("extract", out, photos=grown) == 0
+        assert contents(out) == new, f"{strike} {steps[place]} ({place})"
+        assert not any(path.is_dir() for path in out.iterdir())
+        shutil.rmtree(out)
+    assert manifests["old"]
+    assert manifests["none"]
+    figures = {"steps": len(steps), "faults": len(struck), "resumed to the same bytes": len(struck), "bytes lost": 0}
+    record(f"extract over an older cache {strike}", figures, long)
 
 
 @pytest.mark.parametrize("job", ["train", "export"])

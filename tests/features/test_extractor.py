@@ -95,6 +95,17 @@ def test_real_photos_through_the_real_network(real_weights, shared_photos):
     np.testing.assert_allclose(average(photos[:1, :, ::-1])[0], dispatched[0, 1].mean(axis=(0, 1)), atol=1e-3)
 
 
+def test_features_are_the_same_bytes_whatever_is_computed_beside_them(real_weights, shared_photos):
+    """In another order, alone in a padded batch, and as part of more views and poolings."""
+    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:6]])
+    average = extractors.Extractor(real_weights, pool="avg", batch_size=4)
+    found = average(photos)
+    np.testing.assert_array_equal(average(photos[::-1])[::-1], found)
+    np.testing.assert_array_equal(average(photos[1:2])[0], found[1])
+    more = extractors.Extractor(real_weights, pool="avg+max", views=("mirror", "original"), batch_size=4)(photos)
+    np.testing.assert_array_equal(more[:, 1, :512], found)
+
+
 def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, shared_photos):
     """The published head: probabilities from Winograd's features and from direct convolution's differ by rounding alone."""
     fitted = head.load(Path(__file__).parents[2] / "artifacts" / "default" / "head.safetensors")
