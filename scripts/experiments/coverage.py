@@ -7,7 +7,7 @@ draw is cross-validated as `catdog train --folds 5` does it, and the head that i
 trained on all of the draw, is asked about other training photos that it has not seen. Wilson's
 interval of the cross-validated accuracy counts the photos of the draw, each once: whether it covers
 the other accuracy is counted in the table. Heads of the folds have seen a fifth fewer photos than the
-one that is kept, so the estimate leans to the careful side. Two minutes on 2 cores.
+one that is kept, so the estimate leans to the careful side. Five minutes of CPU time.
 """
 
 import csv
