@@ -15,6 +15,9 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 CONSTRAINTS ?= constraints.txt
 NEWEST := VENV=.venv-newest CONSTRAINTS=constraints-newest.txt PYTHON='$(PYTHON_NEWEST)'
 
+# Tests run side by side: one process a core, and no more than memory has room for.
+PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
 BIN   := $(VENV)/bin
 # Touched when an installation is complete, so that an interrupted one starts again; one for each choice of extras.
 STAMP := $(VENV)/.installed-$(EXTRAS)
@@ -33,11 +36,11 @@ run: env  ## From photos to a deployable model; by default the embedded demo, in
 	$(BIN)/catdog run $(if $(findstring --data,$(ARGS)),,--data demo) $(if $(findstring --out,$(ARGS)),,--out runs/demo) $(ARGS)
 
 test: lint types  ## Check style and types, then run all tests; ARGS go to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/$(PYTEST) $(ARGS)
 
 test-newest:  ## Run all tests with the newest Python and JAX, in .venv-newest; ARGS go to pytest
 	@$(MAKE) --no-print-directory env $(NEWEST)
-	.venv-newest/bin/python -m pytest $(ARGS)
+	.venv-newest/bin/$(PYTEST) $(ARGS)
 
 has-newest:  # Whether there is a Python for it, for .ci/run
 	@test -n '$(PYTHON_NEWEST)'

@@ -51,11 +51,11 @@ def test_options_win_over_the_file(tmp_path):
 def test_what_must_be_given_may_be_in_the_file_or_beside_it(tmp_path, capsys):
     file = tmp_path / "settings.json"
     file.write_text('{"batch_size": 3}')
-    assert parsed("predict", "a.jpg", "--config", str(file)) == PredictConfig(paths=(Path("a.jpg"),), batch_size=3)
+    assert parsed("predict", "a.jpg", "--config", str(file)) == PredictConfig(paths=("a.jpg",), batch_size=3)
     assert parsed("predict", "--config", str(file)) == dataclasses.replace(parsed("predict"), batch_size=3)
     file.write_text('{"batch_size": 3, "paths": ["b.jpg", "c"]}')
-    assert parsed("predict", "--config", str(file)).paths == (Path("b.jpg"), Path("c"))
-    assert parsed("predict", "a.jpg", "--config", str(file)).paths == (Path("a.jpg"),)
+    assert parsed("predict", "--config", str(file)).paths == ("b.jpg", "c")
+    assert parsed("predict", "a.jpg", "--config", str(file)).paths == ("a.jpg",)
     capsys.readouterr()
     with pytest.raises(SystemExit):
         parsed("predict", "--config", str(file), "--help")

@@ -101,6 +101,8 @@ def _tell(cache: FeatureCache) -> None:
     """Says how many photos each split has, and which were skipped and why."""
     for split in SPLITS:
         skipped = cache.skipped(split)
+        if not (cache.rows(split) or skipped):
+            continue
         console.print(f"{split}: {cache.rows(split):,} photos" + (f", {len(skipped)} skipped" if skipped else ""))
         for item in skipped[:_LISTED]:
             say(f"  {item['id']!r}: {item['reason']}", "yellow")

@@ -91,7 +91,7 @@ def run(config: RunConfig) -> None:
     with _stage(times, "export", "to ONNX, checked against JAX"):
         model = export.export(ExportConfig(run=config.out, weights=config.weights), photos)
     if result["split"] == FOLDS:
-        with _stage(times, "predict", "photos by heads that had not seen them; the exported file has seen them all"):
+        with _stage(times, "predict", "photos by heads that had not seen them"):
             show(_out_of_fold(config, model))
     else:
         with _stage(times, "predict", "unseen photos, with the exported file alone"):

@@ -116,6 +116,8 @@ class Evaluation:
         recipe = self.head.recipe
         balanced = recipe.get("class_weight") == "balanced" or "decide_by" in recipe
         told = warnings.of_counts(self.confusion, self.classes, self.split, balanced=balanced)
+        if "decide_by" in recipe:
+            told += filter(None, [warnings.chosen_here(self.split)])
         return [*told, *calibration.warnings(recipe), *recipe.get("warnings", [])]
 
     @property

@@ -90,6 +90,13 @@ def perfect(counts: Sequence[Sequence[int]], split: str) -> str:
     )
 
 
+def chosen_here(split: str) -> str:
+    """That a threshold was chosen on the photos that it is judged on; empty of other photos."""
+    if split not in ("validation", "folds"):
+        return ""
+    return f"The threshold was chosen on these {photos_of(split)}, which flatters the figures that depend on it."
+
+
 def _in_words(what: str, n: int, mistakes: int) -> str:
     low, high = intervals.of_share(mistakes, n)
     among = f"{mistakes} mistake{'s' * (mistakes > 1)}" if mistakes else "no mistake"

@@ -131,7 +131,9 @@ def test_serve(folder, gate, server, request):
     for name in gate:
         path = folder / "train" / "cats" / name
         if path.is_file() and path.stat().st_size < 2**24:  # the others have no bytes to send
-            connection.request("POST", "/predict", path.read_bytes(), {"content-type": "image/jpeg"})
+            connection.request(
+                "POST", "/predict?include=probabilities", path.read_bytes(), {"content-type": "image/jpeg"}
+            )
             answer = connection.getresponse()
             (rows[name],) = json.loads(answer.read())["predictions"]
             assert answer.status == (422 if "error" in rows[name] else 200), name

@@ -18,6 +18,7 @@ from catdog_jax.features import extraction, growing, shards
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.photos import sources
+from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import FingerprintError
 
 
@@ -315,7 +316,7 @@ def test_run_takes_the_pooling_that_is_there(extract, photos, tmp_path, capsys, 
     extract("all", pool="none")
     asked: list[ExtractConfig] = []
 
-    def stop(config: ExtractConfig) -> None:
+    def stop(config: ExtractConfig, *_: Dataset) -> None:
         asked.append(config)
         raise CatdogError("stopped")
 

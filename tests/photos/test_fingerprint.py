@@ -36,8 +36,10 @@ def test_the_published_cache_would_be_resumed(tmp_path):
     fingerprint = FeatureCache.open(ARTIFACTS / "features").fingerprint
     names = [f"{split}-00000-of-00001" for split in ("train", "validation", "test")]
     assert shards.finished(tmp_path / "features", names, fingerprint) == {*names}
+    other = dataclasses.replace(fingerprint, dtype="float32")
+    assert not shards.finished(tmp_path / "features", names, other)
     with pytest.raises(FingerprintError, match="another fingerprint: dtype is 'float16', expected 'float32'"):
-        shards.finished(tmp_path / "features", names, dataclasses.replace(fingerprint, dtype="float32"))
+        other.check_same(fingerprint, tmp_path / "features")
 
 
 def test_the_published_head_is_read_and_written_to_the_same_bytes(tmp_path):

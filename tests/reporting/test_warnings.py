@@ -89,3 +89,11 @@ def test_all_that_is_to_be_said_of_a_head_that_always_says_dogs():
     )
     assert "--class-weight" not in " ".join(warnings.of_counts([[0, 30], [0, 900]], CLASSES, "test", balanced=True))
     assert warnings.of_counts([[987, 13], [13, 987]], CLASSES, "test") == []
+
+
+def test_a_threshold_is_flattered_by_the_photos_that_chose_it():
+    assert warnings.chosen_here("folds") == (
+        "The threshold was chosen on these cross-validated photos, which flatters the figures that depend on it."
+    )
+    assert "these validation photos" in warnings.chosen_here("validation")
+    assert warnings.chosen_here("test") == ""
