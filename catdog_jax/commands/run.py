@@ -121,8 +121,10 @@ def _cross_validates(config: RunConfig, photos: Dataset) -> bool:
     drawn from them, and the settings of the head allow it.
 
     Raises:
-      UsageError: there are fewer photos of a class than folds.
+      UsageError: there are fewer photos of a class than folds, or the settings do not allow folds that are asked for.
     """
+    if config.folds:
+        _check_folded(config)
     records = [record for split in cross_validation.SPLITS for record in photos.split(split)]
     drawn = [split for split in SPLITS[1:] if not photos.split(split)]
     if config.folds is None and not (drawn and len(records) < FEW and _can_be_folded(config)):
@@ -138,12 +140,20 @@ def _cross_validates(config: RunConfig, photos: Dataset) -> bool:
     return True
 
 
-def _can_be_folded(config: RunConfig) -> bool:
-    """Whether a head of these settings can be cross-validated."""
+def _check_folded(config: RunConfig) -> None:
+    """Checks that a head of these settings can be cross-validated.
+
+    Raises:
+      UsageError: it cannot.
+    """
     given = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Recipe)}
     given.pop("class_weight")
+    training.resolve(config.preset, *training.for_folds(config.preset, config.head, given, config.sweep))
+
+
+def _can_be_folded(config: RunConfig) -> bool:
     try:
-        training.resolve(config.preset, *training.for_folds(config.preset, config.head, given, config.sweep))
+        _check_folded(config)
     except UsageError:
         return False
     return True

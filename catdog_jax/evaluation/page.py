@@ -26,8 +26,8 @@ _NOTES = {
     "train": "The head was trained on these photos: the figures say nothing about new ones.",
     "validation": "Training stopped by the loss on these photos, so the figures flatter it a little. "
     "Evaluate the test split too.",
-    "folds": "Each photo was judged by heads that were not trained on it (cross-validation). The head that is kept was "
-    "trained on all of them, and should be a little better; its temperature was fitted to these same probabilities.",
+    "folds": "So the head that is kept should be a little better than the figures say; its temperature was fitted to these "
+    "same probabilities.",
 }
 
 
@@ -56,8 +56,9 @@ def render(
     mistakes = metrics["confusion"][0][1] + metrics["confusion"][1][0]
     classes, guess = metrics["classes"], baseline(metrics["confusion"], metrics["classes"])
     threshold = metrics.get("threshold", THRESHOLD)
-    told = [_NOTES[metrics["split"]]] if metrics["split"] in _NOTES else []
-    told += [f"{metrics['photos']}."] if metrics["split"] == "folds" else []
+    epochs = len(history["epoch"]) if history else 0
+    told = [f"{metrics['photos']}."] if metrics["split"] == "folds" else []
+    told += [_NOTES[metrics["split"]]] if metrics["split"] in _NOTES else []
     return html.render(
         "evaluation.html.j2",
         title=f"{name}: evaluation report",
@@ -94,7 +95,10 @@ def render(
             "calibration": explained.calibration(metrics, measured),
             "training": explained.training(history),
         },
-        training=curves(history, "loss", "Loss") + curves(history, "accuracy", "Accuracy") if history else "",
+        training=curves(history, "loss", "Loss") + curves(history, "accuracy", "Accuracy") if epochs > 1 else "",
+        no_training="The head was fitted exactly, in one step."
+        if epochs
+        else "The run directory holds no history.csv.",
         which="The" if len(metrics["worst"]) == mistakes else f"{len(metrics['worst']):,} of {mistakes:,}, the",
         worst=[_mistake(mistake, metrics["classes"], photos or {}) for mistake in metrics["worst"]],
         photos_note=photos_note,

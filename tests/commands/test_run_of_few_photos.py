@@ -103,7 +103,7 @@ def test_three_photos_a_class_are_three_folds(tmp_path):
 def test_what_cannot_be_folded_is_told_and_nothing_is_written(tmp_path, capsys, each, options, message):
     assert run(draw(tmp_path / "photos", each), tmp_path / "run", *options) in (1, 2)
     assert message in " ".join(capsys.readouterr().err.split())
-    assert not (tmp_path / "run" / "head.safetensors").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_test_split_that_is_named_is_judged(tmp_path, capsys):
