@@ -56,7 +56,7 @@ def render(
     mistakes = metrics["confusion"][0][1] + metrics["confusion"][1][0]
     classes, guess = metrics["classes"], baseline(metrics["confusion"], metrics["classes"])
     threshold = metrics.get("threshold", THRESHOLD)
-    epochs = len(history["epoch"]) if history else 0
+    epochs = len(history["epoch"]) if history is not None else 0
     told = [f"{metrics['photos']}."] if metrics["split"] == "folds" else []
     told += [_NOTES[metrics["split"]]] if metrics["split"] in _NOTES else []
     return html.render(
@@ -95,8 +95,10 @@ def render(
             "calibration": explained.calibration(metrics, measured),
             "training": explained.training(history),
         },
-        training=curves(history, "loss", "Loss") + curves(history, "accuracy", "Accuracy") if epochs > 1 else "",
-        no_training="The head was fitted exactly, in one step."
+        training=curves(history, "loss", "Loss") + curves(history, "accuracy", "Accuracy")
+        if history and epochs > 1
+        else "",
+        no_training="There is one epoch, and so no curve: a linear head is fitted exactly, at once."
         if epochs
         else "The run directory holds no history.csv.",
         which="The" if len(metrics["worst"]) == mistakes else f"{len(metrics['worst']):,} of {mistakes:,}, the",

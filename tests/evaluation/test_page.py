@@ -248,7 +248,8 @@ def test_metrics_that_were_written_before_are_shown_with_their_own_intervals():
 def test_a_single_epoch_and_confidences_in_one_bin_can_be_drawn():
     rows = Predicted("photos", ["a", "b"], np.array([0, 1]), np.array([[0.01], [0.99]]), [])
     page = render(rows, history={name: column[:1] for name, column in HISTORY.items()})
-    assert page.count("<svg") == 4  # the ROC curve, the calibration and the two training curves
+    assert page.count("<svg") == 2  # the ROC curve and the calibration; one epoch makes no curve
+    assert "There is one epoch, and so no curve: a linear head is fitted exactly, at once." in Page(page).words("p")
 
 
 def test_same_input_gives_the_same_bytes(full: str):
