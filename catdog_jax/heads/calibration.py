@@ -4,7 +4,8 @@ Guo et al., "On Calibration of Modern Neural Networks", 2017: one number divides
 on photos that the head did not train on, so that probabilities mean what they say. It changes no
 decision at a probability of 0.5. Few photos say little of it, and a fit to them alone makes the log
 loss worse, on average up to some 500 photos; so a prior holds it near 1 until the photos outweigh
-it.
+it. A linear head that is fitted exactly is shrunk by its penalty, the more the fewer photos, and
+sure of too little before calibration; its prior is wide.
 
 The threshold is chosen after that, on the calibrated probabilities of the same photos.
 """
@@ -27,6 +28,8 @@ COVERAGE = 0.99  # of validation photos that a head decides on, rather than abst
 # The lowest of n confidences is reached by n / (n + 1) of photos: of fewer, by less
 MIN_PHOTOS = round(1 / (1 - COVERAGE))
 _PRIOR = 0.2  # deviation of the temperature's logarithm from 0: of 10 to 500 photos costs no log loss over 0.0002
+# The same of exact heads; of 20, 50, 100 and 300 photos 0.2 costs a log loss of 0.10, 0.043, 0.023 and 0.005
+_EXACT_PRIOR = 1.0
 _LIMITS = (0.1, 10.0)  # of the search for the temperature
 FEW = 20  # photos of the smaller class: of fewer, the next ones may well choose another threshold
 _THRESHOLDS = (0.001, 0.999)  # that are chosen from: beyond them a head would say one class of everything
@@ -98,6 +101,7 @@ def calibrate(
     threshold: float | None = None,
     costs: tuple[float, float] | None = None,
     class_weights: np.ndarray | None = None,
+    exact: bool = False,
 ) -> Calibration:
     """Fits the temperature that gives the lowest log loss under the prior, then the threshold and the level to abstain at.
 
@@ -110,6 +114,7 @@ def calibrate(
       costs: of a mistake on a photo of the first class, and on one of the second.
       class_weights: [2], what photos of each class weigh in the log loss, as they did in the
         training; None for 1 each.
+      exact: whether the head is linear and was fitted exactly, by `solver` newton.
 
     Raises:
       UsageError: as `check_decision`.
@@ -119,9 +124,11 @@ def calibrate(
     positive = np.asarray(labels) > 0.5
     signed = np.where(positive, logits, -logits)
     weights = 1.0 if class_weights is None else np.where(positive, class_weights[1], class_weights[0])
+    deviation = _EXACT_PRIOR if exact else _PRIOR
     fitted = optimize.minimize_scalar(
         lambda log_temperature: (
-            (weights * np.logaddexp(0, -signed / np.exp(log_temperature))).sum() + (log_temperature / _PRIOR) ** 2 / 2
+            (weights * np.logaddexp(0, -signed / np.exp(log_temperature))).sum()
+            + (log_temperature / deviation) ** 2 / 2
         ),
         bounds=np.log(_LIMITS),
         method="bounded",
@@ -193,9 +200,10 @@ def warnings(recipe: Mapping[str, Any]) -> list[str]:
     sentences = []
     if "calibration_photos" in recipe and recipe["abstain_below"] is None:
         what = "cross-validated" if recipe.get("folds") else "validation"
+        rough = "rough" if recipe.get("solver") == "newton" else "held near 1"
         sentences.append(
             f"{recipe['calibration_photos']} {what} photos calibrated the head: too few for a confidence to abstain "
-            f"below, which needs {MIN_PHOTOS}; the temperature is held near 1."
+            f"below, which needs {MIN_PHOTOS}; the temperature is {rough}."
         )
     if recipe.get("threshold_photos", FEW) < FEW:
         sentences.append(

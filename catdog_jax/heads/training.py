@@ -65,7 +65,7 @@ def train(
       dropout: share of a layer's inputs that is zeroed while training.
       learning_rate: Adam's step size at the start.
       decay_rate: what the step size is multiplied by every epoch, exponentially.
-      l2: penalty l2 * sum(kernel ** 2) added to the loss. Of an exact fit by default 0.005 / rows; the
+      l2: penalty l2 * sum(kernel ** 2) added to the loss. Of an exact fit by default 0.08 / rows; the
         kernel is that of features which `rows.common_scaling` has made comparable.
       solver: "newton" finds the exact minimum, for linear heads: no rates, batches, epochs or
         dropout; "adam" for the others. By default newton for a linear head of the default preset,
@@ -285,7 +285,7 @@ def _cross_validated(
     """Fits the heads of all folds, which calibrate, and the head that is kept, on all photos."""
     result = cross_validation.fit(photos, l2, wanted.class_weight == "balanced", folds, repeats, seed)
     weights = fitting.class_weights(wanted, [lambda: rows.Chunk(photos.x, photos.labels)])
-    told = calibration.calibrate(result.logits, photos.labels, **decision, class_weights=weights)
+    told = calibration.calibrate(result.logits, photos.labels, **decision, class_weights=weights, exact=True)
     params = calibration.fold_temperature(result.params, told.temperature)
     params = fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
     described = described_recipe(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
@@ -326,7 +326,7 @@ def _train(
     validation = taken.load("validation", Pool(recipe.pool))
     logits, labels = fitting.logits(params, validation, best.scaling)
     weights = fitting.class_weights(recipe, validation)
-    told = calibration.calibrate(logits, labels, **decision, class_weights=weights)
+    told = calibration.calibrate(logits, labels, **decision, class_weights=weights, exact=recipe.solver == "newton")
     params = calibration.fold_temperature(params, told.temperature)
     if best.scaling is not rows.UNSCALED:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])

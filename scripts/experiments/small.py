@@ -19,6 +19,7 @@ import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from rich.table import Table
+from scipy import special
 from sklearn.linear_model import LogisticRegression
 
 from catdog_jax import jax_environment
@@ -52,13 +53,16 @@ class SmallConfig:
     draws: int = 10
     """How often so many photos are drawn."""
     ways: tuple[str, ...] = ("linear", SKLEARN, "before", "mlp")
-    """linear and mlp are heads of today's default preset, before is its MLP with 40 passes at most however few photos."""
+    """linear and mlp are heads of today's default preset, before is its MLP with 40 passes at most however few photos; folds
+    is the linear head as a cross-validation calibrates it."""
+    wrong: float = 0.0
+    """The share of the training labels that are swapped."""
     out: Path = ROOT / "artifacts" / "small"
     """Where small.csv and small.png go."""
 
 
 class Row(NamedTuple):
-    """A row of small.csv: one way to train, on one draw. The log loss is that before calibration."""
+    """A row of small.csv: one way to train, on one draw. The log loss is that before calibration, but of folds."""
 
     photos: int
     draw: int
@@ -80,6 +84,8 @@ def main(config: SmallConfig) -> list[Row]:
     """
     if unknown := [way for way in config.ways if way not in WAYS]:
         raise UsageError(f"--ways: expected some of {', '.join(WAYS)}, found {unknown[0]!r}.")
+    if not 0 <= config.wrong < 0.5:
+        raise UsageError(f"--wrong: expected 0 or more, and less than 0.5, found {config.wrong}.")
     if config.draws < 1 or min(config.photos) < 4:
         raise UsageError(f"--draws and --photos: expected 1 and 4 or more, found {config.draws} and {config.photos}.")
     jax_environment.prepare()
@@ -96,7 +102,9 @@ def main(config: SmallConfig) -> list[Row]:
     ]
     with progress_bar("heads") as progress:
         for count, draw, way in progress.track([one for one in wanted if one not in rows], description="small"):
-            logits = WAYS[way](drawn(whole, count, draw), judged, config.pool)
+            x, labels = drawn(whole, count, draw)
+            labels = labels ^ (np.random.default_rng([draw, count, 1]).random(len(labels)) < config.wrong)
+            logits = WAYS[way]((x, labels), judged, config.pool)
             signed = np.where(judged[1] == 1, logits, -logits)
             accuracy = float(((logits >= 0) == (judged[1] == 1)).mean())
             rows[count, draw, way] = Row(count, draw, way, accuracy, float(np.logaddexp(0, -signed).mean()))
@@ -135,12 +143,21 @@ def _ours(way: str) -> Judge:
     return judge
 
 
+def _folds(train: Pair, judged: Pair, pool: str) -> np.ndarray:
+    fitted = training.train(train, folds=5, pool=pool)
+    return special.logit(np.clip(fitted(judged[0]), 1e-15, 1 - 1e-15))
+
+
 def _sklearn(train: Pair, judged: Pair, _: str) -> np.ndarray:
     fitted = LogisticRegression(max_iter=5_000).fit(train[0].astype(np.float64), train[1])
     return fitted.decision_function(judged[0].astype(np.float64))
 
 
-WAYS: dict[str, Judge] = {**{way: _ours(way) for way in ("linear", "mlp", "before")}, SKLEARN: _sklearn}
+WAYS: dict[str, Judge] = {
+    **{way: _ours(way) for way in ("linear", "mlp", "before")},
+    SKLEARN: _sklearn,
+    "folds": _folds,
+}
 
 
 def table(rows: Sequence[Row]) -> str:
