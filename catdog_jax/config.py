@@ -202,7 +202,7 @@ class Recipe:
     """balanced: both classes weigh alike in the loss, however many photos each has."""
 
 
-FEW = 2_000  # training photos below which the default preset is a linear head, fitted exactly
+FEW = 5_000  # training photos below which the default preset is a linear head, fitted exactly
 # Its penalty, times the rows. Of clean labels 0.01 to 0.1 are alike; a sixteenth of it, which scikit-learn's default comes
 # to on averaged features, loses 2 to 5 points where a fifth of 50 to 300 labels is wrong.
 EXACT_L2 = 0.08
@@ -240,7 +240,7 @@ class HeadSettings:
 
     preset: Preset = "default"
     head: Literal["mlp", "linear"] | None = None
-    """mlp: hidden layers with ReLU and dropout; linear: none. By default the preset's: of default linear below 2,000 training
+    """mlp: hidden layers with ReLU and dropout; linear: none. By default the preset's: of default linear below 5,000 training
     photos and mlp from there on, of reference mlp."""
     hidden: Annotated[Widths | None, _of_preset("hidden", "Widths of the hidden layers")] = None
     dropout: Annotated[
@@ -264,8 +264,9 @@ class HeadSettings:
     solver: Solver | None = None
     """adam: stochastic gradients. newton: the exact minimum, of linear heads; no rates, batches, epochs or dropout. By default
     newton for linear heads of the default preset, unless settings of adam are given."""
-    class_weight: ClassWeight = "none"
-    """balanced: both classes weigh alike in training, however many photos each has."""
+    class_weight: ClassWeight | None = None
+    """balanced: both classes weigh alike in training, however many photos each has. By default so for linear heads that are
+    fitted exactly, and none for others."""
     decide_by: DecideBy = "half"
     """What the decision threshold is chosen by, on photos that the head was not trained on: half keeps 0.5; the others take
     the best threshold by this measure; costs needs --costs."""

@@ -147,7 +147,6 @@ def _check_folded(config: RunConfig) -> None:
       UsageError: it cannot.
     """
     given = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Recipe)}
-    given.pop("class_weight")
     training.resolve(config.preset, *training.for_folds(config.preset, config.head, given, config.sweep))
 
 

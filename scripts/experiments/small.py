@@ -54,7 +54,9 @@ class SmallConfig:
     """How often so many photos are drawn."""
     ways: tuple[str, ...] = ("linear", SKLEARN, "before", "mlp")
     """linear and mlp are heads of today's default preset, before is its MLP with 40 passes at most however few photos; folds
-    is the linear head as a cross-validation calibrates it."""
+    is the linear head as a cross-validation calibrates it, unweighted the linear head with --class-weight none."""
+    ratio: float = 1.0
+    """Photos of the first class for each of the second, in training and in what the accuracy is of."""
     wrong: float = 0.0
     """The share of the training labels that are swapped."""
     out: Path = ROOT / "artifacts" / "small"
@@ -102,11 +104,12 @@ def main(config: SmallConfig) -> list[Row]:
     ]
     with progress_bar("heads") as progress:
         for count, draw, way in progress.track([one for one in wanted if one not in rows], description="small"):
-            x, labels = drawn(whole, count, draw)
+            x, labels = drawn(whole, count, draw, config.ratio)
             labels = labels ^ (np.random.default_rng([draw, count, 1]).random(len(labels)) < config.wrong)
             logits = WAYS[way]((x, labels), judged, config.pool)
             signed = np.where(judged[1] == 1, logits, -logits)
-            accuracy = float(((logits >= 0) == (judged[1] == 1)).mean())
+            right = (logits >= 0) == (judged[1] == 1)
+            accuracy = float(np.average(right, weights=np.where(judged[1] == 1, 1.0, config.ratio)))
             rows[count, draw, way] = Row(count, draw, way, accuracy, float(np.logaddexp(0, -signed).mean()))
             atomic.write_bytes(path, table(sorted(rows.values())).encode())
     found = sorted(rows.values())
@@ -115,13 +118,15 @@ def main(config: SmallConfig) -> list[Row]:
     return found
 
 
-def drawn(whole: Pair, count: int, draw: int) -> Pair:
-    """So many rows, half of them of each class; all where there are no more."""
+def drawn(whole: Pair, count: int, draw: int, ratio: float = 1.0) -> Pair:
+    """So many rows, `ratio` of the first class for each of the second; all where there are no more."""
     x, y = whole
     if count >= len(y):
         return whole
     rng = np.random.default_rng([draw, count])
-    places = np.concatenate([rng.permutation(np.flatnonzero(y == label))[: count // 2] for label in (0, 1)])
+    second = int(count / (1 + ratio))
+    each = (second if ratio == 1 else count - second, second)
+    places = np.concatenate([rng.permutation(np.flatnonzero(y == label))[: each[label]] for label in (0, 1)])
     return x[places], y[places]
 
 
@@ -130,7 +135,9 @@ def _ours(way: str) -> Judge:
         if way == "before":
             recipe = dataclasses.replace(PRESETS["default"], pool=pool, min_steps=1)  # type: ignore[arg-type]
         else:
-            recipe = training.resolve("default", way, {"pool": pool}, rows=len(train[1]))
+            given = {"pool": pool, "class_weight": "none" if way == "unweighted" else None}
+            kind = "linear" if way == "unweighted" else way
+            recipe = training.resolve("default", kind, given, rows=len(train[1]))
         parts = {"train": train, "validation": judged}
 
         def load(split: str, _: str) -> Loaders:
@@ -154,7 +161,7 @@ def _sklearn(train: Pair, judged: Pair, _: str) -> np.ndarray:
 
 
 WAYS: dict[str, Judge] = {
-    **{way: _ours(way) for way in ("linear", "mlp", "before")},
+    **{way: _ours(way) for way in ("linear", "unweighted", "mlp", "before")},
     SKLEARN: _sklearn,
     "folds": _folds,
 }

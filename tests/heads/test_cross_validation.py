@@ -177,7 +177,7 @@ def test_arrays_are_cross_validated_and_judged():
     assert {name: fitted.recipe[name] for name in ("folds", "repeats", "calibration_photos", "solver")} == {
         "folds": 3, "repeats": 2, "calibration_photos": 45, "solver": "newton",
     }  # fmt: skip
-    expected = cross_validation.fit(photos, None, False, 3, 2, 1).logits / fitted.recipe["temperature"]
+    expected = cross_validation.fit(photos, None, True, 3, 2, 1).logits / fitted.recipe["temperature"]
     np.testing.assert_allclose(np.log(judged.probabilities / (1 - judged.probabilities)), expected, atol=1e-9)
     result = cd.evaluate(fitted, pair, split="folds", bootstrap=20)
     assert result.n == 45

@@ -39,6 +39,8 @@ def loaders(count: int, seed: int = 0, parts: int = 1, positive: float = 0.5) ->
 def test_the_default_is_a_linear_head_below_so_many_photos_and_an_mlp_from_there_on():
     few, many = (training.resolve("default", None, {}, rows=count) for count in (FEW - 1, FEW))
     assert (few.hidden, few.dropout, few.solver, few.l2) == ((), 0.0, "newton", EXACT_L2 / (FEW - 1))
+    assert (few.class_weight, many.class_weight) == ("balanced", "none")
+    assert training.resolve("default", None, {"class_weight": "none"}, rows=9).class_weight == "none"
     assert many == PRESETS["default"]
     in_two_views = training.resolve("default", None, {}, rows=2 * (FEW - 1), views=2)
     assert (in_two_views.hidden, in_two_views.l2) == ((), EXACT_L2 / (2 * (FEW - 1)))
@@ -87,7 +89,7 @@ def test_an_exact_head_on_arrays_is_scikit_learns():
     """Without a prior of the temperature's: the logits before it divided them."""
     (x, y), validation, unseen = clouds(200), clouds(100, 1), clouds(500, 2)[0]
     fitted = training.train((x, y), validation=validation)
-    model = LogisticRegression(C=1 / (2 * EXACT_L2), tol=1e-10, max_iter=10_000)
+    model = LogisticRegression(C=1 / (2 * EXACT_L2), tol=1e-10, max_iter=10_000, class_weight="balanced")
     x, unseen_x = x.astype(np.float64), unseen.astype(np.float64)
     length = np.sqrt(((x - x.mean(axis=0)) ** 2).sum(axis=1).mean())
     expected = model.fit((x - x.mean(axis=0)) / length, y).decision_function((unseen_x - x.mean(axis=0)) / length)
