@@ -229,6 +229,9 @@ def test_photos_are_dropped_and_pasted(page: Any, tiny: str, tmp_path: Path, kin
         const event = kind === 'drop' ? new DragEvent('drop', options) : new ClipboardEvent('paste', options);
         document.body.dispatchEvent(event);
         return [over, document.body.className, event.defaultPrevented]"""
+    hover = """document.body.dispatchEvent(new DragEvent('dragover', {bubbles: true, cancelable: true}));
+        const over = document.body.className; document.body.className = ''; return over"""
+    browser.eventually(lambda: page.execute_script(hover) == "over", "a page that listens")
     states = page.execute_script(send, kind, contents)
     assert states == (["over", "", True] if kind == "drop" else ["", "", False])
     cards = browser.settled(page, 2)
