@@ -203,8 +203,8 @@ class Recipe:
 
 
 FEW = 5_000  # training photos below which the default preset is a linear head, fitted exactly
-# Its penalty, times the rows. Of clean labels 0.01 to 0.1 are alike; a sixteenth of it, which scikit-learn's default comes
-# to on averaged features, loses 2 to 5 points where a fifth of 50 to 300 labels is wrong.
+# Its penalty, times the rows. scikit-learn's default comes to a sixteenth of it on averaged features, and loses 1 to 11 points
+# where a fifth of the labels is wrong: artifacts/small/wrong.
 EXACT_L2 = 0.08
 
 PRESETS: dict[str, Recipe] = {

@@ -166,11 +166,11 @@ def extract(
             growing.go_on(folder)
         place = _place(folder, fingerprint)
         earlier = _earlier(folder, place, fingerprint, reuse)
+        hashes = {}  # of photos that were read already
         if place != folder and not place.exists():
-            _check_kept(photos, folder, earlier, workers)
-        _extract_share(
-            photos, place, extractor, fingerprint, shards[share.index :: share.count], workers, earlier, tell
-        )
+            hashes = _check_kept(photos, folder, earlier, workers)
+        own = shards[share.index :: share.count]
+        _extract_share(photos, place, extractor, fingerprint, own, workers, earlier, hashes, tell)
         with locks.alone(folder):
             if missing(photos, folder, shard_size):
                 return None
@@ -214,20 +214,22 @@ def _earlier(out: Location, place: Location, fingerprint: Fingerprint, reuse: Se
     return earlier
 
 
-def _check_kept(photos: Dataset, out: Location, earlier: Earlier, workers: int | None) -> None:
-    """Checks that a cache is renewed by what became of its photos, not by another data set.
+def _check_kept(photos: Dataset, out: Location, earlier: Earlier, workers: int | None) -> dict[str, str]:
+    """Checks that a cache is renewed by what became of its photos, not by another data set. Gives the photos' hashes by id.
 
     Raises:
       FingerprintError: less than half of the photos that it holds are in the data set.
     """
     there = earlier.photos_of(out)
-    here = {photo.sha256 for photo in _hashed(photos.records, workers)}
+    hashes = {photo.record.id: photo.sha256 for photo in _hashed(photos.records, workers)}
+    here = {*hashes.values()}
     if len(there & here) < _KEPT_SHARE * len(there):
         raise FingerprintError(
             f"{out}: holds features of {len(there):,} photos, of which {len(there & here):,} are in {photos.source}: expected "
             f"at least half, so that no cache of another data set is lost. Choose another --out (with --reuse {out} what they "
             "share is taken over), or remove the directory."
         )
+    return hashes
 
 
 def _hashed(records: Iterable[Record], workers: int | None) -> Iterator[Decoded]:
@@ -272,13 +274,14 @@ def _extract_share(
     shards: Sequence[Shard],
     workers: int | None,
     earlier: Earlier,
+    hashes: Mapping[str, str],
     tell: Callable[[str], None] | None,
 ) -> None:
     """Writes those of `shards` that are missing or damaged, and computes what no earlier cache has."""
     total = sum(len(shard.records) for shard in shards)
     finished = shard_files.finished(out, [shard.name for shard in shards], fingerprint)
     pending = [shard for shard in shards if shard.name not in finished]
-    known = _known(pending, workers, earlier)
+    known = _known(pending, workers, earlier, hashes)
     remaining = sum(record.id not in known for shard in pending for record in shard.records)
     if tell and earlier and pending:
         tell(_taken_over(known, earlier, total, remaining))
@@ -301,12 +304,14 @@ def _extract_share(
     check_readable(photos, skipped)
 
 
-def _known(shards: Sequence[Shard], workers: int | None, earlier: Earlier) -> dict[str, str]:
-    """The photos that an earlier cache has, by their ids: the hashes of their bytes."""
+def _known(shards: Sequence[Shard], workers: int | None, earlier: Earlier, hashes: Mapping[str, str]) -> dict[str, str]:
+    """The photos that an earlier cache has, by their ids: the hashes of their bytes, of which some are there already."""
     if not earlier:
         return {}
-    photos = _hashed((record for shard in shards for record in shard.records), workers)
-    return {photo.record.id: photo.sha256 for photo in photos if earlier.holds(photo.sha256)}
+    records = [record for shard in shards for record in shard.records]
+    unread = (record for record in records if record.id not in hashes)
+    found = {**hashes, **{photo.record.id: photo.sha256 for photo in _hashed(unread, workers)}}
+    return {record.id: found[record.id] for record in records if earlier.holds(found[record.id])}
 
 
 def _taken_over(known: Mapping[str, str], earlier: Earlier, total: int, remaining: int) -> str:

@@ -257,7 +257,7 @@ def resolve(preset: str, head: str | None, given: Mapping[str, Any], rows: int |
         solver = "newton" if few or values.get("hidden", PRESETS[preset].hidden) == () else None
     if solver == "newton":
         values |= {"hidden": (), "dropout": 0.0, "standardise": True, "solver": solver}
-        # At 10 photos to 1 it makes a third to a half of the mistakes, at that ratio too
+        # At 10 photos to 1 it makes some half of the mistakes, at that ratio too: artifacts/small/lopsided
         values.setdefault("class_weight", "balanced")
         values.setdefault("l2", PRESETS[preset].l2 if rows is None else EXACT_L2 / rows)
     recipe = dataclasses.replace(PRESETS[preset], **values)
