@@ -41,7 +41,7 @@ class Readme(MetadataHookInterface):
         repository = self.config.get("repository", "").rstrip("/")
         version = _VERSION.search(Path(self.root, "catdog_jax/__init__.py").read_text(encoding="utf-8"))
         if version is None:
-            raise ValueError("catdog_jax/__init__.py: expected a line __version__ = \"…\", found none.")
+            raise ValueError('catdog_jax/__init__.py: expected a line __version__ = "…", found none.')
         tag = f"v{version[1]}"
         text = Path(self.root, "README.md").read_text(encoding="utf-8")
         metadata["readme"] = {"content-type": "text/markdown", "text": for_an_index(text, repository, tag)}

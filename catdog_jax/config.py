@@ -106,7 +106,9 @@ Preset = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    arg(help="The exported model, or `published` for the one that came with the package; by default run/model.onnx, else that."),
+    arg(
+        help="The exported model, or `published` for the one that came with the package; by default run/model.onnx, else that."
+    ),
 ]
 Workers = Annotated[Count | None, arg(help="Decoding threads; by default one a core.")]
 Threads = Annotated[Count | None, arg(help="ONNX Runtime's threads; by default one a core.")]

@@ -1,4 +1,4 @@
-"""VGG16's thirteen convolutions as a Flax module, made from the table of `layers`, and the preprocessing that its weights expect."""
+"""VGG16's thirteen convolutions as a Flax module, made from the table of `layers`, and what its weights expect of pixels."""
 
 import functools
 from typing import Any, Literal, cast

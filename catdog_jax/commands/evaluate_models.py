@@ -22,9 +22,7 @@ def evaluate_models(config: EvaluateConfig, models: Sequence[Path], photos: Data
     Raises:
       CatdogError: as `compare`.
     """
-    result = compare(
-        models, photos, split=config.split or "test", bootstrap=config.bootstrap, seed=config.seed
-    )
+    result = compare(models, photos, split=config.split or "test", bootstrap=config.bootstrap, seed=config.seed)
     say(result.photos)
     out = result.save(config.out or config.run)
     show(compared(result))

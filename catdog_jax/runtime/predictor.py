@@ -40,7 +40,9 @@ class Predictor:
       explains: whether the model has heat maps.
     """
 
-    def __init__(self, path: Path | str | None = None, *, batch_size: int = 16, threads: int | None = None, spin: bool = True):
+    def __init__(
+        self, path: Path | str | None = None, *, batch_size: int = 16, threads: int | None = None, spin: bool = True
+    ):
         """Opens a model.
 
         Args:
