@@ -6,6 +6,7 @@ import subprocess
 import urllib.request
 
 import pytest
+from helpers.documents import ROOT
 from PIL import Image
 
 from catdog_jax import __version__
@@ -67,11 +68,19 @@ def test_the_packaged_model_goes_into_a_folder_for_browsers_which_is_verified(in
     assert "altered" not in done.stdout
 
 
-def test_models_are_evaluated_once_scikit_learn_is_there(installed):
+def test_models_are_evaluated_once_scikit_learn_is_there(installed, wheel):
     words = ("evaluate", "--model", "published", "--data", "demo", "--out", "out")
-    program = str(installed.bin / "catdog")
     done = subprocess.run(
-        [program, *words], cwd=installed.folder, env=installed.environment(), capture_output=True, text=True
+        [str(installed.bin / "catdog"), *words],
+        cwd=installed.folder,
+        env=installed.environment(),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2
     assert done.stderr.endswith("Run: pip install 'catdog-jax[evaluate]'.\n")
+    constraints = ROOT / "constraints.txt"
+    installed.run("python", "-m", "pip", "install", "--quiet", "--constraint", constraints, f"{wheel}[evaluate]")
+    installed.run("catdog", *words)
+    (model,) = json.loads((installed.folder / "out" / "models.json").read_text())["models"]
+    assert 0 < model["metrics"]["accuracy"]["value"] <= 1
