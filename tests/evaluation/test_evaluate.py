@@ -17,8 +17,7 @@ from rich.console import Console
 from catdog_jax.backbone import weights
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import evaluate as evaluate_command
-from catdog_jax.commands import evaluate_head
-from catdog_jax.commands import extract
+from catdog_jax.commands import evaluate_head, extract
 from catdog_jax.config import EvaluateConfig, ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import evaluate, page, result, run_files
