@@ -24,7 +24,7 @@ STAMP := $(VENV)/.installed-$(EXTRAS)
 LOCK  := .venv-constraints
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-newest has-newest faults docs lint types format constraints constraints-newest clean
+.PHONY: help env run test test-newest has-newest faults docs wheel release lint types format constraints constraints-newest clean
 
 help:  ## Show this list
 	@echo 'make TARGET [ARGS="options"] [EXTRAS=$(EXTRAS)] [PYTHON=python3]'
@@ -50,6 +50,16 @@ faults: env  ## Kill and starve the stages at every step, fuzz the readers; figu
 
 docs: env  ## Build the pages of README and docs/ into build/site; a broken link is an error
 	$(BIN)/python -m mkdocs build
+
+wheel: env  ## Build the wheel, with the published model in it, and the sdist into dist/
+	@rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+release: env  ## Build, check and install what is to be published; nothing is published (docs/release.md)
+	@$(MAKE) --no-print-directory wheel
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest tests/release --long $(ARGS)
+	@echo 'dist/ may be published. Nothing was: docs/release.md has the commands.'
 
 lint: env  ## Check style and formatting
 	$(BIN)/ruff check .

@@ -106,7 +106,9 @@ Preset = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    arg(help="The exported model; by default run/model.onnx, else the published one, where the repository is at hand."),
+    arg(
+        help="The exported model, or `published` for the one that came with the package; by default run/model.onnx, else that."
+    ),
 ]
 Workers = Annotated[Count | None, arg(help="Decoding threads; by default one a core.")]
 Threads = Annotated[Count | None, arg(help="ONNX Runtime's threads; by default one a core.")]
@@ -317,7 +319,8 @@ class EvaluateConfig:
     """Photos to evaluate on end to end, instead of cached features: those of PATH/SPLIT/CLASS/* or of a table's split, or
     all of PATH/CLASS/* or of a table without splits."""
     model: tuple[Path, ...] = ()
-    """Exported models to compare on the photos of --data, instead of a run: no JAX, only the files."""
+    """Exported models to compare on the photos of --data, instead of a run: no JAX, only the files; `published` is the one that
+    came with the package."""
     data_dir: DataDir = None
     out: Path | None = None
     """Where metrics.json and report.html go; by default the run directory."""
@@ -360,7 +363,8 @@ class ExportConfig:
     web_runtime: Path | None = None
     """The npm package onnxruntime-web as a file, for --web; by default npm fetches it, once."""
     model: Path | None = None
-    """An exported model to put into --web or --triton as it is; no run is exported then."""
+    """An exported model, or `published` for the one that came with the package, to put into --web or --triton as it is; no run
+    is exported then, and no JAX is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)

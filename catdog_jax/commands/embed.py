@@ -7,7 +7,7 @@ from catdog_jax.console import progress_bar, quiet, say
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
 from catdog_jax.runtime import embeddings
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.embeddings import Embeddings
 from catdog_jax.runtime.inputs import digest, find_photos, named
 from catdog_jax.runtime.predictor import Predictor

@@ -11,7 +11,8 @@ from catdog_jax.config import PredictConfig
 from catdog_jax.console import printable, progress_bar, quiet, say, write
 from catdog_jax.errors import UsageError
 from catdog_jax.runtime import decision, heatmaps
-from catdog_jax.runtime.arguments import find_model, predictions
+from catdog_jax.runtime.arguments import predictions
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.inputs import find_photos
 from catdog_jax.runtime.output import Row, form_of, rendered, write_file
 from catdog_jax.runtime.predictor import Predictor

@@ -30,13 +30,12 @@ from catdog_jax.config import (
 from catdog_jax.console import console, say, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import run_files
-from catdog_jax.evaluation.evaluate import FOLDS
 from catdog_jax.features import shards
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import sealed
 from catdog_jax.files.buckets import Location
 from catdog_jax.heads import calibration, cross_validation, head, training
-from catdog_jax.heads.run_directory import TEST, RunDirectory
+from catdog_jax.heads.run_directory import FOLDS, TEST, RunDirectory
 from catdog_jax.photos import decoding, exclude_list, sources, splitting
 from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.reporting.metrics import METRICS, Baseline, Measured, photos_of

@@ -4,7 +4,7 @@ from catdog_jax.config import ServeConfig
 from catdog_jax.console import say
 from catdog_jax.errors import UsageError
 from catdog_jax.ranges import check
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.serving import asgi, server
 from catdog_jax.serving.app import application

@@ -14,7 +14,7 @@ from catdog_jax.config import SimilarConfig
 from catdog_jax.console import as_text, printable, quiet, say, warn, write
 from catdog_jax.errors import UsageError
 from catdog_jax.runtime import embeddings
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.inputs import digest, find_photos, named
 from catdog_jax.runtime.output import apart
 from catdog_jax.runtime.predictor import Predictor

@@ -1,11 +1,8 @@
-"""What `catdog predict` says of each photo, as a row of output, and which model is meant where none is named."""
+"""What `catdog predict` says of each photo, as a row of output."""
 
 import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-from catdog_jax.console import say
-from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
 from catdog_jax.runtime.heatmaps import Folder
 from catdog_jax.runtime.inputs import Given, named
@@ -13,29 +10,6 @@ from catdog_jax.runtime.output import Row
 from catdog_jax.runtime.prediction import Prediction
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.runtime.sorting import Sorter
-
-_OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
-
-
-def find_model(named: Path | None) -> Path:
-    """The model that is meant: the one that is named; else that of a run here; else the published one, which is said.
-
-    Raises:
-      CatdogError: none is named, and there is none.
-    """
-    if named is not None:
-        return named
-    if _OWN.exists():
-        return _OWN
-    published = next(
-        (path for root in (Path(), Path(__file__).parents[2]) if (path := root / _PUBLISHED).exists()), None
-    )
-    if published is None:
-        raise CatdogError(
-            f"--model: expected {_OWN} or {_PUBLISHED}, found neither. Name a model, or run `catdog run` first."
-        )
-    say(f"No {_OWN} here: using the published {published}")
-    return published
 
 
 def predictions(

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnxruntime as ort
 
@@ -66,6 +66,24 @@ def _as_output(tensor: str) -> bytes:
     """
     floats = wire.message(1, wire.number(1, 1))
     return wire.message(7, wire.message(12, wire.message(1, tensor.encode()) + wire.message(2, floats)))
+
+
+class Described(NamedTuple):
+    """What a model's bytes say of it: the metadata, and what goes in and comes out, as ONNX Runtime names it."""
+
+    metadata: dict[str, str]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def described(model: bytes) -> Described:
+    """Reads what an exported model says of itself. Nothing of it is run, and neither JAX nor `onnx` is needed."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is not going to run
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    return Described(metadata, session.get_inputs(), session.get_outputs())
 
 
 def _not_a_model(path: Path, found: str, advice: str) -> CatdogError:

@@ -14,6 +14,7 @@ from catdog_jax.photos import decoding, prefetch
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import decision, model_file, prediction
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.prediction import Prediction
 
 CELLS = "block5_conv3_pool"  # what the convolutions give, in every file of `catdog export`
@@ -39,11 +40,14 @@ class Predictor:
       explains: whether the model has heat maps.
     """
 
-    def __init__(self, path: Path | str, *, batch_size: int = 16, threads: int | None = None, spin: bool = True):
+    def __init__(
+        self, path: Path | str | None = None, *, batch_size: int = 16, threads: int | None = None, spin: bool = True
+    ):
         """Opens a model.
 
         Args:
-          path: the file that `catdog export` wrote.
+          path: the file that `catdog export` wrote, or "published" for the model that came with the
+            package; by default run/model.onnx, else that.
           batch_size: photos that are computed at once at most; it bounds the memory.
           threads: ONNX Runtime's threads; by default one a core.
           spin: whether they wait for work without sleeping: some 5 % faster, on cores that nobody
@@ -55,7 +59,7 @@ class Predictor:
           UsageError: a number is out of range.
         """
         check_arguments(PredictConfig, batch_size=batch_size, threads=threads)
-        self._path = path = Path(path)
+        self._path = path = find_model(None if path is None else Path(path))
         self._batch_size = batch_size
         self._threads, self._spin = threads, spin
         self._session = model_file.open_session(path, threads, spin)

@@ -22,8 +22,7 @@ from catdog_jax.commands.predict import predict
 from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
-from catdog_jax.runtime import arguments
-from catdog_jax.runtime.arguments import find_model, predictions
+from catdog_jax.runtime.arguments import predictions
 from catdog_jax.runtime.decision import UNKNOWN
 from catdog_jax.runtime.inputs import find_photos
 from catdog_jax.runtime.predictor import Predictor
@@ -435,26 +434,6 @@ def test_a_full_disk_behind_stdout_is_an_error_of_one_line(model: Path, folder: 
         )
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: standard output: cannot be written: No space left on device. Free space")
-
-
-def test_without_a_name_the_model_is_that_of_the_run_else_the_published_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        arguments,
-        "__file__",
-        str(tmp_path / "site-packages" / "catdog_jax" / "runtime" / "arguments.py"),
-    )
-    with pytest.raises(
-        CatdogError, match=r"--model: expected run/model.onnx or artifacts/default/model-int8.onnx, found neither"
-    ):
-        find_model(None)
-    published = tmp_path / "artifacts" / "default" / "model-int8.onnx"
-    for path, said in ((published, "using the published"), (tmp_path / "run" / "model.onnx", "")):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"")
-        assert find_model(None).resolve() == path
-        assert said in capsys.readouterr().err
-    assert find_model(published) == published
 
 
 def test_heat_maps_are_written_beside_the_verdicts(folder, tmp_path, capsys):
