@@ -87,7 +87,12 @@ def _compare(config: EvaluateConfig) -> dict[str, Any]:
             "Name some with --data."
         )
     result = compare(
-        config.model, _photos(config), split=config.split or "test", bootstrap=config.bootstrap, seed=config.seed
+        config.model,
+        _photos(config),
+        split=config.split or "test",
+        bootstrap=config.bootstrap,
+        seed=config.seed,
+        device=config.device,
     )
     say(result.photos)
     out = result.save(config.out or config.run)
@@ -136,7 +141,7 @@ def compared(result: Comparison) -> Table:
     for model in result.models:
         figures = ["\n".join(page.shown(name, model.metrics[name])) for name in _COMPARED]
         size, rate = f"{model.size / 1e6:.1f}", f"{model.photos_per_second:.1f}"
-        named = f"{model.precision}\n{model.name}"
+        named = f"{model.precision}\n{model.name}" + (f"\non {model.device}" if model.device != "cpu" else "")
         if model.threshold != THRESHOLD:
             named += f"\n{result.classes[1]} from {model.threshold:.3g} on"
         shown.add_row(Text(named), size, rate, *figures, str(model.decides_otherwise))

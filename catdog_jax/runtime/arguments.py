@@ -1,9 +1,10 @@
-"""What `catdog predict` says of each photo, as a row of output, and which model is meant where none is named."""
+"""What `catdog predict` says of each photo, as a row of output, and which model is meant where none is named, on which device."""
 
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from catdog_jax.config import PhotoSettings
 from catdog_jax.console import say
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
@@ -36,6 +37,19 @@ def find_model(named: Path | None) -> Path:
         )
     say(f"No {_OWN} here: using the published {published}")
     return published
+
+
+def opened(settings: PhotoSettings) -> Predictor:
+    """The model that settings mean, on their device; where not all of it runs there, a remark says so.
+
+    Raises:
+      CatdogError: there is none, or it cannot be used; see `Predictor`.
+    """
+    chosen, device = find_model(settings.model), settings.device
+    predictor = Predictor(chosen, batch_size=settings.batch_size, threads=settings.threads, device=device)
+    if predictor.placement.said() != predictor.device:
+        say(f"{chosen}: on {predictor.placement.said()}")
+    return predictor
 
 
 def predictions(
