@@ -30,7 +30,7 @@ def serve(config: ServeConfig) -> int:
     # of their time
     predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads, spin=False, device=config.device)
     with server.listening(config.host, config.port) as listener:
-        say(f"serving {model} at {server.url(listener)}, on {predictor.placement.said()}")
+        say(f"serving {model} on {predictor.placement.said()} at {server.url(listener)}")
         server.run(
             application(predictor, config),
             listener,

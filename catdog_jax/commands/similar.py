@@ -55,7 +55,8 @@ def similar(config: SimilarConfig) -> int:
             warn(said)
         unreadable = sum("error" in row for row in rows)
         say(
-            f"{len(photos):,} photos on {predictor.device} among {len(known.ids):,} of {config.among}: {unreadable:,} unreadable"
+            f"{len(photos):,} photos on {predictor.device} among {len(known.ids):,} of {config.among}: "
+            f"{unreadable:,} unreadable"
         )
         return 1 if unreadable else 0
 

@@ -133,7 +133,7 @@ def compare(
     seed: int = 0,
     device: Device = "auto",
 ) -> Comparison:
-    """Measures exported models on the same photos, which `unseen` takes; see `evaluate` and `Predictor` for the other arguments.
+    """Measures exported models on the same photos, which `unseen` takes; other arguments: see `evaluate` and `Predictor`.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be

@@ -1,4 +1,4 @@
-"""What `catdog predict` says of each photo, as a row of output, and which model is meant where none is named, on which device."""
+"""What `catdog predict` says of each photo, as a row of output, and the model that settings mean, on its device."""
 
 import itertools
 from collections.abc import Iterable, Iterator

@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, get_args
 
@@ -114,7 +115,7 @@ def installed() -> tuple[str, ...]:
 @functools.cache
 def _plugins() -> dict[str, Any]:
     """The plug-in packages that are installed: the provider's name -> its module."""
-    found = {}
+    found: dict[str, Any] = {}
     for module in pkgutil.iter_modules():
         if module.name.startswith(_PLUGINS):
             with contextlib.suppress(Exception):  # a package that does not keep to the rules is none
@@ -295,5 +296,6 @@ def _logged() -> Iterator[list[str]]:
 
 
 def _reason(error: object) -> str:
-    """An error of ONNX Runtime in a line, without what stands before the cause."""
-    return " ".join(str(error).split()).rpartition("with error: ")[2][:200].rstrip(". ")
+    """An error of ONNX Runtime in a line, without the places of its source that stand before the cause."""
+    line = " ".join(str(error).split()).rpartition("with error: ")[2]
+    return re.sub(r"^/\S+:\d+ .*?\) ", "", line)[:200].rstrip(". ")

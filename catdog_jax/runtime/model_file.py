@@ -19,9 +19,7 @@ _INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
 
 
-def open_session(
-    path: Path, threads: int | None, spin: bool, further: str = "", device: str = "cpu"
-) -> devices.Opened:
+def open_session(path: Path, threads: int | None, spin: bool, further: str = "", device: str = "cpu") -> devices.Opened:
     """ONNX Runtime with the model of a file, and where it runs; see `Predictor` for the arguments.
 
     `further` is a float tensor inside the graph that becomes an output too.
