@@ -293,6 +293,9 @@ class HeadSettings:
     sweep: Annotated[int, AtLeast(1, after=" heads", advice="48 is a good number.")] | None = None
     """Try this many heads (48 is a good number), the preset and random others, and keep the one with the lowest validation log
     loss; sweep.csv and sweep.png in the run directory show them all."""
+    log_dir: Path | None = None
+    """A new folder for the course of the training as it goes on: log.jsonl, an object a line, and event files for
+    `tensorboard --logdir`, a run a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
