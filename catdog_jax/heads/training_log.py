@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,9 +33,10 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path | str | None):
-        """A log in a folder; see `start`, which makes it.
+        """A log in a folder, which is made; `start` begins the log.
 
         Raises:
+          CatdogError: nothing can be written there.
           UsageError: it is no local folder, or holds another log.
         """
         self._folder = None if folder is None else Path(folder)
@@ -55,6 +57,12 @@ class TrainingLog:
             raise UsageError(
                 f"--log-dir {folder}: expected no log of another training, found {logs[0]}. Name another folder, or remove it."
             )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise _unwritable(folder, error) from None
 
     def start(self, trials: int | None, recipe: Mapping[str, Any], seed: int) -> None:
         """Says what begins: a sweep of so many trials, or one training, None, with its settings.
@@ -67,14 +75,11 @@ class TrainingLog:
             return
         about = {"event": "start", "version": __version__, "seed": seed, "trials": trials or 1, "recipe": {**recipe}}
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
             self._line(about)
             if self._swept:
                 EventFile(self._folder).experiment(_settings(recipe), _JUDGED)
         except OSError as error:
-            raise CatdogError(
-                f"{self._folder / LOG}: cannot be written: {error.strerror or error}. Choose another --log-dir."
-            ) from None
+            raise _unwritable(self._folder, error) from None
 
     def begin(self, trial: int, recipe: Mapping[str, Any]) -> None:
         """A trial of these settings begins; 1 is the preset, and the only one where nothing is swept."""
@@ -118,6 +123,10 @@ class TrainingLog:
         except OSError as error:
             say(f"{self._folder}: the log ends here: {error.strerror or error}. The training goes on.", "yellow")
             self._folder = None
+
+
+def _unwritable(folder: Path, error: OSError) -> CatdogError:
+    return CatdogError(f"{folder / LOG}: cannot be written: {error.strerror or error}. Choose another --log-dir.")
 
 
 def _settings(recipe: Mapping[str, Any]) -> dict[str, Setting]:
