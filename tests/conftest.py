@@ -30,7 +30,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--long", action="store_true", help="the long form of the tests in faults/; writes artifacts/faults.json"
+        "--long", action="store_true", help="the long form of the tests in faults/, and those in release/"
     )
 
 
