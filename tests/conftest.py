@@ -29,9 +29,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--long", action="store_true", help="the long form of the tests in faults/, and those in release/"
-    )
+    parser.addoption("--long", action="store_true", help="the long form of the tests in faults/, and those in release/")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

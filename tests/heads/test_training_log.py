@@ -172,7 +172,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_trained(
     with pytest.raises(UsageError, match=r"--log-dir .*file: expected a folder, found: Not a directory"):
         TrainingLog(tmp_path / "file")
     monkeypatch.setattr(training_log.TrainingLog, "begin", lambda *_: pytest.fail("it trains"))
-    with pytest.raises(CatdogError, match=r"log\.jsonl: cannot be written: Not a directory\. Choose another --log-dir"):
+    with pytest.raises(CatdogError, match=r"log\.jsonl: cannot be written: Not a directory\. Choose another log_dir"):
         cd.train(PAIR, hidden=(4,), epochs=1, log_dir=tmp_path / "file" / "below")
     with pytest.raises(UsageError, match="expected a folder of this machine, found a URL"):
         TrainingLog("s3://bucket/logs")
