@@ -137,7 +137,7 @@ def _registered(name: str) -> list[Any]:
         try:
             _register(plugin.__name__)
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-            raise _NotThereError(_reason(error)) from None
+            raise _NotThereError(reason(error)) from None
         devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
     return sorted(devices, key=lambda device: ("GPU", "CPU", "NPU").index(device.device.type.name))
 
@@ -225,7 +225,7 @@ def _on(model: bytes, device: str, options: Callable[[], ort.SessionOptions], ac
             session = ort.InferenceSession(model, settings, enable_fallback=0, **arguments)
             _try(session)
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-            raise _NotThereError(_reason(error)) from None
+            raise _NotThereError(reason(error)) from None
     placement = _placement(device, session)
     if placement.device != device:
         raise _NotThereError(log[0] if log else "ONNX Runtime opened it on the CPU instead")
@@ -284,7 +284,7 @@ def _logged() -> Iterator[list[str]]:
     """ONNX Runtime's errors, which it logs where it does not raise them, in place of stderr; none where it cannot tell."""
     told: list[str] = []
     if hasattr(ort, "set_default_logger_callback"):
-        ort.set_default_logger_callback(lambda *of_line: told.append(_reason(of_line[-1])), _ERROR)
+        ort.set_default_logger_callback(lambda *of_line: told.append(reason(of_line[-1])), _ERROR)
     else:
         ort.set_default_logger_severity(_FATAL)
     try:
@@ -295,7 +295,7 @@ def _logged() -> Iterator[list[str]]:
         ort.set_default_logger_severity(_WARNING)
 
 
-def _reason(error: object) -> str:
+def reason(error: object) -> str:
     """An error of ONNX Runtime in a line, without the places of its source that stand before the cause."""
     line = " ".join(str(error).split()).rpartition("with error: ")[2]
     return re.sub(r"^/\S+:\d+ .*?\) ", "", line)[:200].rstrip(". ")

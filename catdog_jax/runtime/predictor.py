@@ -13,7 +13,7 @@ from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, prefetch
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check_arguments
-from catdog_jax.runtime import decision, model_file, prediction
+from catdog_jax.runtime import decision, devices, model_file, prediction
 from catdog_jax.runtime.prediction import Prediction
 
 CELLS = "block5_conv3_pool"  # what the convolutions give, in every file of `catdog export`
@@ -170,7 +170,7 @@ class Predictor:
         for batch, stack in self._decoded(photos):
             rows: Iterator[np.ndarray] = iter(())
             if len(stack):
-                (cells,) = session.run([CELLS], {"image": stack})
+                (cells,) = self._run(session, [CELLS], stack)
                 if cells.shape[1:] != _CELLS_SHAPE or len(cells) not in (len(stack), 2 * len(stack)):
                     raise CatdogError(
                         f"{self._path}: expected {CELLS} of [N, {', '.join(map(str, _CELLS_SHAPE))}], "
@@ -255,7 +255,7 @@ class Predictor:
     def _compute(self, photos: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
         decoding.check_photos(photos)
         starts = range(0, len(photos), self._batch_size)
-        parts = [self._session.run(outputs, {"image": photos[i : i + self._batch_size]}) for i in starts]
+        parts = [self._run(self._session, outputs, photos[i : i + self._batch_size]) for i in starts]
         if not parts:
             return [np.empty((0, 2), np.float32), np.empty((0, 7, 7), np.float32)][: len(outputs)]
         whole = [np.concatenate(part) for part in zip(*parts, strict=True)]
@@ -264,3 +264,19 @@ class Predictor:
                 f"{self._path}: expected finite probabilities, found NaN. Train and export the model again."
             )
         return whole
+
+    def _run(self, session: Any, outputs: list[str], photos: np.ndarray) -> list[np.ndarray]:
+        """A batch through a session.
+
+        Raises:
+          CatdogError: the device fails, as one does whose memory is full.
+        """
+        try:
+            return session.run(outputs, {"image": photos})
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            if self.device == "cpu":
+                raise
+            raise CatdogError(
+                f"{self._path}: expected an answer of --device {self.device}, found: {devices.reason(error)}. Lower "
+                "--batch-size, or choose --device cpu."
+            ) from None

@@ -128,6 +128,17 @@ def test_a_session_that_is_not_on_the_device_is_no_answer(
     assert predictor.placement.said() == f"cpu; passed over: cuda ({reason})"
 
 
+def test_a_device_that_fails_later_is_an_error_in_a_line(model: Path, stand_in: Callable[..., None]) -> None:
+    stand_in(CUDA)
+    predictor = Predictor(model, device="cuda")
+    predictor._session.fails = "CUDA failure 2: out of memory"
+    expected = (
+        "expected an answer of --device cuda, found: CUDA failure 2: out of memory. Lower --batch-size, or choose"
+    )
+    with pytest.raises(CatdogError, match=re.escape(expected)):
+        predictor.probabilities(PHOTO)
+
+
 def test_a_faulty_model_is_no_fault_of_the_device(tmp_path: Path, stand_in: Callable[..., None]) -> None:
     stand_in(CUDA)
     (tmp_path / "m.onnx").write_bytes(tiny_model().SerializeToString()[:200])
