@@ -32,7 +32,7 @@ class Provider(NamedTuple):
     Attributes:
       names: what ONNX Runtime calls it, in a build of its own or as a plug-in.
       brought_by: the packages that bring it, as one installs them.
-      auto: whether `auto` tries it. Not those that need minutes to start, or that come unasked.
+      auto: whether `auto` tries it. Not those that compile first, or that come unasked.
     """
 
     names: tuple[str, ...]
