@@ -22,7 +22,14 @@ def evaluate_models(config: EvaluateConfig, models: Sequence[Path], photos: Data
     Raises:
       CatdogError: as `compare`.
     """
-    result = compare(models, photos, split=config.split or "test", bootstrap=config.bootstrap, seed=config.seed)
+    result = compare(
+        models,
+        photos,
+        split=config.split or "test",
+        bootstrap=config.bootstrap,
+        seed=config.seed,
+        device=config.device,
+    )
     say(result.photos)
     out = result.save(config.out or config.run)
     show(compared(result))
@@ -43,7 +50,7 @@ def compared(result: Comparison) -> Table:
     for model in result.models:
         figures = ["\n".join(shown(name, model.metrics[name])) for name in _COMPARED]
         size, rate = f"{model.size / 1e6:.1f}", f"{model.photos_per_second:.1f}"
-        named = f"{model.precision}\n{model.name}"
+        named = f"{model.precision}\n{model.name}" + (f"\non {model.device}" if model.device != "cpu" else "")
         if model.threshold != THRESHOLD:
             named += f"\n{result.classes[1]} from {model.threshold:.3g} on"
         printed.add_row(Text(named), size, rate, *figures, str(model.decides_otherwise))

@@ -1,15 +1,31 @@
-"""What `catdog predict` says of each photo, as a row of output."""
+"""What `catdog predict` says of each photo, as a row of output, and the model that settings mean, on its device."""
 
 import itertools
 from collections.abc import Iterable, Iterator
 
+from catdog_jax.config import PhotoSettings
+from catdog_jax.console import say
 from catdog_jax.photos import decoding
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.heatmaps import Folder
 from catdog_jax.runtime.inputs import Given, named
 from catdog_jax.runtime.output import Row
 from catdog_jax.runtime.prediction import Prediction
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.runtime.sorting import Sorter
+
+
+def opened(settings: PhotoSettings) -> Predictor:
+    """The model that settings mean, on their device; where not all of it runs there, a remark says so.
+
+    Raises:
+      CatdogError: there is none, or it cannot be used; see `Predictor`.
+    """
+    chosen, device = find_model(settings.model), settings.device
+    predictor = Predictor(chosen, batch_size=settings.batch_size, threads=settings.threads, device=device)
+    if predictor.placement.said() != predictor.device:
+        say(f"{chosen}: on {predictor.placement.said()}")
+    return predictor
 
 
 def predictions(

@@ -13,20 +13,21 @@ from catdog_jax.files import atomic
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import is_class_name
 from catdog_jax.photos.fingerprint import Fingerprint
-from catdog_jax.runtime import decision, model_check, wire
+from catdog_jax.runtime import decision, devices, model_check, wire
 
 _INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
 
 
-def open_session(path: Path, threads: int | None, spin: bool, further: str = "") -> ort.InferenceSession:
-    """ONNX Runtime with the model of a file; see `Predictor` for the arguments.
+def open_session(path: Path, threads: int | None, spin: bool, further: str = "", device: str = "cpu") -> devices.Opened:
+    """ONNX Runtime with the model of a file, and where it runs; see `Predictor` for the arguments.
 
     `further` is a float tensor inside the graph that becomes an output too.
 
     Raises:
       CatdogError: the file is missing, is not ONNX, asks for what no export has, or lacks the tensor
         `further`.
+      UsageError: the device is not there, or does not run the model.
     """
     try:
         model = atomic.read_regular(path, model_check.MAX_BYTES)
@@ -43,6 +44,16 @@ def open_session(path: Path, threads: int | None, spin: bool, further: str = "")
         if further not in tensors:
             raise _not_a_model(path, f"none with the tensor {further!r}", "Run `catdog export` again.")
         model += _as_output(further)
+    try:
+        return devices.opened(model, device, lambda: _options(threads, spin))
+    except CatdogError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        reason = " ".join(str(error).split())[:200]
+        raise _not_a_model(path, f"what ONNX Runtime cannot load ({reason})", "Run `catdog export` again.") from None
+
+
+def _options(threads: int | None, spin: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
@@ -50,11 +61,7 @@ def open_session(path: Path, threads: int | None, spin: bool, further: str = "")
     # External data is looked for below a path that cannot be a folder, so a stranger's model reads
     # no file of this machine.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        reason = " ".join(str(error).split())[:200]
-        raise _not_a_model(path, f"what ONNX Runtime cannot load ({reason})", "Run `catdog export` again.") from None
+    return options
 
 
 def _as_output(tensor: str) -> bytes:

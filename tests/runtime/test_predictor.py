@@ -252,7 +252,7 @@ def test_json_lines_list_good_and_bad_photos_in_order(
     assert damaged == {"path": str(paths[1]), "error": damaged["error"]}
     assert damaged["error"].startswith(("damaged or truncated", "expected JPEG"))
     assert missing == {"path": str(paths[2]), "error": "expected a file, found nothing"}
-    assert err.strip() == f"4 photos: 1 cats, 1 dogs, 2 unreadable. {UNKNOWN}"
+    assert err.strip() == f"4 photos on cpu: 1 cats, 1 dogs, 2 unreadable. {UNKNOWN}"
 
 
 def test_the_status_is_0_where_every_photo_could_be_read(
@@ -262,7 +262,7 @@ def test_the_status_is_0_where_every_photo_could_be_read(
     assert predict(PredictConfig((folder,), model=model, format="jsonl")) == 0
     out, err = capsys.readouterr()
     assert [row["class"] for row in json_lines(out)] == ["dogs", "cats", "cats", "dogs"]
-    assert err.strip() == f"4 photos: 2 cats, 2 dogs, 0 unreadable. {UNKNOWN}"
+    assert err.strip() == f"4 photos on cpu: 2 cats, 2 dogs, 0 unreadable. {UNKNOWN}"
 
 
 def test_a_photo_at_the_threshold_is_of_the_second_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,7 +305,7 @@ def test_an_unsure_verdict_is_one_in_every_form(
     for form in ("jsonl", "csv", "table"):
         assert predict(PredictConfig((folder,), model=model, format=form)) == 1
         said[form], err = capsys.readouterr()
-        assert err.splitlines()[-1] == "5 photos: 1 cats, 1 dogs, 2 unsure, 1 unreadable"
+        assert err.splitlines()[-1] == "5 photos on cpu: 1 cats, 1 dogs, 2 unsure, 1 unreadable"
     rows = {
         Path(row["path"]).stem: (row["class"], row["sure"], row["why"])
         for row in json_lines(said["jsonl"])
