@@ -30,6 +30,7 @@ from catdog_jax import cli
 from catdog_jax.features import extractor
 
 class Slow(blocks.Blocks):
+    batch_size = 1
     def dispatch(self, photos):
         if sys.argv[1] == "die":
             os.kill(os.getpid(), signal.SIGKILL)
