@@ -62,7 +62,7 @@ class _Batch:
     """Photos that are computed together.
 
     Attributes:
-      pixels: uint8 [batch_size, 224, 224, 3]; what lies beyond the photos is computed, and nobody reads it.
+      pixels: uint8 [batch_size, 224, 224, 3], used again for a later batch when this one is computed.
       photos: the shard of each photo, and which of its rows.
       done: how many photos are done with it: these, and those that cannot be decoded.
       features: the device's result, float32 [batch_size, views, …].
@@ -160,6 +160,7 @@ class _Line:
     def _dispatch(self) -> None:
         """Sets the devices to work on the batch, however full it is."""
         if self._batch.photos:
+            self._batch.pixels[len(self._batch.photos) :] = 0  # black photos, whose features nobody reads
             self._batch.features = self._extractor.dispatch(self._batch.pixels)
         self._in_flight.append(self._batch)
         self._batch = self._new_batch()

@@ -1,7 +1,8 @@
 """Photos go in jitted batches through the frozen convolutions into a feature cache (see `cache` for the files).
 
-Decoding threads run ahead of the device, batches of one static shape are in flight on it, and
-finished shards are written behind it, so that none of the three waits for another for long. Photos
+Decoding threads or processes run ahead of the device, batches of one static shape are in flight on
+it (see `batches`), and finished shards are written behind it, so that none of the three waits for
+another for long. Photos
 that an earlier cache has features of are not decoded (see `earlier`); a cache of another list of
 photos takes the place of the old one only when it is finished (see `growing`).
 """
