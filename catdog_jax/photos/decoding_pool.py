@@ -32,7 +32,7 @@ from catdog_jax.photos.dataset import Record
 from catdog_jax.photos.decoding_worker import Answer, Photo
 from catdog_jax.photos.prefetch import Decoded
 
-_TOGETHER = 8  # photos of a request
+_TOGETHER = 16  # photos of a request
 _BYTES_TOGETHER = 2**20  # that are sent with a request, but for one photo that is larger
 _TRIES = 3  # processes that a photo may end
 _START = """import sys

@@ -6,6 +6,7 @@ interpreter is at both ends. The process ends, whatever it is doing, when the ot
 is closed, which the system does where the parent is killed.
 """
 
+import contextlib
 import marshal
 import mmap
 import os
@@ -129,7 +130,10 @@ def main(descriptor: int, size: int, index: int) -> None:
       size: its length in bytes.
       index: which of the processes this is.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and a scheduler's word are the parent's to answer
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # where memory runs out, the system is to end this process, not its parent
+        Path("/proc/self/oom_score_adj").write_text("500")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     places, slots = views(mmap.mmap(descriptor, size))

@@ -5,8 +5,9 @@
 
 The stub takes as long for a batch as a device of --rate photos/s would, and computes nothing. Threads
 and processes decode in turns, on so many cores as --cores says; a figure is the median of the rounds.
-`host` is the time that the extracting process itself spends on a photo, on all its threads: its
-inverse is the most photos that it can feed to devices, however many cores decode. The results and the
+`host` is the time that the extracting process itself spends on a photo, on all its threads. The last
+row is of processes that decode nothing: the inverse of its `host` is the most photos that can be fed
+to devices, however many cores decode. The results and the
 machine go into artifacts/benchmarks/decoding-MACHINE.json.
 """
 
@@ -15,7 +16,6 @@ import itertools
 import os
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +30,20 @@ from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import UsageError
 from catdog_jax.features import batches
 from catdog_jax.files import sealed
-from catdog_jax.photos import decoding, folders
+from catdog_jax.photos import decoding, decoding_pool, folders
 from catdog_jax.photos.dataset import Record
 from scripts.benchmarks import benchmark
 
 WAYS = {"threads": False, "processes": True}
+NOTHING = "nothing, in processes"
+DECODES_NOTHING = """import numpy
+from catdog_jax.photos import decoding
+picture = numpy.zeros((decoding.SIZE, decoding.SIZE, 3), numpy.uint8)
+decoding.read_photo, decoding.decode = lambda *_: b"-", lambda *_: picture
+"""
 SHARD = 512
-SLOWER = 2  # a device of this share of the rate that processes reach is never to wait
+HOST_PHOTOS = 10_000
+SLOWER = 2  # times slower than processes decode is a device that is never to wait
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,14 @@ class StubDevice:
     Attributes:
       batch_size: photos it takes at once.
       dispatched: when each batch came.
+      spent: this process' CPU seconds until then.
       busy: the seconds in which the device would have computed.
     """
 
     def __init__(self, rate: float, batch_size: int, clock: Callable[[], float] = time.perf_counter):
         self.batch_size = batch_size
         self.dispatched: list[float] = []
+        self.spent: list[float] = []
         self.busy = 0.0
         self._seconds, self._clock = batch_size / rate, clock
         self._free = -np.inf  # when it has computed all that came
@@ -83,13 +92,14 @@ class StubDevice:
         now = self._clock()
         self._free = max(now, self._free) + self._seconds
         self.dispatched.append(now)
+        self.spent.append(time.process_time())
         self.busy += self._seconds
         return _Later(self._free, len(photos), self._clock)
 
     @property
     def idle(self) -> float:
         """The share of the time, from the first batch to the end of the last one, in which it waited for photos."""
-        return 1 - self.busy / (self._free - self.dispatched[0])
+        return max(0.0, 1 - self.busy / (self._free - self.dispatched[0]))
 
 
 class _Later:
@@ -108,22 +118,42 @@ def turn(records: Sequence[Record], way: str, rate: float, batch_size: int) -> d
 
     Returns:
       decoded: photos/s, from the first batch to the last. start: seconds until the first batch was
-      there. idle: the device's share. host: this process' own CPU seconds a photo.
+      there. idle: the device's share. host: this process' own CPU seconds a photo, from the first
+      batch to the last.
     """
     device = StubDevice(rate, batch_size)
     parts = [records[at : at + SHARD] for at in range(0, len(records), SHARD)]
     shards = [batches.Shard(f"train-{i:05d}-of-{len(parts):05d}", tuple(part)) for i, part in enumerate(parts)]
-    start, cpu = time.perf_counter(), time.process_time()
-    for _ in batches.compute_shards(shards, device, None, lambda _: None, processes=WAYS[way]):
+    start = time.perf_counter()
+    for _ in batches.compute_shards(shards, device, None, lambda _: None, processes=WAYS.get(way, True)):
         pass
-    spent = time.process_time() - cpu
     first, last = device.dispatched[0], device.dispatched[-1]
+    photos = len(records) - batch_size
     return {
-        "decoded": (len(records) - batch_size) / (last - first),
+        "decoded": photos / (last - first),
         "start": first - start,
         "idle": device.idle,
-        "host": spent / len(records),
+        "host": (device.spent[-1] - device.spent[0]) / photos,
     }
+
+
+def host_alone(config: DecodingConfig) -> dict[str, Any]:
+    """The row of processes that decode nothing, on all cores, for a device that nobody waits for."""
+    read = functools.partial(decoding.read_photo, Path("photos/cats/0.jpg"))
+    records = [Record(f"cats/{i}.jpg", 0, "train", 0, read) for i in range(HOST_PHOTOS)]
+    start = decoding_pool._START
+    decoding_pool._START = start.replace("\ndecoding_worker.main", f"\n{DECODES_NOTHING}\ndecoding_worker.main")
+    try:
+        turns = [turn(records, NOTHING, 1e6, config.batch_size) for _ in range(config.rounds)]
+    finally:
+        decoding_pool._START = start
+    return row_of("", len(os.sched_getaffinity(0)), NOTHING, 1e6, turns)
+
+
+def row_of(photos: str, cores: int, way: str, rate: float, turns: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """The medians of the turns, and the turns."""
+    medians = {name: statistics.median(one[name] for one in turns) for name in turns[0]}
+    return {"photos": photos, "cores": cores, "way": way, "device": rate, **medians, "turns": turns}
 
 
 def records_of(folder: Path, count: int) -> list[Record]:
@@ -153,27 +183,30 @@ def measure(config: DecodingConfig) -> list[dict[str, Any]]:
     if config.photos < 2 * config.batch_size:
         raise UsageError(f"--photos: expected {2 * config.batch_size} or more, found {config.photos}. Name more.")
     photos = {folder: records_of(folder, config.photos) for folder in config.data}
-    rows = []
-    with progress_bar("turns") as progress:
-        task = progress.add_task("decode", total=len(photos) * len(config.cores) * (len(WAYS) + 1) * config.rounds)
+    rows: list[dict[str, Any]] = []
+    with progress_bar("folders and cores") as progress:
+        task = progress.add_task("decode", total=len(photos) * len(config.cores) + 1)
         for (folder, records), cores in itertools.product(photos.items(), config.cores):
             os.sched_setaffinity(0, available[:cores])  # of the threads and processes that start from now on too
-            found: dict[tuple[str, float], list[dict[str, float]]] = defaultdict(list)
-            for _ in range(config.rounds):
-                for way in WAYS:
-                    found[way, config.rate].append(turn(records, way, config.rate, config.batch_size))
-                    progress.advance(task)
-            slower = statistics.median(one["decoded"] for one in found["processes", config.rate]) / SLOWER
-            for _ in range(config.rounds):
-                found["processes", slower].append(turn(records, "processes", slower, config.batch_size))
-                progress.advance(task)
-            for (way, rate), turns in found.items():
-                medians = {name: statistics.median(one[name] for one in turns) for name in turns[0]}
-                rows.append(
-                    {"photos": folder.name, "cores": cores, "way": way, "device": rate, **medians, "turns": turns}
-                )
-            os.sched_setaffinity(0, available)
+            try:
+                rows += compare(folder.name, records, cores, config)
+            finally:
+                os.sched_setaffinity(0, available)
+            progress.advance(task)
+        rows.append(host_alone(config))
+        progress.advance(task)
     return rows
+
+
+def compare(photos: str, records: Sequence[Record], cores: int, config: DecodingConfig) -> list[dict[str, Any]]:
+    """Rows of threads and processes in turns, and of processes for a device that they can feed."""
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for _, way in itertools.product(range(config.rounds), WAYS):
+        found[way].append(turn(records, way, config.rate, config.batch_size))
+    rows = [row_of(photos, cores, way, config.rate, turns) for way, turns in found.items()]
+    slower = rows[-1]["decoded"] / SLOWER
+    turns = [turn(records, "processes", slower, config.batch_size) for _ in range(config.rounds)]
+    return [*rows, row_of(photos, cores, "processes", slower, turns)]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -206,8 +206,8 @@ def test_processes_that_do_not_start_leave_the_work_to_threads(files, fatal, cap
 @pytest.mark.parametrize(
     ("slots", "said"),
     [
-        (16, "there is memory to share for 16 decoded photos only; decoding may wait"),
-        (7, "photos are decoded in threads, because 2 MB of memory to share were expected, and found: No space left"),
+        (32, "there is memory to share for 32 decoded photos only; decoding may wait"),
+        (31, "photos are decoded in threads, because 5 MB of memory to share were expected, and found: No space left"),
     ],
 )
 def test_little_shared_memory_is_told(files, monkeypatch, capfd, slots, said):
@@ -289,6 +289,22 @@ def are_gone(processes: list[str]) -> bool:
 
 def stats(processes: list[str]) -> list[Path]:
     return [path for path in (Path(f"/proc/{process}/stat") for process in processes) if path.exists()]
+
+
+@on_linux
+def test_a_process_ignores_what_is_for_its_parent_and_ends_first_where_memory_runs_out(files):
+    photos = decoding_pool.decoded(map(of_file, files), 1, 16)
+    next(photos)
+    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        command = Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"decoding_worker" in command:
+            os.kill(int(child), signal.SIGTERM)
+            os.kill(int(child), signal.SIGINT)
+            assert Path(f"/proc/{child}/oom_score_adj").read_text() == "500\n"
+            break
+    else:
+        pytest.fail("there is no process that decodes")
+    assert len([*photos]) == 59
 
 
 @on_linux

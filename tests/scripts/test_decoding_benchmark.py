@@ -29,14 +29,18 @@ def test_a_measurement_has_a_row_for_each_way_and_is_kept(tmp_path, monkeypatch,
     (tmp_path / "photos").mkdir()
     for number in range(3):
         (tmp_path / "photos" / f"{number}.jpg").write_bytes(corpus.jpeg())
+    monkeypatch.setattr(program, "HOST_PHOTOS", 100)
     monkeypatch.setattr(benchmark, "machine", lambda: {"processor": "one", "cores": 1, "device": "cpu"})
     cores = os.sched_getaffinity(0)
     settings = {"cores": (1,), "rate": 1e6, "batch_size": 8, "rounds": 1, "out": tmp_path}
     program.main(program.DecodingConfig(data=(tmp_path / "photos",), photos=40, **settings))
     assert os.sched_getaffinity(0) == cores
     rows = json.loads((tmp_path / "decoding-one-1-cores.json").read_text())["results"]
-    assert [(row["way"], row["cores"]) for row in rows] == [("threads", 1), ("processes", 1), ("processes", 1)]
-    assert [row["device"] for row in rows] == [1e6, 1e6, rows[1]["decoded"] / 2]
+    assert [(row["way"], row["cores"]) for row in rows] == [
+        *(("threads", 1), ("processes", 1), ("processes", 1)),
+        (program.NOTHING, len(cores)),
+    ]
+    assert [row["device"] for row in rows] == [1e6, 1e6, rows[1]["decoded"] / 2, 1e6]
     assert all(0 <= row["idle"] < 1 and row["decoded"] > 0 and row["host"] > 0 for row in rows)
     assert "processes" in capsys.readouterr().out
 
