@@ -26,7 +26,7 @@ import tyro
 from rich.table import Table
 
 from catdog_jax import jax_environment
-from catdog_jax.console import console, progress_bar, show
+from catdog_jax.console import console, say, show
 from catdog_jax.errors import UsageError
 from catdog_jax.features import batches
 from catdog_jax.files import sealed
@@ -184,18 +184,14 @@ def measure(config: DecodingConfig) -> list[dict[str, Any]]:
         raise UsageError(f"--photos: expected {2 * config.batch_size} or more, found {config.photos}. Name more.")
     photos = {folder: records_of(folder, config.photos) for folder in config.data}
     rows: list[dict[str, Any]] = []
-    with progress_bar("folders and cores") as progress:
-        task = progress.add_task("decode", total=len(photos) * len(config.cores) + 1)
-        for (folder, records), cores in itertools.product(photos.items(), config.cores):
-            os.sched_setaffinity(0, available[:cores])  # of the threads and processes that start from now on too
-            try:
-                rows += compare(folder.name, records, cores, config)
-            finally:
-                os.sched_setaffinity(0, available)
-            progress.advance(task)
-        rows.append(host_alone(config))
-        progress.advance(task)
-    return rows
+    for (folder, records), cores in itertools.product(photos.items(), config.cores):
+        say(f"{folder.name} on {cores} cores …")  # no progress bar, whose drawing would be measured too
+        os.sched_setaffinity(0, available[:cores])  # of the threads and processes that start from now on too
+        try:
+            rows += compare(folder.name, records, cores, config)
+        finally:
+            os.sched_setaffinity(0, available)
+    return [*rows, host_alone(config)]
 
 
 def compare(photos: str, records: Sequence[Record], cores: int, config: DecodingConfig) -> list[dict[str, Any]]:
