@@ -157,10 +157,13 @@ class ExtractConfig:
     conv: Literal["auto", "direct", "winograd"] = "auto"
     """The convolution algorithm; auto is Winograd on CPU, direct elsewhere."""
     batch_size: Count | None = None
-    """Photos a device computes at once, at most those of a shard; by default 8 on a CPU core, 256 elsewhere."""
+    """Photos a device computes at once; by default 8 on a CPU core, 256 elsewhere."""
     shard_size: Count = 512
-    """Photos a shard; an interrupted run loses at most the shard in progress."""
-    workers: Workers = None
+    """Photos a shard; an interrupted run loses at most the shards in progress."""
+    workers: Annotated[Count | None, arg(help="Decoding threads or processes; by default one a core.")] = None
+    decode_in: Literal["auto", "threads", "processes"] = "auto"
+    """Where photos are decoded: processes keep an accelerator busy that is faster than threads of one process; auto takes
+    them where there is one, for 2,000 photos or more. The pixels are the same."""
     shard_index: int = 0
     """Which of `num_shards` shares this process takes, from 0: every `num_shards`-th shard, beginning with this one."""
     num_shards: int = 1

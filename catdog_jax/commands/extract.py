@@ -57,6 +57,7 @@ def extract(config: ExtractConfig, photos: Dataset | None = None) -> FeatureCach
         batch_size=config.batch_size,
         shard_size=config.shard_size,
         workers=config.workers,
+        decode_in=config.decode_in,
         shard_index=share.index,
         num_shards=share.count,
         reuse=config.reuse,

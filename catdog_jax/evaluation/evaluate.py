@@ -13,7 +13,7 @@ from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.evaluation.result import Evaluation, Predicted
 from catdog_jax.evaluation.unseen import unseen
-from catdog_jax.features import extraction
+from catdog_jax.features import batches, extraction
 from catdog_jax.features import extractor as features_extractor
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads import cross_validation
@@ -161,10 +161,11 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
     extractor = _extractor(head, chosen, weights)
     shards = extraction.plan(chosen, _SHARD)
     ids, labels, skipped, rows_of = [], [], {}, [np.zeros((0, 1))]
+    processes = extraction.in_processes("auto", len(chosen.records))
     with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=len(chosen.records))
         advance = functools.partial(progress.advance, task)
-        for shard, rows in extraction.compute_shards(shards, extractor, None, advance):
+        for shard, rows in batches.compute_shards(shards, extractor, None, advance, processes=processes):
             ids += rows.ids
             labels += rows.labels
             skipped[shard.name] = rows.skipped

@@ -1,56 +1,46 @@
 """Photos go in jitted batches through the frozen convolutions into a feature cache (see `cache` for the files).
 
-Decoding threads run ahead of the device, batches of one static shape are in flight on it, and
-finished shards are written behind it, so that none of the three waits for another for long. Photos
+Decoding threads or processes run ahead of the device, batches of one static shape are in flight on
+it (see `batches`), and finished shards are written behind it, so that none of the three waits for
+another for long. Photos
 that an earlier cache has features of are not decoded (see `earlier`); a cache of another list of
 photos takes the place of the old one only when it is finished (see `growing`).
 """
 
 import collections
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from catdog_jax import jax_environment
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone import weights as backbone_weights
-from catdog_jax.config import ExtractConfig, Preprocessing
+from catdog_jax.config import ExtractConfig, Preprocessing, cores
 from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.features import earlier as earlier_rows
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features import growing, locks
 from catdog_jax.features import shards as shard_files
+from catdog_jax.features.batches import Shard, compute_shards
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.features.earlier import Earlier
 from catdog_jax.features.extractor import Extractor
-from catdog_jax.features.shards import Rows
 from catdog_jax.files.buckets import Location, location
-from catdog_jax.photos import decoding
-from catdog_jax.photos.dataset import SPLITS, Dataset, Record
+from catdog_jax.photos import decoding, decoding_pool, prefetch
+from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
-from catdog_jax.photos.prefetch import Decoded, decoded
 from catdog_jax.ranges import check_arguments
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
 FORGIVEN = 3  # unreadable photos of a split, however small it is
 _KEPT_SHARE = 0.5  # of the photos that a cache holds must be in the data set that takes its place
 _DECODED_FIRST = 4096  # photos at most that are all decoded, in some seconds, before the network computes for minutes
-_READ_AHEAD = 64  # photos that are read and not decoded
-_IN_FLIGHT = 2  # batches dispatched before the first is waited for, so that the device never waits for the host
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A fixed part of a split: its file name's stem and the photos in it."""
-
-    name: str
-    records: tuple[Record, ...]
+_AHEAD = 64  # photos that are decoded to see whether they can be
+_PAYS = 2_000  # photos from which on processes that decode for an accelerator save more time than their start takes
 
 
 def plan(dataset: Dataset, shard_size: int) -> list[Shard]:
@@ -80,6 +70,7 @@ def extract(
     batch_size: int | None = None,
     shard_size: int = 512,
     workers: int | None = None,
+    decode_in: str = "auto",
     shard_index: int = 0,
     num_shards: int = 1,
     distributed: str | None = None,
@@ -110,8 +101,10 @@ def extract(
       precision: the type that the convolutions compute in, see `Extractor`.
       conv: the algorithm of the convolutions, see `Extractor`.
       batch_size: photos that a device computes together.
-      shard_size: photos a shard; an interrupted run loses at most the shard in progress.
-      workers: decoding threads; by default one a core.
+      shard_size: photos a shard; an interrupted run loses at most the shards in progress.
+      workers: decoding threads or processes; by default one a core.
+      decode_in: "threads", "processes" (see `photos.decoding_pool`), or "auto": processes where an
+        accelerator waits for many photos.
       shard_index: which of `num_shards` shares this process takes, from 0.
       num_shards: how many processes extract into `out`, each a share.
       distributed: takes the share of this process in jax.distributed: "auto", or HOST:PORT.
@@ -131,7 +124,8 @@ def extract(
     """
     if not isinstance(photos, Dataset):
         raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Make one with load_photos.")
-    check_arguments(ExtractConfig, dtype=dtype, shard_size=shard_size, batch_size=batch_size, workers=workers)
+    check_arguments(ExtractConfig, dtype=dtype, shard_size=shard_size, batch_size=batch_size)
+    check_arguments(ExtractConfig, workers=workers, decode_in=decode_in)
     share = locks.share(shard_index, num_shards, distributed)
     jax_environment.require_devices()
     folder = location(out) if isinstance(out, str) else out
@@ -144,8 +138,7 @@ def extract(
         views=views,
         precision=precision,
         conv=conv,
-        batch_size=batch_size,
-        at_once=shard_size,  # not the photos that there are: another batch may round otherwise
+        batch_size=batch_size,  # not the photos that there are at most: another batch may round otherwise
     )
     fingerprint = Fingerprint(
         weights_sha256=loaded.sha256,
@@ -170,7 +163,7 @@ def extract(
         if place != folder and not place.exists():
             hashes = _check_kept(photos, folder, earlier, workers)
         own = shards[share.index :: share.count]
-        _extract_share(photos, place, extractor, fingerprint, own, workers, earlier, hashes, tell)
+        _extract_share(photos, place, extractor, fingerprint, own, workers, decode_in, earlier, hashes, tell)
         with locks.alone(folder):
             if missing(photos, folder, shard_size):
                 return None
@@ -221,7 +214,7 @@ def _check_kept(photos: Dataset, out: Location, earlier: Earlier, workers: int |
       FingerprintError: less than half of the photos that it holds are in the data set.
     """
     there = earlier.photos_of(out)
-    hashes = {photo.record.id: photo.sha256 for photo in _hashed(photos.records, workers)}
+    hashes = {record.id: digest for record, digest in prefetch.hashed(photos.records, workers)}
     here = {*hashes.values()}
     if len(there & here) < _KEPT_SHARE * len(there):
         raise FingerprintError(
@@ -230,11 +223,6 @@ def _check_kept(photos: Dataset, out: Location, earlier: Earlier, workers: int |
             "share is taken over), or remove the directory."
         )
     return hashes
-
-
-def _hashed(records: Iterable[Record], workers: int | None) -> Iterator[Decoded]:
-    """The photos with the hashes of their bytes, not decoded."""
-    return decoded(records, workers, _READ_AHEAD, unless=lambda _: True)
 
 
 def _finish(photos: Dataset, out: Location, place: Location, names: Sequence[str], fingerprint: Fingerprint) -> None:
@@ -273,6 +261,7 @@ def _extract_share(
     fingerprint: Fingerprint,
     shards: Sequence[Shard],
     workers: int | None,
+    decode_in: str,
     earlier: Earlier,
     hashes: Mapping[str, str],
     tell: Callable[[str], None] | None,
@@ -287,21 +276,36 @@ def _extract_share(
         tell(_taken_over(known, earlier, total, remaining))
     sidecars = {name: shard_files.read_sidecar(out, name) for name in finished}
     skipped = {name: sidecar["skipped"] for name, sidecar in sidecars.items()}
-    if remaining <= _DECODED_FIRST:
-        check_readable(photos, skipped | _unreadable(pending, known, workers))
+    processes = in_processes(decode_in, remaining)
+    if _on_cpu() and remaining <= _DECODED_FIRST:  # an accelerator computes as fast as this would find anything
+        check_readable(photos, skipped | _unreadable(pending, known, workers, processes))
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
         task = progress.add_task("extract", total=total, completed=total - remaining)
         commits = collections.deque[Future[None]]()
-        computed = compute_shards(pending, extractor, workers, lambda done: progress.advance(task, done), earlier)
-        for shard, rows in computed:
-            skipped[shard.name] = rows.skipped
-            commits.append(writer.submit(shard_files.write_shard, out, shard.name, rows, fingerprint))
-            while len(commits) > 1:  # at most one shard waits to be written, so that memory stays bounded
-                commits.popleft().result()
-            check_readable(photos, skipped)
+        computed = compute_shards(
+            pending, extractor, workers, lambda done: progress.advance(task, done), earlier, known, processes
+        )
+        with contextlib.closing(computed):
+            for shard, rows in computed:
+                skipped[shard.name] = rows.skipped
+                commits.append(writer.submit(shard_files.write_shard, out, shard.name, rows, fingerprint))
+                while len(commits) > 1:  # at most one shard waits to be written, so that memory stays bounded
+                    commits.popleft().result()
+                check_readable(photos, skipped)
         for commit in commits:
             commit.result()
     check_readable(photos, skipped)
+
+
+def in_processes(decode_in: str, photos: int) -> bool:
+    """Whether to decode so many photos in processes: "auto" does where a device computes faster than threads decode."""
+    if decode_in == "auto":
+        return not _on_cpu() and photos >= _PAYS and cores() > 1
+    return decode_in == "processes" and photos > 0
+
+
+def _on_cpu() -> bool:
+    return jax.local_devices()[0].platform == "cpu"
 
 
 def _known(shards: Sequence[Shard], workers: int | None, earlier: Earlier, hashes: Mapping[str, str]) -> dict[str, str]:
@@ -310,7 +314,7 @@ def _known(shards: Sequence[Shard], workers: int | None, earlier: Earlier, hashe
         return {}
     records = [record for shard in shards for record in shard.records]
     unread = (record for record in records if record.id not in hashes)
-    found = {**hashes, **{photo.record.id: photo.sha256 for photo in _hashed(unread, workers)}}
+    found = {**hashes, **{record.id: digest for record, digest in prefetch.hashed(unread, workers)}}
     return {record.id: found[record.id] for record in records if earlier.holds(found[record.id])}
 
 
@@ -327,111 +331,18 @@ def _joined(places: Iterable[Location]) -> str:
 
 
 def _unreadable(
-    shards: Sequence[Shard], known: Mapping[str, str], workers: int | None
+    shards: Sequence[Shard], known: Mapping[str, str], workers: int | None, processes: bool
 ) -> dict[str, list[dict[str, str]]]:
     """The photos of each shard that cannot be decoded, found without the network; those that are known can be."""
     unreadable: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
     unknown = [(shard.name, record) for shard in shards for record in shard.records if record.id not in known]
     names = (name for name, _ in unknown)
-    photos = decoded((record for _, record in unknown), workers, _IN_FLIGHT)
+    decoded = decoding_pool.decoded if processes else prefetch.decoded
+    photos = decoded((record for _, record in unknown), workers, _AHEAD)
     for name, photo in zip(names, photos, strict=True):
         if photo.pixels is None:
             unreadable[name].append(photo.skipped)
     return unreadable
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Photos of one shard on their way through the device, in order, with those between them that are taken over.
-
-    Attributes:
-      shard: which.
-      rows: what becomes of its photos.
-      photos: how many are done with this batch, but for those taken over.
-      readable: how many of them are in the batch.
-      features: the device's result; None where no photo is in the batch.
-      taken: the rows that are taken over, float32 [views, …], by their places among the rows of the
-        batch.
-      last: whether the shard is complete with it.
-    """
-
-    shard: Shard
-    rows: Rows
-    photos: int
-    readable: int
-    features: jax.Array | None
-    taken: Mapping[int, np.ndarray]
-    last: bool
-
-    def collect(self) -> None:
-        """Waits for the device, and adds the batch's features to the shard's."""
-        computed = None if self.features is None else np.asarray(self.features)[: self.readable]
-        if self.taken:
-            ordered = iter(() if computed is None else computed)
-            places = range(self.readable + len(self.taken))
-            computed = np.stack([self.taken[i] if i in self.taken else next(ordered) for i in places])
-        if computed is not None:
-            self.rows.features.append(computed)
-
-
-def compute_shards(
-    shards: Sequence[Shard],
-    extractor: Extractor,
-    workers: int | None,
-    advance: Callable[[int], None],
-    earlier: Earlier | None = None,
-) -> Iterator[tuple[Shard, Rows]]:
-    """Yields each shard with its rows, in order.
-
-    A batch never mixes shards, so a shard's bytes do not depend on which others are computed in the
-    same run.
-
-    `workers` are decoding threads, None for one a core; `advance` is told how many further
-    photos are done. Photos that `earlier` holds are taken from there, and not counted.
-    """
-    records = (record for shard in shards for record in shard.records)
-    known = earlier.holds if earlier else lambda _: False
-    photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size, unless=known)
-    in_flight: collections.deque[_Batch] = collections.deque()
-    for batch in itertools.chain(_dispatch(shards, photos, extractor, earlier), [None] * _IN_FLIGHT):
-        if batch is not None:
-            in_flight.append(batch)
-        if in_flight and (batch is None or len(in_flight) > _IN_FLIGHT):
-            done = in_flight.popleft()
-            done.collect()
-            advance(done.photos)
-            if done.last:
-                yield done.shard, done.rows
-
-
-def _dispatch(
-    shards: Sequence[Shard], photos: Iterator[Decoded], extractor: Extractor, earlier: Earlier | None
-) -> Iterator[_Batch]:
-    """Fills batches with the readable photos of each shard that are not taken over, and sets the device to work on them."""
-    for shard in shards:
-        rows = Rows()
-        remaining = len(shard.records)
-        while remaining:
-            pixels: list[np.ndarray] = []
-            taken: dict[int, np.ndarray] = {}
-            skipped = 0
-            while remaining and len(pixels) < extractor.batch_size:
-                photo = next(photos)
-                remaining -= 1
-                if photo.reason:
-                    rows.skipped.append(photo.skipped)
-                    skipped += 1
-                    continue
-                if photo.pixels is not None:
-                    pixels.append(photo.pixels)
-                elif earlier:
-                    taken[len(pixels) + len(taken)] = earlier.row(photo.sha256)
-                rows.ids.append(photo.record.id)
-                rows.labels.append(photo.record.label)
-                rows.hashes.append(photo.sha256)
-                rows.groups.append(photo.record.group)
-            features = extractor.dispatch(extractors.padded(np.stack(pixels), extractor.batch_size)) if pixels else None
-            yield _Batch(shard, rows, len(pixels) + skipped, len(pixels), features, taken, not remaining)
 
 
 def check_readable(dataset: Dataset, skipped: Mapping[str, Sequence[dict[str, str]]]) -> None:

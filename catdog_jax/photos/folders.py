@@ -86,7 +86,7 @@ def _records(layout: Layout, classes: tuple[str, str], walk: Walk) -> Iterator[R
 
 def record_of(root: Path, name: str, label: int, split: str, group: str | None = None) -> Record:
     """A photo whose id is its path below `root`."""
-    return Record(name, label, split, size_of(root / name), functools.partial(_read_below, root, name), group)
+    return Record(name, label, split, size_of(root / name), functools.partial(read_below, root, name), group)
 
 
 def size_of(photo: Path) -> int:
@@ -94,7 +94,7 @@ def size_of(photo: Path) -> int:
     return photo.stat().st_size if photo.exists() else 0
 
 
-def _read_below(root: Path, name: str) -> bytes:
+def read_below(root: Path, name: str) -> bytes:
     """A path of its own for each of many photos would take more memory than all the rest of their records."""
     return decoding.read_photo(root / name)
 

@@ -2,9 +2,10 @@
 
 import collections
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -16,11 +17,12 @@ from catdog_jax.photos.sources import Record
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
+_READ_AHEAD = 64  # photos that are read and not decoded
 
 
 def map_ahead(
     function: Callable[[Input], Output], inputs: Iterable[Input], workers: int | None, ahead: int
-) -> Iterator[Output]:
+) -> Generator[Output, None, None]:
     """Yields what a function makes of each input, in order. Threads compute it: Pillow decodes and resizes without the GIL.
 
     The inputs are read as they are needed. `workers` are threads, None for one a core; `ahead`
@@ -61,25 +63,42 @@ class Decoded:
 
 
 def decoded(
-    records: Iterable[Record], workers: int | None, ahead: int, unless: Callable[[str], bool] = lambda _: False
-) -> Iterator[Decoded]:
+    records: Iterable[Record], workers: int | None, ahead: int, known: Mapping[str, str] = MappingProxyType({})
+) -> Generator[Decoded, None, None]:
     """Yields every record's pixels, or why it has none, in order.
 
     A file that is no photo is yielded with the reason. A file that the system fails to read is an
-    error instead, because it may be a good photo. A photo to whose SHA-256 `unless` says yes is
-    read and not decoded.
+    error instead, because it may be a good photo. `known` has the SHA-256 of photos by their ids: one
+    whose bytes still have it is read and not decoded.
 
     Raises:
       CatdogError: the system cannot read a photo, twice.
     """
-    return map_ahead(lambda record: _decode(record, unless), records, workers, ahead)
+    return map_ahead(lambda record: decode_record(record, known), records, workers, ahead)
 
 
-def _decode(record: Record, unless: Callable[[str], bool]) -> Decoded:
+def decode_record(record: Record, known: Mapping[str, str] = MappingProxyType({})) -> Decoded:
+    """One photo, see `decoded`."""
     digest = ""
     try:
         encoded = sources.read_patiently(record)
         digest = atomic.sha256(encoded)
-        return Decoded(record, digest, None if unless(digest) else decoding.decode(encoded))
+        return Decoded(record, digest, None if digest == known.get(record.id) else decoding.decode(encoded))
     except decoding.ImageError as error:
         return Decoded(record, digest, None, str(error))
+
+
+def hashed(records: Iterable[Record], workers: int | None) -> Iterator[tuple[Record, str]]:
+    """Yields every record with the SHA-256 of its bytes, in order; empty where there is no photo to be had.
+
+    Raises:
+      CatdogError: the system cannot read a photo, twice.
+    """
+    return map_ahead(_hash, records, workers, _READ_AHEAD)
+
+
+def _hash(record: Record) -> tuple[Record, str]:
+    try:
+        return record, atomic.sha256(sources.read_patiently(record))
+    except decoding.ImageError:
+        return record, ""

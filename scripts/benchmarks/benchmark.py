@@ -302,7 +302,8 @@ def processor() -> str:
     return " ".join([found.group(1) if found else platform.machine(), widest.upper()]).strip()
 
 
-def _slug(described: dict[str, Any]) -> str:
+def slug(described: dict[str, Any]) -> str:
+    """The name of a machine, for a file."""
     accelerator = [] if described["device"].lower() == "cpu" else [described["device"]]
     return re.sub(
         r"[^A-Za-z0-9]+", "-", " ".join([*accelerator, described["processor"], f"{described['cores']} cores"])
@@ -313,7 +314,7 @@ def main(config: BenchmarkConfig) -> None:
     """Runs the contests, prints a table of each as soon as it is done, and keeps the results."""
     jax_environment.prepare()
     described = machine()
-    path = config.out / f"{_slug(described)}.json"
+    path = config.out / f"{slug(described)}.json"
     known = json.loads(path.read_text())["results"] if path.exists() else {}
     settings = {"seconds": config.seconds, "files": [str(one) for one in _files(config, config.photos)]}
     for contest in config.contests:

@@ -168,7 +168,7 @@ def extract_ours(settings: Settings) -> Measure:
     import functools
 
     from catdog_jax.backbone import weights
-    from catdog_jax.features import extraction
+    from catdog_jax.features import batches
     from catdog_jax.features import shards as shard_files
     from catdog_jax.features.extractor import Extractor
     from catdog_jax.photos import decoding
@@ -181,12 +181,12 @@ def extract_ours(settings: Settings) -> Measure:
     records = tuple(
         Record(str(i), i % 2, "train", 0, functools.partial(decoding.read_photo, f)) for i, f in enumerate(files)
     )
-    shards = [extraction.Shard(f"train-{i:05d}-of-00001", records[i : i + 128]) for i in range(0, len(records), 128)]
+    shards = [batches.Shard(f"train-{i:05d}-of-00001", records[i : i + 128]) for i in range(0, len(records), 128)]
     described = Fingerprint(dtype="float16", pool="avg", views=("original",))
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as writer:
-            for shard, rows in extraction.compute_shards(shards, extractor, None, lambda _: None):
+            for shard, rows in batches.compute_shards(shards, extractor, None, lambda _: None):
                 writer.submit(shard_files.write_shard, Path(folder), shard.name, rows, described).result()
         return len(records)
 

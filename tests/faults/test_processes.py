@@ -30,6 +30,7 @@ from catdog_jax import cli
 from catdog_jax.features import extractor
 
 class Slow(blocks.Blocks):
+    batch_size = 1
     def dispatch(self, photos):
         if sys.argv[1] == "die":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -97,9 +98,11 @@ def whole(finish, tmp_path_factory) -> dict[str, bytes]:
     return finish(tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_extraction_says_how_to_go_on_and_does(small_photos, finish, whole, tmp_path, number):
-    process = start("wait", small_photos, tmp_path)
+@pytest.mark.parametrize(
+    ("number", "decode_in"), [(signal.SIGINT, "threads"), (signal.SIGTERM, "threads"), (signal.SIGINT, "processes")]
+)
+def test_an_interrupted_extraction_says_how_to_go_on_and_does(small_photos, finish, whole, tmp_path, number, decode_in):
+    process = start("wait", small_photos, tmp_path, "--decode-in", decode_in)
     assert process.stdout.readline() == "computing\n"
     process.send_signal(number)
     status, errors = ended(process)

@@ -1,12 +1,14 @@
 """Extraction and the cache: against NumPy, with a stand-in for the network where only the files matter."""
 
 import dataclasses
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +21,12 @@ from catdog_jax.backbone import weights
 from catdog_jax.commands import extract
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.features import extraction
+from catdog_jax.features import batches, extraction
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
-from catdog_jax.photos import decoding, sources
+from catdog_jax.photos import decoding, decoding_pool, sources
 from catdog_jax.photos.fingerprint import Fingerprint
 
 
@@ -344,9 +346,9 @@ def test_the_time_left_of_a_resumed_run_counts_what_this_run_does(photos, tmp_pa
     monkeypatch.setattr(extractors, "Extractor", Timed)
     extract.extract(config(photos, tmp_path))
     assert told[0] == (34, None, None)  # 10 + 14 + 10 of 66
-    assert len(told) == 10  # of 10, 10, 10 and 2 photos
+    assert len(told) == 8  # 32 photos, of four shards
     known = [(completed, speed, left) for completed, speed, left in told if speed is not None]
-    assert len(known) >= 5
+    assert len(known) >= 4
     for completed, speed, left in known:
         assert 2 <= speed <= 4
         assert left == pytest.approx((66 - completed) / speed, abs=1)
@@ -357,21 +359,105 @@ def test_options_out_of_range_are_wrong_usage(photos, tmp_path, stand_in):
     for options in ({"shard_size": 0}, {"batch_size": 0}, {"workers": 0}):
         with pytest.raises(UsageError, match="expected 1 or more"):
             extract.extract(config(photos, tmp_path, **options))
+    with pytest.raises(UsageError, match="--decode-in: expected auto, threads or processes, found fibres"):
+        extract.extract(config(photos, tmp_path, decode_in="fibres"))
 
 
-def test_no_batch_is_larger_than_a_shard_and_none_depends_on_how_many_photos_there_are(
-    photos, tmp_path, monkeypatch, stand_in
-):
+def test_batches_go_on_over_the_ends_of_shards(photos, tmp_path, monkeypatch, stand_in):
+    """66 photos in batches of 4: one is not full. In other batches the cache has the same bytes."""
+    filled = []
+
+    class Watched(Blocks):
+        def dispatch(self, pixels):
+            filled.append(int(pixels.any(axis=(1, 2, 3)).sum()))
+            return super().dispatch(pixels)
+
+    monkeypatch.setattr(extractors, "Extractor", Watched)
+    before = contents(extract.extract(config(photos, tmp_path)).path)
+    assert filled == [4] * 16 + [2]
+    monkeypatch.setattr(Watched, "batch_size", 25)  # of three shards
+    assert contents(extract.extract(config(photos, tmp_path, out=tmp_path / "other")).path) == before
+    assert filled[17:] == [25, 25, 16]
+
+
+def test_no_batch_depends_on_how_many_photos_there_are(photos, tmp_path, monkeypatch, stand_in):
     asked = []
 
     class Asked(Blocks):
         def __init__(self, pretrained, **options):
-            asked.append((options["batch_size"], options["at_once"]))
+            asked.append((options["batch_size"], options.get("at_once")))
             super().__init__(pretrained, **options)
 
     monkeypatch.setattr(extractors, "Extractor", Asked)
-    extract.extract(config(photos, tmp_path, batch_size=1_000_000, shard_size=512))
-    assert asked == [(1_000_000, 512)]  # the training split has 42: with other photos the batch stays the same
+    extract.extract(config(photos, tmp_path, batch_size=1_000))
+    assert asked == [(1_000, None)]  # the training split has 42: with other photos the batch stays the same
+
+
+def test_what_is_taken_over_does_not_pile_up_behind_a_batch_that_is_not_full():
+    """One photo to compute, then a thousand rows of an earlier cache: the first shards do not wait for the last."""
+    pixels = np.full((224, 224, 3), 7, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    read, taken = [], np.full((1, 512), 3, np.float32)
+
+    def record(number: int) -> sources.Record:
+        return sources.Record(str(number), 0, "train", 0, lambda: read.append(number) or buffer.getvalue())
+
+    parts = [batches.Shard(f"{at}", tuple(map(record, range(at, at + 10)))) for at in range(0, 1_000, 10)]
+    known = dict.fromkeys(map(str, range(1, 1_000)), atomic.sha256(buffer.getvalue()))
+    earlier = types.SimpleNamespace(row=lambda digest: taken)
+    most, rows = 0, 0
+    done = []
+    for shard, found in batches.compute_shards(parts, Blocks(None), 1, done.append, earlier, known):
+        most = max(most, len(read) - rows)
+        rows += len(found.ids)
+        expected = [taken] * 10
+        if shard.name == "0":
+            expected[0] = blocks(pixels[None], "avg")
+        np.testing.assert_array_equal(found.features[0], np.stack(expected))
+    assert rows == 1_000
+    assert sum(done) == 1
+    assert most < 100
+
+
+@pytest.mark.parametrize("as_files", [True, False])
+def test_processes_give_the_bytes_of_threads(photos, tmp_path, stand_in, monkeypatch, as_files):
+    bad = photos / "train" / "cats" / "3.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    dataset = sources.load_photos(photos)
+    if not as_files:  # what only this process can read
+        records = [dataclasses.replace(one, read=lambda one=one: one.read()) for one in dataset.records]
+        dataset = dataclasses.replace(dataset, records=tuple(records))
+    in_processes = []
+    decoded = decoding_pool.decoded
+    monkeypatch.setattr(decoding_pool, "decoded", lambda *args: in_processes.append(args[1:3]) or decoded(*args))
+    found = [
+        extraction.extract(dataset, tmp_path / way, shard_size=10, workers=2, decode_in=way)
+        for way in ("threads", "processes")
+    ]
+    assert contents(found[0].path) == contents(found[1].path)
+    assert in_processes == [(2, 64), (2, 12)]  # to see what can be decoded, and for the network
+
+
+def test_processes_decode_where_an_accelerator_waits_for_many_photos(monkeypatch):
+    monkeypatch.setattr(extraction, "cores", lambda: 16)
+    assert not extraction.in_processes("auto", 100_000)  # the CPU computes slower than threads decode
+    monkeypatch.setattr(extraction, "_on_cpu", lambda: False)
+    assert extraction.in_processes("auto", 2_000)
+    assert not extraction.in_processes("auto", 1_999)
+    assert extraction.in_processes("processes", 1)
+    assert not extraction.in_processes("threads", 100_000)
+    monkeypatch.setattr(extraction, "cores", lambda: 1)
+    assert not extraction.in_processes("auto", 100_000)
+
+
+def test_an_accelerator_reads_each_photo_once(photos, tmp_path, stand_in, monkeypatch):
+    """Looking first whether the photos of a small data set can be decoded takes as long as computing them."""
+    monkeypatch.setattr(extraction, "_on_cpu", lambda: False)
+    read, read_photo = [], decoding.read_photo
+    monkeypatch.setattr(decoding, "read_photo", lambda path: read.append(path) or read_photo(path))
+    extract.extract(config(photos, tmp_path))
+    assert len(read) == len({*read}) == 66
 
 
 def test_heads_are_judged_on_their_own_kind_of_features_only():

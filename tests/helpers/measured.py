@@ -57,7 +57,7 @@ def record(photos: str, out: str) -> int:
         batch_size = 1  # so that no row is padding
 
         def dispatch(self, pixels: np.ndarray) -> np.ndarray:
-            seen.extend(pixels)
+            seen.extend(pixels.copy())
             return super().dispatch(pixels)
 
     blocks.stand_in()
