@@ -246,7 +246,7 @@ def test_a_full_queue_is_told_and_what_is_in_flight_is_answered_before_the_end(m
 class Slow:
     """A model that computes no photo before it may."""
 
-    classes, explains, metadata = ("cats", "dogs"), False, {}
+    classes, explains, metadata, device = ("cats", "dogs"), False, {}, "cpu"
     rule = Rule(classes, abstain_below=0.9)
 
     def __init__(self):
