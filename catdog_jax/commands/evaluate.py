@@ -73,6 +73,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     show(table(result))
     if result.abstention is not None:
         show(page.abstention(result.abstention))
+    if result.strangers is not None:
+        show(page.neither(result.strangers, result.n))
     warn(result.warnings)
     if skipped := len(result.predicted.skipped):
         show(f"{skipped} photos could not be read and count nowhere; the report lists them")

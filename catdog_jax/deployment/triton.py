@@ -73,12 +73,14 @@ parameters {{ key: "decision" value: {{ string_value: {rule} }} }}
 
 def _tensor(value: ValueInfoProto) -> str:
     tensor = value.type.tensor_type
-    sizes = ", ".join(str(size.dim_value) for size in tensor.shape.dim[1:])
+    sizes = ", ".join(str(size.dim_value) for size in tensor.shape.dim[1:]) or "1"
+    # Triton has no tensors without an axis beside the batch: it gives such numbers one
+    scalar = "" if tensor.shape.dim[1:] else "\n    reshape: { shape: [ ] }"
     labels = '\n    label_filename: "labels.txt"' if value.name == "probability" else ""
     return f"""  {{
     name: "{value.name}"
     data_type: {_TYPES[tensor.elem_type]}
-    dims: [ {sizes} ]{labels}
+    dims: [ {sizes} ]{scalar}{labels}
   }}"""
 
 

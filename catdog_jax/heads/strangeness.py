@@ -7,10 +7,11 @@ Out-Of-Distribution with Virtual-logit Matching", 2022, on features of length 1;
 it finds strangers best (artifacts/strangers/methods.csv), and 16 directions are found in few photos.
 
 The level above which a photo is of neither class is chosen on photos that the space was not fitted
-to, so that all but 1 % of them stay below: with some caution, because few photos tell little of
-their extremes.
+to, so that 99 % of further ones stay below on average; few photos tell little of their extremes, and
+what share is certain to stay below is said beside it.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,10 @@ from catdog_jax.backbone.pooling import Pool
 from catdog_jax.files import atomic, sealed
 
 RANK = 16  # principal directions
-ACCEPTED = 0.99  # of photos of the two classes, that are not to be called strangers
-MIN_ROWS = 100  # photos to fit to, and photos to choose the level on: of fewer, more than 1 % would be refused
+ACCEPTED = 0.99  # of photos of the two classes, on average, that are not to be called strangers
+# Photos to choose the level on. The highest of n values has n / (n + 1) of all below it: of fewer, less than ACCEPTED
+MIN_UNSEEN = 100
+MIN_FITTED = 4 * RANK  # photos to fit the space to: of fewer it is mostly chance, and fewer strangers are found
 _SURE = 0.95  # of the share that is accepted at least
 TINY = 1e-12  # added to a squared length, so that features of nothing but 0 have one
 
@@ -112,21 +115,21 @@ def fit(chunks: Iterable[np.ndarray]) -> Strangeness:
 def level(values: np.ndarray) -> Level:
     """The level that unseen photos of the two classes choose by their strangeness [N].
 
-    It is one of the values: the lowest that `ACCEPTED` of all photos stay below with a certainty of
-    95 %; of fewer than 299 photos none is so certain, and it is the highest. The share of all photos
-    that stay below the k-th lowest of n values is of a beta distribution, Beta(k, n + 1 - k),
-    whatever the photos are (Wilks, "Determination of sample sizes for setting tolerance limits", 1941).
+    It is one of the values, the lowest that `ACCEPTED` of all photos stay below on average: the k-th
+    of n, where k / (n + 1) is that much. The quantile of the values would be lower, and too low. The
+    share of all photos that stay below the k-th is of a beta distribution, Beta(k, n + 1 - k),
+    whatever the photos are like (Wilks, "Determination of sample sizes for setting tolerance
+    limits", 1941), which says what share is certain. A level of which 99 % were certain would be that
+    of the strangest photo or two of some hundred, often no photo of the two classes at all.
 
     Example:
       >>> level(np.arange(1000.0)).above
-      994.0
+      990.0
     """
     ordered = np.sort(np.asarray(values, np.float64))
     n = len(ordered)
-    k = np.arange(1, n + 1)
-    shares = stats.beta.ppf(1 - _SURE, k, n + 1 - k)
-    place = int(np.argmax(shares >= ACCEPTED)) if shares[-1] >= ACCEPTED else n - 1
-    return Level(float(ordered[place]), n, float(shares[place]))
+    k = min(n, math.ceil(round(ACCEPTED * (n + 1), 9)))
+    return Level(float(ordered[k - 1]), n, float(stats.beta.ppf(1 - _SURE, k, n + 1 - k)))
 
 
 Fitted = tuple[Strangeness | None, dict[str, Any], str]  # with what the recipe keeps, or a note why there is none
@@ -164,9 +167,9 @@ def of_folds(x: np.ndarray, folds: np.ndarray) -> Fitted:
 
 def too_few(fitted: int, chose: int) -> str:
     """Why so many photos give no strangeness, in a sentence; empty where they do."""
-    if fitted >= MIN_ROWS and chose >= MIN_ROWS:
+    if fitted >= MIN_FITTED and chose >= MIN_UNSEEN:
         return ""
     return (
-        f"strangeness: {fitted:,} photos to fit it to and {chose:,} others to choose its level on are too few, each needs "
-        f"{MIN_ROWS}: the model will not tell photos of neither class"
+        f"strangeness: it needs {MIN_FITTED} photos to be fitted to and {MIN_UNSEEN} others to choose its level on, and there "
+        f"are {fitted:,} and {chose:,}: the model will not tell photos of neither class"
     )

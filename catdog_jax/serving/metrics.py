@@ -33,12 +33,13 @@ class Metrics:
       True
     """
 
-    def __init__(self, precision: str, *, batch_size: int):
+    def __init__(self, precision: str, *, batch_size: int, strangers: bool = False):
         """Figures of a server that has done nothing yet.
 
         Args:
           precision: of the model, as its file says.
           batch_size: photos a batch at most.
+          strangers: whether the model tells photos of neither class.
         """
         self._registry = registry = CollectorRegistry()
         build = "What runs: versions, and the precision of the model."
@@ -73,6 +74,11 @@ class Metrics:
             ["class", "sure"],
             registry=registry,
         )
+        self._neither = Counter(
+            "catdog_neither_photos",
+            "Photos that are of neither class; each counts in catdog_verdicts too, as what it leans to.",
+            registry=registry if strangers else None,
+        )
         self.unreadable = Counter(
             "catdog_unreadable_photos", "Photos that could not be decoded, and have no verdict.", registry=registry
         )
@@ -93,6 +99,8 @@ class Metrics:
     def judged(self, verdict: Verdict) -> None:
         """Counts a verdict."""
         self._verdicts.labels(verdict.name, _SURE[verdict.sure]).inc()
+        if verdict.neither:
+            self._neither.inc()
 
     def text(self) -> bytes:
         """All figures in the text format of Prometheus, `CONTENT_TYPE`."""
