@@ -211,7 +211,9 @@ def _strangeness(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -
     apart = graph.node("Sub", [unit, graph.constant("strangeness_mean", told.mean)], "apart")
     inside = graph.node("MatMul", [apart, graph.constant("strangeness_basis", told.basis)], "inside")
     whole, within = (
-        graph.node("ReduceSum", [graph.node("Mul", [part, part], f"{part}_squared"), columns], f"{part}_sum", keepdims=0)
+        graph.node(
+            "ReduceSum", [graph.node("Mul", [part, part], f"{part}_squared"), columns], f"{part}_sum", keepdims=0
+        )
         for part in (apart, inside)
     )
     return graph.node("Sub", [whole, within], end)

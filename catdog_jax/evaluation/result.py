@@ -141,7 +141,14 @@ class Evaluation:
             return None
         count = int((values.astype(np.float32) > np.float32(level)).sum())
         low, high = intervals.of_share(count, self.n)
-        return {"strange_above": level, "count": count, "share": count / self.n, "low": low, "high": high, "method": "wilson"}
+        return {
+            "strange_above": level,
+            "count": count,
+            "share": count / self.n,
+            "low": low,
+            "high": high,
+            "method": "wilson",
+        }
 
     @property
     def worst(self) -> list[dict[str, Any]]:

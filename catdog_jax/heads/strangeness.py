@@ -53,7 +53,10 @@ class Strangeness:
         """The SHA-256 over the shapes and values of its tensors."""
         arrays = {"mean": self.mean, "basis": self.basis}
         return sealed.sha256_of_json(
-            [[name, list(a.shape), atomic.sha256(np.ascontiguousarray(a, "<f4").tobytes())] for name, a in arrays.items()]
+            [
+                [name, list(a.shape), atomic.sha256(np.ascontiguousarray(a, "<f4").tobytes())]
+                for name, a in arrays.items()
+            ]
         )
 
 

@@ -135,7 +135,9 @@ def _check_strangeness(path: Path, found: decision.Rule, outputs: Sequence[Any])
     """A rule that calls photos strange needs the output that says how strange they are."""
     if found.strange_above is not None and _STRANGENESS not in (signatures := [*map(_signature, outputs)]):
         has = "; ".join(signatures) or "none"
-        raise _not_a_model(path, f"the outputs {has} without {_STRANGENESS}, of which its metadata speaks", "Check --model.")
+        raise _not_a_model(
+            path, f"the outputs {has} without {_STRANGENESS}, of which its metadata speaks", "Check --model."
+        )
     return found
 
 

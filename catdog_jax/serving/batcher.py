@@ -13,7 +13,6 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.serving.metrics import Metrics
 
 
-
 class Answer(NamedTuple):
     """What a model says of a photo; with a leading N of a batch.
 
@@ -31,7 +30,6 @@ class Answer(NamedTuple):
         """The answer for one photo of a batch, with its heat map where that is wanted."""
         cells = self.heatmap[photo] if heatmap and self.heatmap is not None else None
         return Answer(self.probabilities[photo], cells, None if self.strangeness is None else self.strangeness[photo])
-
 
 
 class _Waiting(NamedTuple):

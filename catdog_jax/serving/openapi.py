@@ -352,7 +352,9 @@ def _rule(probability: Json, strangers: bool) -> Json:
     abstain = "A verdict is unsure where the probability of its class is below; null where the model does not know."
     strange = _said({"type": "number", "minimum": 0}, "A photo is of neither class where its strangeness is above.")
     rule = {"threshold": _said(probability, threshold), "abstain_below": _said(level, abstain)}
-    return _said(_object(rule | ({"strange_above": strange} if strangers else {})), "What makes verdicts of the outputs.")
+    return _said(
+        _object(rule | ({"strange_above": strange} if strangers else {})), "What makes verdicts of the outputs."
+    )
 
 
 def _shape(count: Json, rest: Iterable[int]) -> Json:

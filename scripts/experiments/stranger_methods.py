@@ -34,8 +34,9 @@ def scorers(x: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[tuple[str,
         yield f"nearest rows{name}", _after(scale, _neighbours(kept, _as_it_is, _distance))
         for rank in (64, 256):
             whitened = _whitener(rows, rank)
-            yield f"nearest rows, {rank} whitened, cosine{name}", _after(
-                scale, _neighbours(kept, lambda a, whitened=whitened: unit(whitened(a)), _distance)
+            yield (
+                f"nearest rows, {rank} whitened, cosine{name}",
+                _after(scale, _neighbours(kept, lambda a, whitened=whitened: unit(whitened(a)), _distance)),
             )
         for rank in (4, 16, 64, 256):
             yield f"residual of {rank}{name}", _after(scale, _residual(rows, rank))
@@ -43,8 +44,9 @@ def scorers(x: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[tuple[str,
     yield "energy of the logit", lambda a: -np.logaddexp(logit(unit(a)) / 2, -logit(unit(a)) / 2)
     residual = _after(unit, _residual(unit(x), strangeness.RANK))
     spread = residual(x).std()
-    yield "residual of 16, length 1, less the energy", lambda a: (
-        residual(a) / spread - 0.1 * np.logaddexp(logit(unit(a)) / 2, -logit(unit(a)) / 2)
+    yield (
+        "residual of 16, length 1, less the energy",
+        lambda a: residual(a) / spread - 0.1 * np.logaddexp(logit(unit(a)) / 2, -logit(unit(a)) / 2),
     )
 
 

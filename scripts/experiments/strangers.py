@@ -276,7 +276,9 @@ def plot(rows: Sequence[Row]) -> bytes:
 
 def shown(rows: Sequence[Row], above: float) -> Table:
     """The rows as they are printed."""
-    result = Table("pictures", "n", "AUROC", "neither", "95 %", "median", "else sure", title=f"neither above {above:.3f}")
+    result = Table(
+        "pictures", "n", "AUROC", "neither", "95 %", "median", "else sure", title=f"neither above {above:.3f}"
+    )
     for row in rows:
         area = row.auroc if isinstance(row.auroc, str) else f"{row.auroc:.4f}"
         shares = (f"{row.neither:.1%}", f"{row.low:.1%} – {row.high:.1%}", f"{row.median:.3f}", f"{row.sure:.0%}")

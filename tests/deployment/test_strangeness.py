@@ -74,7 +74,9 @@ def test_of_two_views_it_is_the_mean_and_a_batch_of_none_has_none(params):
     fitted, pixels = told("avg"), np.stack([photo(0), photo(1)])
     one = session(graph.build(params, "torch", fitted, {}))
     both = session(graph.build(params, "torch", fitted, {}, mirror=True))
-    own, mirrored = (one.run(["strangeness"], {"image": np.ascontiguousarray(x)})[0] for x in (pixels, pixels[:, :, ::-1]))
+    own, mirrored = (
+        one.run(["strangeness"], {"image": np.ascontiguousarray(x)})[0] for x in (pixels, pixels[:, :, ::-1])
+    )
     assert np.abs(own - mirrored).max() > 1e-5
     np.testing.assert_allclose(both.run(["strangeness"], {"image": pixels})[0], (own + mirrored) / 2, atol=1e-6)
     for run in (one, both):
@@ -99,13 +101,18 @@ def test_parity_is_of_the_strangeness_too(monkeypatch):
     pixels = np.stack([photo(i) for i in range(3)])
     probability, strange = np.full((3, 2), 0.5, np.float32), np.array([0.2, 0.3, 0.4], np.float32)
 
-    def opened(model, outputs):
+    def number(one: np.ndarray) -> int:
+        return int((pixels == one).all(axis=(1, 2, 3)).argmax())
+
+    def opened(model: bytes, outputs: list[str]):
         assert outputs == ["probability", "strangeness"]
-        return lambda given: [probability[: len(given)], strange[[int((pixels == one).all((1, 2, 3)).argmax()) for one in given]]]
+        return lambda given: [probability[: len(given)], strange[[number(one) for one in given]]]
 
     monkeypatch.setattr(parity.side_by_side, "opened_for", opened)
     agreed = parity.check("m.onnx", b"", parity.Answers(np.full(3, 0.5), strange.astype(float)), pixels, "demo")
     assert agreed.strangeness == pytest.approx(0, abs=1e-7)
     for wrong in (np.array([0.2, 0.3, 0.41]), np.array([0.2, np.nan, 0.4])):
-        with pytest.raises(CatdogError, match=r"m.onnx: expected the strangeness within 0.0001 of JAX's on 3 photos of demo"):
+        with pytest.raises(
+            CatdogError, match=r"m.onnx: expected the strangeness within 0.0001 of JAX's on 3 photos of demo"
+        ):
             parity.check("m.onnx", b"", parity.Answers(np.full(3, 0.5), wrong), pixels, "demo")

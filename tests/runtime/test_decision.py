@@ -93,7 +93,9 @@ def test_a_photo_that_is_strange_is_of_neither_class_and_keeps_what_it_leans_to(
     said = "Neither: it is unlike the photos that this model was trained on. Of the two, rather dogs."
     assert found.why == (said if neither else "Rather dogs. Below 90.0 % this model does not decide.")
     assert list(found.row())[5:] == ["strangeness", "neither"]
-    assert decision.said(found.name, found.sure, found.neither) == ("neither" if neither else "unsure") + ", rather dogs"
+    assert (
+        decision.said(found.name, found.sure, found.neither) == ("neither" if neither else "unsure") + ", rather dogs"
+    )
 
 
 def test_without_a_level_or_a_strangeness_nothing_is_said_of_strangers() -> None:
@@ -150,7 +152,10 @@ DAMAGED = {
         '{"threshold": 0.5, "abstain_below": null, "strange_above": null}',
         "decision: strange_above: expected .*, found null",
     ),
-    "strangeness alone": ('{"strange_above": 0.5}', "decision: expected threshold and abstain_below, found strange_above"),
+    "strangeness alone": (
+        '{"strange_above": 0.5}',
+        "decision: expected threshold and abstain_below, found strange_above",
+    ),
     "a list": ("[0.5, 0.6]", r"decision: expected a JSON object, found '\[0.5, 0.6\]'"),
     "no JSON": ("0.5,", "decision: expected a JSON object, found '0.5,'"),
 }
@@ -186,7 +191,8 @@ def decided(page: Any, rule: Rule, shares: list[list[Any]], strange: Any = None)
     script = """const [about, shares, strange, done] = arguments;
         const told = strange === null ? undefined : Float32Array.from(strange, Number);
         import('./decision.js').then(({decide}) => shares.map(
-            (pair, i) => decide(about, Float32Array.from(pair, Number), told?.[i]))).then(done, (error) => done(error.message))"""
+            (pair, i) => decide(about, Float32Array.from(pair, Number), told?.[i])
+        )).then(done, (error) => done(error.message))"""
     return page.execute_async_script(script, {"classes": rule.classes, "decision": rule.settings()}, shares, strange)
 
 

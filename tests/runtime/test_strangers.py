@@ -52,7 +52,12 @@ def test_a_prediction_has_the_strangeness_and_says_neither(here):
 def test_every_form_has_it(here, capsys):
     predicted("--format", "jsonl")
     objects = {Path(row["path"]).stem: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert {name: row["neither"] for name, row in objects.items()} == {"dark": False, "dim": False, "bright": True, "white": True}
+    assert {name: row["neither"] for name, row in objects.items()} == {
+        "dark": False,
+        "dim": False,
+        "bright": True,
+        "white": True,
+    }
     assert (objects["white"]["class"], objects["white"]["why"]) == ("dogs", NEITHER)
     predicted("--format", "csv")
     rows = {Path(row["path"]).stem: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
@@ -120,7 +125,9 @@ def test_an_old_model_says_nothing_of_strangers_unless_it_is_asked_for(here, cap
 def test_a_level_without_the_output_is_refused(here):
     metadata = METADATA | {"decision": '{"threshold": 0.5, "abstain_below": null, "strange_above": 0.5}'}
     Path("model.onnx").write_bytes(tiny_model(metadata=metadata).SerializeToString())
-    with pytest.raises(CatdogError, match=r"model.onnx: expected .* without strangeness tensor\(float\) \[N\], of which"):
+    with pytest.raises(
+        CatdogError, match=r"model.onnx: expected .* without strangeness tensor\(float\) \[N\], of which"
+    ):
         cd.Predictor("model.onnx")
 
 
