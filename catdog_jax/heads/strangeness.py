@@ -104,7 +104,7 @@ def fit(chunks: Iterable[np.ndarray]) -> Strangeness:
     sign of a direction, which means nothing, is that with which its largest entry is positive, so that
     the same rows give the same bytes.
     """
-    count, total, products = 0.0, 0.0, 0.0
+    count, total, products = 0, np.zeros(()), np.zeros(())
     for chunk in chunks:
         rows = unit(chunk)
         count, total, products = count + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
@@ -136,6 +136,7 @@ def level(values: np.ndarray) -> Level:
 
 
 Fitted = tuple[Strangeness | None, dict[str, Any], str]  # with what the recipe keeps, or a note why there is none
+NOTHING: Fitted = (None, {}, "")  # of columns that are no features of this package
 
 
 def of_splits(train: Iterable[np.ndarray], validation: Iterable[np.ndarray], photos: int) -> Fitted:

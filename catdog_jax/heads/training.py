@@ -291,7 +291,7 @@ def _cross_validated(
     params = calibration.fold_temperature(result.params, told.temperature)
     params = fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
     described = described_recipe(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
-    strange, kept, note = None, {}, ""
+    strange, kept, note = strangeness.NOTHING
     if taken.stored is not None:
         x = photos.x.reshape(-1, photos.x.shape[2])
         looked = strangeness.seen(x, Pool(wanted.pool)).reshape(*photos.x.shape[:2], -1)
@@ -360,7 +360,7 @@ def _train(
 def _strangeness(taken: Rows, pool: str) -> strangeness.Fitted:
     """What tells strangers to a head of this pooling; nothing where the columns are no features of this package."""
     if taken.stored is None:
-        return None, {}, ""
+        return strangeness.NOTHING
     wanted = strangeness.seen_of(Pool(pool))
     stored = wanted if taken.gives(wanted) else Pool(pool)  # of arrays, there is their own pooling alone
     train, validation = ((strangeness.seen(load().x, stored) for load in taken.load(split, stored))
