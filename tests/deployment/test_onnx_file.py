@@ -334,7 +334,7 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
 
     (run / "model.onnx").write_bytes(b"the model of yesterday")
     monkeypatch.setattr(graph, "build", tampered)
-    monkeypatch.setattr(parity, "expected", lambda *_: exported.jax)
+    monkeypatch.setattr(parity, "expected", lambda *_: parity.Answers(exported.jax))
     message = (
         r"model\.onnx: expected JAX's probabilities within 0\.0001 .* on 2 photos of .*, found a difference of 0\.0"
     )
