@@ -277,7 +277,7 @@ def plot(rows: Sequence[Row]) -> bytes:
 def shown(rows: Sequence[Row], above: float) -> Table:
     """The rows as they are printed."""
     result = Table(
-        "pictures", "n", "AUROC", "neither", "95 %", "median", "else sure", title=f"neither above {above:.3f}"
+        "pictures", "n", "AUROC", "neither", "95 %", "median", "sure of a class", title=f"neither above {above:.3f}"
     )
     for row in rows:
         area = row.auroc if isinstance(row.auroc, str) else f"{row.auroc:.4f}"
