@@ -8,6 +8,7 @@ al., "Energy-based Out-of-distribution Detection", 2020; Wang et al., "ViM", 202
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
@@ -18,6 +19,7 @@ from catdog_jax.heads.strangeness import unit
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 KEPT, NEIGHBOURS = 1500, 10  # rows that neighbours are looked for in, and which of them counts
+SIZES, DRAWS, FOLDS = (100, 200, 300, 500, 1000, 2000), 15, 5  # of `few`
 TAKEN = f"residual of {strangeness.RANK}, length 1"
 
 
@@ -31,12 +33,12 @@ def scorers(x: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[tuple[str,
         yield f"Mahalanobis, class means{name}", _after(scale, from_class)
         yield f"Mahalanobis, one mean{name}", _after(scale, from_all)
         yield f"Mahalanobis, relative{name}", _after(scale, apart)
-        yield f"nearest rows{name}", _after(scale, _neighbours(kept, _as_it_is, _distance))
+        yield f"nearest rows{name}", _after(scale, _neighbours(kept, _as_it_is))
         for rank in (64, 256):
             whitened = _whitener(rows, rank)
             yield (
                 f"nearest rows, {rank} whitened, cosine{name}",
-                _after(scale, _neighbours(kept, lambda a, whitened=whitened: unit(whitened(a)), _distance)),
+                _after(scale, _neighbours(kept, lambda a, whitened=whitened: unit(whitened(a)))),
             )
         for rank in (4, 16, 64, 256):
             yield f"residual of {rank}{name}", _after(scale, _residual(rows, rank))
@@ -48,6 +50,38 @@ def scorers(x: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[tuple[str,
         "residual of 16, length 1, less the energy",
         lambda a: residual(a) / spread - 0.1 * np.logaddexp(logit(unit(a)) / 2, -logit(unit(a)) / 2),
     )
+
+
+class Few(NamedTuple):
+    """What so many photos make of strangeness, over `DRAWS` draws: the means, and the lowest.
+
+    Attributes:
+      photos: how many were fitted to, in folds, and chose the level.
+      accepted: the share of other photos of the two classes that are not called neither.
+      caught: the share of strangers that are.
+    """
+
+    photos: int
+    accepted: float
+    accepted_lowest: float
+    caught: float
+    caught_lowest: float
+
+
+def few(x: np.ndarray, others: np.ndarray, strangers: np.ndarray, seed: int) -> Iterator[Few]:
+    """How strangeness does of few photos, cross-validated; all are features [N, columns]."""
+    rng = np.random.default_rng(seed)
+    for size in SIZES:
+        shares = []
+        for _ in range(DRAWS):
+            drawn = x[rng.choice(len(x), size, replace=False)]
+            fitted, kept, note = strangeness.of_folds(drawn[:, None], rng.permutation(size) % FOLDS)
+            assert fitted is not None, note
+            shares.append(
+                [(fitted(others) <= kept["strange_above"]).mean(), (fitted(strangers) > kept["strange_above"]).mean()]
+            )
+        mean, lowest = np.mean(shares, axis=0), np.min(shares, axis=0)
+        yield Few(size, *(float(part[i]) for i in (0, 1) for part in (mean, lowest)))
 
 
 def _as_it_is(x: np.ndarray) -> np.ndarray:
@@ -98,7 +132,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
 
 
-def _neighbours(kept: np.ndarray, scale: Scorer, distance: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Scorer:
-    """The distance from the `NEIGHBOURS`th nearest of the rows that are kept."""
+def _neighbours(kept: np.ndarray, scale: Scorer) -> Scorer:
+    """The squared distance from the `NEIGHBOURS`th nearest of the rows that are kept."""
     scaled = scale(kept)
-    return lambda a: np.partition(distance(scale(a), scaled), NEIGHBOURS - 1, axis=1)[:, NEIGHBOURS - 1]
+    return lambda a: np.partition(_distance(scale(a), scaled), NEIGHBOURS - 1, axis=1)[:, NEIGHBOURS - 1]

@@ -8,7 +8,8 @@ exported file in ONNX Runtime, and so do photos of the validation split, squashe
 size. strangers.csv has a row a kind: the area under the ROC curve beside the squashed photos, and the
 share that is called neither, with its 95 % Wilson interval; strangers.png shows the shares. Where the
 file knows no strangers, what it would know is fitted to --features, as `catdog train` does. methods.csv
-compares ways to tell strangers by the same pictures' averaged features. Some 1,500 pictures: about a
+compares ways to tell strangers by the same pictures' averaged features, and few.csv tells how many
+photos it takes. Some 1,500 pictures: about a
 minute for an int8 file on 2 fast cores."""
 
 import csv
@@ -41,6 +42,7 @@ from scripts.experiments.stranger_pictures import DRAWN
 
 ROOT = Path(__file__).parents[2]
 KNOWN, ORIGINALS, BOTH = "cats and dogs", "cats and dogs at original size", "both animals"
+ANIMALS = (KNOWN, ORIGINALS, BOTH, "drawn cats and dogs", "wild cats", "other animals")
 _BATCH = 8
 _FITTED = 4000  # rows of training that the methods are fitted to
 
@@ -68,7 +70,7 @@ class StrangersConfig:
     packages: Path = atomic.cache_directory() / "strangers"
     """Where the packages lie, and are fetched to."""
     out: Path = ROOT / "artifacts" / "strangers"
-    """Where strangers.csv, strangers.png and methods.csv go."""
+    """Where strangers.csv, strangers.png, methods.csv and few.csv go."""
     seed: int = 0
     """Decides the drawn pictures and the parts of photos."""
 
@@ -129,6 +131,7 @@ def main(config: StrangersConfig) -> list[Row]:
     show(shown(rows, model.above))
     compared = methods(config, seen)
     atomic.write_bytes(config.out / "methods.csv", table(compared[0], compared[1:]).encode())
+    atomic.write_bytes(config.out / "few.csv", table(stranger_methods.Few._fields, few(config, seen)).encode())
     return rows
 
 
@@ -258,6 +261,14 @@ def methods(config: StrangersConfig, seen: dict[str, Seen]) -> list[list[Any]]:
         rows.append([name, *accepted, *lowest, *(areas[kind] for kind in kinds)])
     rows.sort(key=lambda row: -row[len(known) + 1])
     return [heading, *rows]
+
+
+def few(config: StrangersConfig, seen: dict[str, Seen]) -> list[stranger_methods.Few]:
+    """The rows of few.csv, of the cache's photos and of the strangers that are no animals."""
+    cache = FeatureCache.open(str(config.features))
+    train, validation = (cache.load(split, "avg")[:, 0] for split in ("train", "validation"))
+    strange = np.concatenate([one.averages for kind, one in seen.items() if kind not in ANIMALS])
+    return list(stranger_methods.few(train, validation, strange, config.seed))
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -121,6 +121,8 @@ def test_the_whole_way_on_a_small_model(tmp_path, monkeypatch, capsys, knows):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     monkeypatch.setattr(strangers, "DRAWN", {"plain colours": DRAWN["plain colours"]})
     monkeypatch.setattr(stranger_methods, "KEPT", 50)
+    monkeypatch.setattr(stranger_methods, "SIZES", (100,))
+    monkeypatch.setattr(stranger_methods, "DRAWS", 2)
     out = tmp_path / "out"
     options = {"model": tmp_path / "m.onnx", "features": tmp_path / "features", "out": out}
     rows = strangers.main(strangers.StrangersConfig(pictures=4, photos=6, no_photos=True, **options))
@@ -132,6 +134,9 @@ def test_the_whole_way_on_a_small_model(tmp_path, monkeypatch, capsys, knows):
     assert stranger_methods.TAKEN in [row[0] for row in compared]
     assert compared[0][:4] == ["method", "accepted of cats and dogs", "lowest area", "lowest caught"]
     assert len((out / "strangers.csv").read_text().splitlines()) == 4
+    (row,) = csv.DictReader((out / "few.csv").read_text().splitlines())
+    assert row["photos"] == "100"
+    assert 0.9 < float(row["accepted_lowest"]) <= float(row["accepted"]) <= 1
 
 
 def test_options_out_of_range_are_wrong_usage():
