@@ -24,7 +24,7 @@ STAMP := $(VENV)/.installed-$(EXTRAS)
 LOCK  := .venv-constraints
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-newest has-newest faults docs lint types format constraints constraints-newest clean
+.PHONY: help env run test test-newest has-newest faults engines docs wheel release lint types format constraints constraints-newest clean
 
 help:  ## Show this list
 	@echo 'make TARGET [ARGS="options"] [EXTRAS=$(EXTRAS)] [PYTHON=python3]'
@@ -48,8 +48,21 @@ has-newest:  # Whether there is a Python for it, for .ci/run
 faults: env  ## Kill and starve the stages at every step, fuzz the readers; figures go to artifacts/faults.json
 	$(BIN)/python -m pytest tests/faults --long -s $(ARGS)
 
+engines: env  ## The published model in other engines of PyPI and npm; figures go to artifacts/engines.json
+	$(BIN)/python -m pytest tests/release --long -n 0 $(ARGS)
+
 docs: env  ## Build the pages of README and docs/ into build/site; a broken link is an error
 	$(BIN)/python -m mkdocs build
+
+wheel: env  ## Build the wheel, with the published model in it, and the sdist into dist/
+	@rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+release: env  ## Build, check and install what is to be published; nothing is published (docs/release.md)
+	@$(MAKE) --no-print-directory wheel
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest tests/release --long $(ARGS)
+	@echo 'dist/ may be published. Nothing was: docs/release.md has the commands.'
 
 lint: env  ## Check style and formatting
 	$(BIN)/ruff check .

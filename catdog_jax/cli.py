@@ -44,6 +44,11 @@ _CONFIG = Annotated[
         "of a run trains it again."
     ),
 ]
+# A package -> the extra that brings it to who needs no JAX; all others come with JAX
+_BRINGS = {
+    "sklearn": "[evaluate]'",
+    **dict.fromkeys(("prometheus_client", "python_multipart", "starlette", "uvicorn"), "[serve]'"),
+}
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout went away
 
@@ -70,8 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = _stage(name)(settings)
         return result if isinstance(result, int) else 0
     except CatdogError as error:
-        console.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
-        return error.exit_status
+        return _failed(error)
+    except ModuleNotFoundError as error:
+        return _failed(_missing(name, error))
     except BrokenPipeError:  # `| head` has seen enough
         discard_stdout()
         return BROKEN_PIPE
@@ -141,17 +147,20 @@ def _defaults(name: str, arguments: Sequence[str], settings: Any, read: Path | N
 
 
 def _stage(name: str) -> Any:
-    """The function of a stage.
+    """The function of a stage. Raises ModuleNotFoundError where a package that it needs is not installed."""
+    return getattr(importlib.import_module(f"catdog_jax.commands.{name}"), name)
 
-    Raises:
-      UsageError: a package that the stage needs is not installed; the message names the extra that
-        brings it.
-    """
-    try:
-        return getattr(importlib.import_module(f"catdog_jax.commands.{name}"), name)
-    except ModuleNotFoundError as error:
-        extras = "[serve]'" if name == "serve" else "[cpu,weights]' (or cuda13, or tpu, in place of cpu)"
-        raise UsageError(
-            f"catdog {name}: expected the package {error.name}, found that it is not installed. "
-            f"Run: pip install 'catdog-jax{extras}."
-        ) from None
+
+def _failed(error: CatdogError) -> int:
+    console.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
+    return error.exit_status
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> UsageError:
+    """What to install for a stage, or for these settings of it, whose package is not there."""
+    package = str(error.name).partition(".")[0]
+    extras = _BRINGS.get(package, "[cpu,weights]' (or cuda13, or tpu, in place of cpu)")
+    return UsageError(
+        f"catdog {name}: expected the package {package}, found that it is not installed. "
+        f"Run: pip install 'catdog-jax{extras}."
+    )

@@ -71,6 +71,7 @@ Seed = Annotated[int, AtLeast(0)]
 Solver = Literal["adam", "newton"]
 ClassWeight = Literal["none", "balanced"]
 Cost = Annotated[float, MoreThan(0)]
+Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "webgpu"]
 DecideBy = Literal["half", "accuracy", "balanced_accuracy", "f1", "costs"]
 
 # Settings of several stages, with their help texts
@@ -106,10 +107,19 @@ Preset = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    arg(help="The exported model; by default run/model.onnx, else the published one, where the repository is at hand."),
+    arg(
+        help="The exported model, or `published` for the one that came with the package; by default run/model.onnx, else that."
+    ),
 ]
 Workers = Annotated[Count | None, arg(help="Decoding threads; by default one a core.")]
 Threads = Annotated[Count | None, arg(help="ONNX Runtime's threads; by default one a core.")]
+OnDevice = Annotated[
+    Device,
+    arg(
+        help="Where ONNX Runtime computes; auto takes an accelerator that is there and runs the model, else the CPU. Another "
+        "that is not there is an error. `catdog doctor` lists what is."
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +295,9 @@ class HeadSettings:
     sweep: Annotated[int, AtLeast(1, after=" heads", advice="48 is a good number.")] | None = None
     """Try this many heads (48 is a good number), the preset and random others, and keep the one with the lowest validation log
     loss; sweep.csv and sweep.png in the run directory show them all."""
+    log_dir: Path | None = None
+    """A new folder for the course of the training as it goes on: log.jsonl, an object a line, and event files for
+    `tensorboard --logdir`, a run a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +330,9 @@ class EvaluateConfig:
     """Photos to evaluate on end to end, instead of cached features: those of PATH/SPLIT/CLASS/* or of a table's split, or
     all of PATH/CLASS/* or of a table without splits."""
     model: tuple[Path, ...] = ()
-    """Exported models to compare on the photos of --data, instead of a run: no JAX, only the files."""
+    """Exported models to compare on the photos of --data, instead of a run: no JAX, only the files; `published` is the one that
+    came with the package."""
+    device: OnDevice = "auto"
     data_dir: DataDir = None
     out: Path | None = None
     """Where metrics.json and report.html go; by default the run directory."""
@@ -360,7 +375,8 @@ class ExportConfig:
     web_runtime: Path | None = None
     """The npm package onnxruntime-web as a file, for --web; by default npm fetches it, once."""
     model: Path | None = None
-    """An exported model to put into --web or --triton as it is; no run is exported then."""
+    """An exported model, or `published` for the one that came with the package, to put into --web or --triton as it is; no run
+    is exported then, and no JAX is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,6 +393,7 @@ class PhotoSettings:
     batch_size: Count = 16
     """Photos that are computed at once at most; it bounds the memory."""
     threads: Threads = None
+    device: OnDevice = "auto"
     quiet: bool = False
     """Print results and errors alone: no summary, no remarks, no progress."""
 
@@ -453,6 +470,7 @@ class ServeConfig:
     decoders: Count = 2
     """Decoding threads."""
     threads: Threads = None
+    device: OnDevice = "auto"
     root_path: str = ""
     """The path below which a proxy offers the server, such as /catdog, whether the proxy takes it off or not."""
     cors: tuple[str, ...] = ()
@@ -515,8 +533,9 @@ class VerifyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorConfig:
-    """Look at this machine: the devices that JAX uses, how fast they are, and what would help."""
+    """Look at this machine: the devices that JAX and ONNX Runtime use, how fast they are, and what would help."""
 
     weights: Weights = "auto"
+    model: Model = None
     seconds: Seconds = 3.0
     """How long each of the two rates is measured."""

@@ -7,8 +7,7 @@ what is said on a GPU machine can be tested on any other.
 import dataclasses
 import io
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.features.extractor import Extractor
 from catdog_jax.photos import decoding
 from catdog_jax.ranges import check_arguments
+from catdog_jax.runtime import device_rates
 
 _ACCELERATORS = {  # a file that the driver makes -> what it stands for, and the extra that brings JAX for it
     "/dev/nvidia0": ("an NVIDIA GPU", "cuda13"),
@@ -116,13 +116,6 @@ def preallocates(backend: str, environment: Mapping[str, str]) -> bool:
     return backend == "gpu" and not off and environment.get("XLA_PYTHON_CLIENT_ALLOCATOR") != "platform"
 
 
-def telemetry(environment: Mapping[str, str]) -> str:
-    """Whether ONNX Runtime reports to Microsoft: the package says no by its variable, which the user may have set otherwise."""
-    said = environment.get("ORT_DISABLE_TELEMETRY", "")
-    off = said.strip().lower() in ("1", "true", "yes", "y", "on")
-    return "off" if off else f"on, since ORT_DISABLE_TELEMETRY is set to {said!r}"
-
-
 def advise(facts: Facts) -> list[Advice]:
     """What would help, the most important first."""
     remedy = "Trust no figure of this machine. Unset XLA_FLAGS or install the tested version of JAX, and report this"
@@ -173,7 +166,7 @@ def decode_rate(seconds: float) -> float:
         def work() -> int:
             return sum(1 for _ in pool.map(decoding.decode, [encoded.getvalue()] * _DECODED_AT_ONCE))
 
-        return _rate(work, seconds)
+        return device_rates.rate(work, seconds)
 
 
 def forward_rate(extractor: Extractor, seconds: float) -> float:
@@ -185,14 +178,7 @@ def forward_rate(extractor: Extractor, seconds: float) -> float:
         return 2 * len(photos)
 
     work()
-    return _rate(work, seconds)
-
-
-def _rate(work: Callable[[], int], seconds: float) -> float:
-    start, done = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds or not done:
-        done += work()
-    return done / elapsed
+    return device_rates.rate(work, seconds)
 
 
 def _weights(source: str) -> tuple[str, weights.Weights | None]:

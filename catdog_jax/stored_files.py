@@ -12,6 +12,7 @@ else than themselves, is a line in `FOLDERS`.
 
 import contextlib
 import functools
+import importlib.util
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +25,9 @@ from catdog_jax.features import growing
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic, atomic_folder, sealed
 from catdog_jax.files.buckets import Location, UnreachableError
-from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import (
     COMPARISON,
+    HEAD,
     METRICS,
     MODELS,
     REPORTS,
@@ -43,6 +44,7 @@ _SHEETS, _PAGES = (*METRICS, SETTINGS, WHOLE, COMPARISON, "audit.json"), (*REPOR
 _OLDER = "no seal: written by an older version"  # which sealed fewer kinds of files
 _UNKNOWN = "not checked: no hash of it is known"
 _UNFINISHED = "not checked: of an extraction that is at work or was interrupted; run it again to finish it"
+_WITHOUT_JAX = "whole, but not compared with the files beside it, which takes catdog-jax[cpu]"
 _OTHER_HEAD = "whole, but of another head than the one beside it"
 _OTHER_MODEL = "whole, but it judged another file than the one beside it"
 # An entry of an ONNX file's metadata, as protobuf has it
@@ -228,9 +230,13 @@ def _shard(path: Location, name: str) -> int:
 
 
 def _head(path: Location) -> str | None:
-    """The SHA-256 of the head in a folder, where there is one that can be read."""
-    with contextlib.suppress(CatdogError):
-        return head.digest(head.load(RunDirectory(path).head).params) if isinstance(path, Path) else None
+    """The SHA-256 of the head in a folder, where there is one that can be read; without JAX none can."""
+    if not isinstance(path, Path) or not RunDirectory(path).head.exists():
+        return None
+    with contextlib.suppress(CatdogError, ModuleNotFoundError):
+        from catdog_jax.heads import head
+
+        return head.digest(head.load(RunDirectory(path).head).params)
     return None  # it has a check of its own
 
 
@@ -264,9 +270,12 @@ def _unknown(file: Location) -> int:
     raise Remark(_UNKNOWN, file.name)
 
 
-def _sealed(file: Location, _: str | None) -> int:
+def _sealed(file: Location, head_sha256: str | None) -> int:
     """Checks the seal over all bytes of a file."""
-    return sealed.check_seal(file)
+    size = sealed.check_seal(file)
+    if head_sha256 is None and file.name == HEAD and importlib.util.find_spec("jax") is None:
+        raise Remark(_WITHOUT_JAX, file.name)
+    return size
 
 
 def _page(file: Location, _: str | None) -> int:

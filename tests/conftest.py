@@ -30,7 +30,9 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--long", action="store_true", help="the long form of the tests in faults/; writes artifacts/faults.json"
+        "--long",
+        action="store_true",
+        help="also what is marked long: the long form of faults/, which writes artifacts/faults.json, and release/",
     )
 
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from catdog_jax.config import SimilarConfig
-from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.errors import CatdogError
+from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files.buckets import Location, location
 from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import embeddings, inputs, prediction
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.embeddings import Embeddings, Neighbour
 from catdog_jax.runtime.predictor import Predictor
 
@@ -19,9 +20,6 @@ from catdog_jax.runtime.predictor import Predictor
 # other photo has 0.92 (99.9 %), but for one pair of copies; 192 photos have 0.90 to 0.99 with
 # themselves scaled down and saved again, and are the nearest to themselves all.
 COPY = 0.94
-
-if TYPE_CHECKING:
-    from catdog_jax.features.cache import FeatureCache
 
 
 def similar(
@@ -66,31 +64,23 @@ def similar(
     return embeddings.nearest(opened.embed(photos), known, top, [inputs.digest(photo) for photo in photos])
 
 
-def look_in(among: "FeatureCache | Location | str") -> Embeddings:
+def look_in(among: FeatureCache | Location | str) -> Embeddings:
     """The rows of a feature cache, or of a file of `catdog embed`.
 
     Raises:
       CatdogError: there is neither, it is damaged, or the cache does not give averaged features of
         the photos themselves.
-      UsageError: it is a cache, and JAX is not installed.
     """
     path = location(among) if isinstance(among, str) else among
     if isinstance(path, Path) and (path.suffix == ".npy" or path.is_file()):
         return embeddings.load(path)
-    try:
-        from catdog_jax.features.cache import FeatureCache
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{path}: expected the package {error.name}, which feature caches need, found that it is not installed. Run: "
-            "pip install 'catdog-jax[cpu]', or make an embeddings.npy of the photos with `catdog embed`."
-        ) from None
     cache = path if isinstance(path, FeatureCache) else FeatureCache.open(path)
     if "original" not in cache.views:
         raise CatdogError(f"{cache.path}: expected features of the view original, found {', '.join(cache.views)}.")
     return _of_cache(cache)
 
 
-def _of_cache(cache: "FeatureCache") -> Embeddings:
+def _of_cache(cache: FeatureCache) -> Embeddings:
     view = cache.views.index("original")
     rows: list[np.ndarray] = []
     ids: list[str] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax.backbone.vgg16 import CHANNELS, GRID
+from catdog_jax.backbone.layers import CHANNELS, GRID
 
 
 class Pool(enum.StrEnum):

@@ -1,12 +1,7 @@
-"""VGG16's thirteen convolutions: the layer table, the Flax module, and the preprocessing that its weights expect.
-
-Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014
-(configuration D). The table drives everything else that must agree with it: `weights`, `winograd`
-and `graph`.
-"""
+"""VGG16's thirteen convolutions as a Flax module, made from the table of `layers`, and what its weights expect of pixels."""
 
 import functools
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,39 +9,15 @@ from flax import linen as nn
 from jax import lax
 
 from catdog_jax import jax_environment
+from catdog_jax.backbone.layers import CHANNELS as CHANNELS
+from catdog_jax.backbone.layers import GRID as GRID
+from catdog_jax.backbone.layers import LAYERS as LAYERS
+from catdog_jax.backbone.layers import Conv as Conv
 
 jax_environment.keep_sums_right()  # here, because every module that uses JAX imports this one
 
 Params = dict[str, dict[str, Any]]  # {"block1_conv1": {"kernel": [3, 3, 3, 64], "bias": [64]}, ...}, kernels HWIO
 Mode = Literal["torch", "caffe", "unit"]
-
-
-class Conv(NamedTuple):
-    """One 3x3 convolution with ReLU; `pool` says whether a 2x2 max-pool follows."""
-
-    name: str
-    inputs: int
-    outputs: int
-    pool: bool
-
-
-LAYERS = (
-    Conv("block1_conv1", 3, 64, False),
-    Conv("block1_conv2", 64, 64, True),
-    Conv("block2_conv1", 64, 128, False),
-    Conv("block2_conv2", 128, 128, True),
-    Conv("block3_conv1", 128, 256, False),
-    Conv("block3_conv2", 256, 256, False),
-    Conv("block3_conv3", 256, 256, True),
-    Conv("block4_conv1", 256, 512, False),
-    Conv("block4_conv2", 512, 512, False),
-    Conv("block4_conv3", 512, 512, True),
-    Conv("block5_conv1", 512, 512, False),
-    Conv("block5_conv2", 512, 512, False),
-    Conv("block5_conv3", 512, 512, True),
-)
-CHANNELS = 512
-GRID = 7  # a 224x224 photo becomes 7x7 cells
 
 # What a mode does to an RGB photo in [0, 255]: reorder the channels, then (x - MEAN) / STD, per
 # channel in the new order.

@@ -1,65 +1,61 @@
-"""`catdog doctor`: what was found, measured and advised, as a table and sentences."""
+"""`catdog doctor`: what was found, measured and advised, as tables and sentences."""
 
+import importlib.util
 import os
 
-import jax
 from rich.table import Table
 from rich.text import Text
 
 from catdog_jax.config import DoctorConfig
-from catdog_jax.console import console, show
-from catdog_jax.doctor import Facts, advise, examine, telemetry
-
-_EXAMPLE = 25_000  # photos of the whole Dogs vs Cats set, for the estimate of time
+from catdog_jax.console import console, printable, show
+from catdog_jax.errors import CatdogError
+from catdog_jax.ranges import check_arguments
+from catdog_jax.runtime import device_rates, devices
+from catdog_jax.runtime.default_model import find_model
 
 
 def doctor(config: DoctorConfig) -> int:
-    """Prints what was found, measured and advised.
+    """Prints what was found, measured and advised: of JAX, where it is installed, and of ONNX Runtime.
 
     Returns:
       The exit status: 0, or 1 if there is a problem: an accelerator that JAX does not use, no
         weights, or wrong numbers.
 
     Raises:
+      CatdogError: `--model` cannot be used.
       UsageError: `--seconds` is not positive, or JAX has no device.
     """
-    with console.status("measuring for a few seconds; compiling comes first"):
-        facts = examine(source=config.weights, seconds=config.seconds)
-    show(_table(facts))
-    advice = advise(facts)
-    for item in advice:
-        label, style = ("problem", "bold red") if item.problem else ("advice", "bold yellow")
-        show(Text.assemble((f"{label}: ", style), item.text))
-    if not advice:
-        show(Text("Nothing to improve was found.", "green"))
-    return int(any(item.problem for item in advice))
+    check_arguments(DoctorConfig, seconds=config.seconds)
+    problem = False
+    if importlib.util.find_spec("jax") is None:
+        show("JAX is not installed. Training needs it: pip install 'catdog-jax[cpu,weights]' (or cuda13, or tpu).")
+    else:
+        from catdog_jax.commands import doctor_of_jax
+
+        problem = doctor_of_jax.report(config)
+    show(_of_onnx_runtime(config))
+    return int(problem)
 
 
-def _table(facts: Facts) -> Table:
+def _of_onnx_runtime(config: DoctorConfig) -> Table:
+    """The devices of ONNX Runtime, with what a model reaches on each."""
+    try:
+        model = find_model(config.model)
+    except CatdogError:  # none is named, and none is here
+        model = None
     table = Table(
-        title=f"JAX {jax.__version__} on {facts.backend}", show_header=False, title_justify="left", title_style="bold"
+        title=f"ONNX Runtime {devices.ort.__version__}", show_header=False, title_justify="left", title_style="bold"
     )
-    kinds = ", ".join(f"{facts.devices.count(kind)} × {kind}" for kind in dict.fromkeys(facts.devices))
-    table.add_row(
-        "devices", f"{kinds}" + (" (a core each)" if facts.backend == "cpu" and len(facts.devices) > 1 else "")
-    )
-    table.add_row("cores", f"{facts.cores}")
-    if facts.memory:
-        table.add_row(
-            "memory", f"{facts.memory / 2**30:.1f} GiB" + (", taken at the start" if facts.preallocates else "")
-        )
-    table.add_row("convolutions", f"{facts.conv}, {facts.precision}")
-    table.add_row("numbers", "wrong" if facts.wrong else "as NumPy computes them in float64")
-    table.add_row("compiled programs", Text(facts.compile_cache or "not kept"))
-    table.add_row("weights", Text(facts.weights))
-    table.add_row("ONNX Runtime's telemetry", Text(telemetry(os.environ)))
-    table.add_section()
-    table.add_row("decoding", f"{facts.decode_rate:,.1f} photos/s")
-    table.add_row("convolutions", f"{facts.forward_rate:,.1f} photos/s")
-    slower = min(facts.decode_rate, facts.forward_rate)
-    table.add_row(f"{_EXAMPLE:,} photos take about", _duration(_EXAMPLE / slower))
+    table.add_row("model", Text("none here; give --model" if model is None else str(model)))
+    if model is None:
+        for device in devices.installed():
+            table.add_row(device, "not tried")
+    else:
+        with console.status("timing the model on each device"):
+            reached = device_rates.reached(model, config.seconds)
+        for one in reached:
+            off = "" if one.device == "cpu" else f", probabilities within {one.difference:.1g} of the CPU's"
+            figures = f"{one.rate:,.1f} photos/s{off}" if one.works else f"does not work: {one.said}"
+            table.add_row(Text(one.said if one.works else one.device), Text(printable(figures)))
+    table.add_row("telemetry", Text(device_rates.telemetry(os.environ)))
     return table
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"

@@ -7,10 +7,9 @@ from catdog_jax.console import progress_bar, quiet, say
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
 from catdog_jax.runtime import embeddings
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.arguments import opened
 from catdog_jax.runtime.embeddings import Embeddings
 from catdog_jax.runtime.inputs import digest, find_photos, named
-from catdog_jax.runtime.predictor import Predictor
 
 
 def embed(config: EmbedConfig) -> int:
@@ -27,7 +26,7 @@ def embed(config: EmbedConfig) -> int:
     with quiet(config.quiet):
         listed = embeddings.list_of(config.out)
         photos = find_photos(config.paths, config.list, config.null)
-        predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
+        predictor = opened(config)
         ids: list[str] = []
         hashes: list[str | None] = []
         rows: list[np.ndarray] = []
@@ -53,6 +52,7 @@ def embed(config: EmbedConfig) -> int:
         )
         embeddings.save(config.out, embedded)
         say(
-            f"{config.out}: {len(rows):,} photos of {len(rows[0])} columns, {len(skipped):,} unreadable; ids in {listed}"
+            f"{config.out}: {len(rows):,} photos of {len(rows[0])} columns on {predictor.device}, {len(skipped):,} unreadable; "
+            f"ids in {listed}"
         )
         return 1 if skipped else 0

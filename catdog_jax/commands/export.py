@@ -1,22 +1,14 @@
-"""`catdog export`: a head to a file, and the folders around it."""
+"""`catdog export`: a head to a file, and the folders around it. JAX is imported for a head, and not for the folders."""
 
-import itertools
-from collections.abc import Mapping
 from pathlib import Path
 
-from catdog_jax import jax_environment
 from catdog_jax.config import ExportConfig
 from catdog_jax.console import say
-from catdog_jax.deployment import browser, onnx_file, parity, triton
-from catdog_jax.deployment.precisions import PRECISIONS
+from catdog_jax.deployment import browser, triton
 from catdog_jax.errors import UsageError
-from catdog_jax.files import sealed
-from catdog_jax.heads import head
-from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.predictor import Predictor
-
-_NAMED = 3  # photos left out that are named
 
 
 def export(config: ExportConfig, photos: sources.Dataset | None = None) -> Path:
@@ -30,43 +22,12 @@ def export(config: ExportConfig, photos: sources.Dataset | None = None) -> Path:
     """
     _check_folders(config)
     if config.model is not None:
-        return _repacked(config, config.model)
-    jax_environment.require_devices()
-    run = RunDirectory(config.run)
-    fitted = head.load(run.head)
-    measured = run.metrics()
-    if fitted.recipe.get("folds") and not measured.exists():
-        measured = run.metrics("folds")
-    kind = "metrics file of `catdog evaluate`"
-    exported = onnx_file.export(
-        fitted,
-        config.out or run.model(config.precision),
-        photos=photos or _photos(config, run, fitted),
-        weights=config.weights,
-        precision=config.precision,
-        views=config.views,
-        parity_photos=config.parity_photos,
-        gate_photos=config.gate_photos,
-        force=config.force,
-        metrics=sealed.read_sealed_json(measured, kind, older=True) if measured.exists() else None,
-    )
-    assert exported.path is not None  # it was named
-    if not exported.tested:
-        say(f"The file gets no test figures: {measured} holds none of this head, its own test photos and these views.")
-    _say_left_out(exported.left_out)
-    say(f"{exported.path}: {len(exported.content) / 1e6:.1f} MB; {exported.said()}")
-    _write_folders(config, exported.content)
-    return exported.path
+        return _repacked(config, find_model(config.model))
+    from catdog_jax.commands.export_head import export_head  # it brings JAX
 
-
-def _photos(config: ExportConfig, run: RunDirectory, fitted: head.FittedHead) -> sources.Dataset:
-    needed, undivided = PRECISIONS[config.precision].splits, bool(fitted.recipe.get("folds"))
-    if config.data is not None:
-        return sources.load(config.data, needed, undivided=undivided)
-    photos, note = parity.photos_at_hand(run, needed, undivided)
-    if note:
-        say(note)
-    return photos
+    path, content = export_head(config, photos)
+    _write_folders(config, content)
+    return path
 
 
 def _repacked(config: ExportConfig, path: Path) -> Path:
@@ -93,12 +54,3 @@ def _write_folders(config: ExportConfig, model: bytes) -> None:
         folder = browser.write(config.web, model, config.web_runtime)
         size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
         say(f"{folder}: {size:.1f} MB for any host of static files; photos stay in the browser")
-
-
-def _say_left_out(left_out: Mapping[str, str]) -> None:
-    if left_out:
-        named = "; ".join(f"{name!r}: {reason}" for name, reason in itertools.islice(left_out.items(), _NAMED))
-        say(
-            f"photos that cannot be decoded and were left out of the checks: {len(left_out):,}, for example {named}",
-            "yellow",
-        )

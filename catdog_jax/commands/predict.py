@@ -11,7 +11,7 @@ from catdog_jax.config import PredictConfig
 from catdog_jax.console import printable, progress_bar, quiet, say, write
 from catdog_jax.errors import UsageError
 from catdog_jax.runtime import decision, heatmaps
-from catdog_jax.runtime.arguments import find_model, predictions
+from catdog_jax.runtime.arguments import opened, predictions
 from catdog_jax.runtime.inputs import find_photos
 from catdog_jax.runtime.output import Row, form_of, rendered, write_file
 from catdog_jax.runtime.predictor import Predictor
@@ -44,7 +44,7 @@ def _predict(config: PredictConfig) -> int:
     _check_folders(config)
     results = [folder for folder in (config.sort, config.heatmap) if folder is not None]
     photos = None if config.watch else find_photos(config.paths, config.list, config.null, results)
-    predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
+    predictor = opened(config)
     if config.heatmap is not None and not predictor.explains:
         raise UsageError("--heatmap: expected a model with the output 'heatmap', found none. Export it again.")
     if config.require_strangeness and not predictor.knows_strangers:
@@ -85,7 +85,7 @@ def _predict(config: PredictConfig) -> int:
         else:
             for text in rendered(form, predictor.classes, batches, columns):
                 write(text)
-    say(_summary(config, predictor.rule, counts))
+    say(_summary(config, predictor, counts))
     return 1 if counts[_UNREADABLE] else 0
 
 
@@ -126,8 +126,9 @@ def _urgency(row: Row) -> tuple[int, float]:
     return 2 if row["sure"] is False else 3, row["probability"]
 
 
-def _summary(config: PredictConfig, rule: decision.Rule, counts: Counts) -> str:
-    said = f"{counts.total():,} photos: {_in_words(rule, counts)}"
+def _summary(config: PredictConfig, predictor: Predictor, counts: Counts) -> str:
+    rule = predictor.rule
+    said = f"{counts.total():,} photos on {predictor.device}: {_in_words(rule, counts)}"
     ways = {"copy": "copies", "hardlink": "hard links", "symlink": "links"}
     places = (
         ("heat maps", config.heatmap),

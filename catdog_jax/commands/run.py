@@ -30,13 +30,13 @@ from catdog_jax.config import (
 from catdog_jax.console import console, say, show, warn
 from catdog_jax.errors import UsageError
 from catdog_jax.evaluation import run_files
-from catdog_jax.evaluation.evaluate import FOLDS
 from catdog_jax.features import shards
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import sealed
 from catdog_jax.files.buckets import Location
 from catdog_jax.heads import calibration, cross_validation, head, training
-from catdog_jax.heads.run_directory import TEST, RunDirectory
+from catdog_jax.heads.run_directory import FOLDS, TEST, RunDirectory
+from catdog_jax.heads.training_log import TrainingLog
 from catdog_jax.photos import decoding, exclude_list, sources, splitting
 from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.reporting.metrics import METRICS, Baseline, Measured, photos_of
@@ -62,6 +62,7 @@ def run(config: RunConfig) -> None:
             f"--pool: expected {needed} or none with --preset {config.preset}, found {pool}. Leave it out."
         )
     calibration.check_decision(config.decide_by, config.threshold, config.costs)
+    TrainingLog(config.log_dir)  # another log there is told before photos are computed
     photos, undivided = _photos(config)
     times: dict[str, float] = {}
     with _stage(times, "extract", f"features of {config.data}"):
@@ -84,7 +85,10 @@ def run(config: RunConfig) -> None:
     with _stage(times, "train", f"a head, preset {config.preset}"):
         folds = _folds(config, features) if undivided else None
         train.train(TrainConfig(features=cache, out=config.out, **_of_head(config) | {"folds": folds}))
-        whole = {"version": __version__, "settings": settings_file.recorded(config, config.out)}
+        whole = {
+            "version": __version__,
+            "settings": settings_file.recorded(dataclasses.replace(config, log_dir=None), config.out),
+        }
         sealed.write_sealed_json(RunDirectory(config.out).whole, whole)
     with _stage(times, "evaluate", judged):
         result = evaluate_command.evaluate(EvaluateConfig(run=config.out))

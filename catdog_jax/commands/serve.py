@@ -4,7 +4,7 @@ from catdog_jax.config import ServeConfig
 from catdog_jax.console import say
 from catdog_jax.errors import UsageError
 from catdog_jax.ranges import check
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.serving import asgi, server
 from catdog_jax.serving.app import application
@@ -28,9 +28,9 @@ def serve(config: ServeConfig) -> int:
     model = find_model(config.model)
     # Decoders and clients need the cores too: where threads spin, a photo costs up to a third more
     # of their time
-    predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads, spin=False)
+    predictor = Predictor(model, batch_size=config.batch_size, threads=config.threads, spin=False, device=config.device)
     with server.listening(config.host, config.port) as listener:
-        say(f"serving {model} at {server.url(listener)}")
+        say(f"serving {model} on {predictor.placement.said()} at {server.url(listener)}")
         server.run(
             application(predictor, config),
             listener,

@@ -14,10 +14,9 @@ from catdog_jax.config import SimilarConfig
 from catdog_jax.console import as_text, printable, quiet, say, warn, write
 from catdog_jax.errors import UsageError
 from catdog_jax.runtime import embeddings
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.arguments import opened
 from catdog_jax.runtime.inputs import digest, find_photos, named
 from catdog_jax.runtime.output import apart
-from catdog_jax.runtime.predictor import Predictor
 
 _COLUMNS = ("photo", "similarity", "id", "label", "same", "error")
 
@@ -40,7 +39,7 @@ def similar(config: SimilarConfig) -> int:
             )
         photos = find_photos(config.paths, config.list, config.null)
         known = look_in(config.among)
-        predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
+        predictor = opened(config)
         embeddings.check_weights(known, config.among, predictor)
         rows: list[dict[str, Any]] = []
         said: list[str] = []
@@ -55,7 +54,10 @@ def similar(config: SimilarConfig) -> int:
         if config.format == "table":
             warn(said)
         unreadable = sum("error" in row for row in rows)
-        say(f"{len(photos):,} photos among {len(known.ids):,} of {config.among}: {unreadable:,} unreadable")
+        say(
+            f"{len(photos):,} photos on {predictor.device} among {len(known.ids):,} of {config.among}: "
+            f"{unreadable:,} unreadable"
+        )
         return 1 if unreadable else 0
 
 

@@ -90,7 +90,7 @@ def write(config: TrainConfig, fitted: FittedHead) -> None:
         "preset": config.preset,
         "recipe": {name: fitted.recipe[name] for name in recorded if name in fitted.recipe},
         "head_sha256": head.digest(fitted.params),
-        "settings": settings_file.recorded(config, config.out),
+        "settings": settings_file.recorded(dataclasses.replace(config, log_dir=None), config.out),
     }
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows([Epoch._fields, *fitted.history])

@@ -14,11 +14,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import onnx
-
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, atomic_folder, sealed
-from catdog_jax.runtime import decision
+from catdog_jax.runtime import decision, model_file
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 INTEGRITY = (
@@ -70,7 +68,7 @@ def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
 
 def about(model: bytes) -> dict[str, object]:
     """What the page wants to know of a model, from its metadata: the classes, how it decides, and the licences."""
-    metadata = {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props}
+    metadata = model_file.described(model).metadata
     licences = {**json.loads(metadata.get("licences", "{}")), "runtime": LICENCE}
     rule = decision.stored(metadata)
     return {"classes": rule.classes, "decision": rule.settings(), "licences": licences}

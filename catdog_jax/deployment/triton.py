@@ -6,19 +6,17 @@ configuration is written from the file's own signature, so the two cannot disagr
 
 import json
 from pathlib import Path
-
-import onnx
-from onnx import TensorProto, ValueInfoProto
+from typing import Any
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic, atomic_folder
-from catdog_jax.runtime import decision
+from catdog_jax.runtime import decision, model_file
 
 NAME = "catdog"
 MAX_BATCH_SIZE = 16
 # A request waits this long for others; VGG16 takes longer than that for one photo on a CPU
 QUEUE_DELAY_MICROSECONDS = 2000
-_TYPES: dict[int, str] = {TensorProto.UINT8: "TYPE_UINT8", TensorProto.FLOAT: "TYPE_FP32"}
+_TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
 
 
 def check(directory: Path) -> None:
@@ -37,26 +35,24 @@ def write(directory: Path, model: bytes) -> Path:
       CatdogError: the folder cannot be written or holds files of other origin, or a class has no
         name of one line.
     """
-    proto = onnx.load_from_string(model)
-    labels = _labels({entry.key: entry.value for entry in proto.metadata_props})
+    described = model_file.described(model)
+    labels = _labels(described.metadata)
     folder = directory / NAME
     with atomic_folder.folder_writer(folder, "--triton") as temporary:
-        atomic.write_bytes(temporary / "config.pbtxt", configuration(proto).encode())
+        atomic.write_bytes(temporary / "config.pbtxt", configuration(described).encode())
         atomic.write_bytes(temporary / "labels.txt", labels.encode())
         atomic.write_bytes(temporary / "1" / "model.onnx", model)
     return folder
 
 
-def configuration(model: onnx.ModelProto) -> str:
+def configuration(model: model_file.Described) -> str:
     """The text of config.pbtxt (ModelConfig of Triton's model_config.proto); its dims leave out the batch axis.
 
     Triton cannot abstain and knows no threshold: it labels unsure photos too, each as its more
     probable class. The parameter `decision` lets a client decide.
     """
-    inputs = ",\n".join(_tensor(value) for value in model.graph.input)
-    outputs = ",\n".join(_tensor(value) for value in model.graph.output)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    rule = json.dumps(json.dumps(decision.stored(metadata).settings()))
+    inputs, outputs = (",\n".join(map(_tensor, side)) for side in (model.inputs, model.outputs))
+    rule = json.dumps(json.dumps(decision.stored(model.metadata).settings()))
     return f"""name: "{NAME}"
 backend: "onnxruntime"
 max_batch_size: {MAX_BATCH_SIZE}
@@ -71,15 +67,14 @@ parameters {{ key: "decision" value: {{ string_value: {rule} }} }}
 """
 
 
-def _tensor(value: ValueInfoProto) -> str:
-    tensor = value.type.tensor_type
-    sizes = ", ".join(str(size.dim_value) for size in tensor.shape.dim[1:]) or "1"
+def _tensor(value: Any) -> str:
+    sizes = ", ".join(map(str, value.shape[1:])) or "1"
     # Triton has no tensors without an axis beside the batch: it gives such numbers one
-    scalar = "" if tensor.shape.dim[1:] else "\n    reshape: { shape: [ ] }"
+    scalar = "" if value.shape[1:] else "\n    reshape: { shape: [ ] }"
     labels = '\n    label_filename: "labels.txt"' if value.name == "probability" else ""
     return f"""  {{
     name: "{value.name}"
-    data_type: {_TYPES[tensor.elem_type]}
+    data_type: {_TYPES[value.type]}
     dims: [ {sizes} ]{scalar}{labels}
   }}"""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax.config import EvaluateConfig
+from catdog_jax.config import Device, EvaluateConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation.unseen import unseen
 from catdog_jax.files import atomic, sealed
@@ -34,6 +34,7 @@ class Compared:
       size: its length in bytes.
       sha256: of the file.
       precision: "fp32", "fp16" or "int8".
+      device: where it ran, see `runtime.devices`.
       threshold: the probability of the second class from which on its file decides for that class.
       metrics: see `reporting.metrics.measure`.
       photos_per_second: of inference alone.
@@ -44,6 +45,7 @@ class Compared:
     size: int
     sha256: str
     precision: str
+    device: str
     threshold: float
     metrics: dict[str, Measured]
     photos_per_second: float
@@ -56,6 +58,7 @@ class Compared:
             "bytes": self.size,
             "sha256": self.sha256,
             "precision": self.precision,
+            "device": self.device,
             "threshold": self.threshold,
             "metrics": {name: measured.to_json() for name, measured in self.metrics.items()},
             "photos_per_second": self.photos_per_second,
@@ -122,9 +125,15 @@ class Comparison:
 
 
 def compare(
-    models: Sequence[Path | str], photos: Dataset, *, split: str = "test", bootstrap: int = 2000, seed: int = 0
+    models: Sequence[Path | str],
+    photos: Dataset,
+    *,
+    split: str = "test",
+    bootstrap: int = 2000,
+    seed: int = 0,
+    device: Device = "auto",
 ) -> Comparison:
-    """Measures exported models on the same photos, which `unseen` takes; see `evaluate` for the other arguments.
+    """Measures exported models on the same photos, which `unseen` takes; other arguments: see `evaluate` and `Predictor`.
 
     Raises:
       CatdogError: a model cannot be used, is of other classes than the photos, or no photo can be
@@ -135,7 +144,7 @@ def compare(
         raise UsageError("--model: expected model files, found none. Name some.")
     check_arguments(EvaluateConfig, split=split, bootstrap=bootstrap, seed=seed)
     paths = [Path(model) for model in models]
-    predictors = [Predictor(path, batch_size=side_by_side.BATCH) for path in paths]
+    predictors = [Predictor(path, batch_size=side_by_side.BATCH, device=device) for path in paths]
     chosen = unseen(photos, split, {predictor.fingerprint.inputs_sha256 for predictor in predictors})
     for path, predictor in zip(paths, predictors, strict=True):
         if predictor.classes != chosen.classes:
@@ -162,6 +171,7 @@ def compare(
             size=path.stat().st_size,
             sha256=atomic.sha256_of_file(path),
             precision=predictor.metadata.get("precision", "fp32"),
+            device=predictor.device,
             threshold=threshold,
             metrics=metrics.measure(labels, one.probabilities, threshold=one.threshold, resamples=bootstrap, seed=seed),
             photos_per_second=len(labels) / took,

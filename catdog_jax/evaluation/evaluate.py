@@ -19,12 +19,12 @@ from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads import cross_validation
 from catdog_jax.heads.head import FittedHead, probabilities
 from catdog_jax.heads.rows import Pair, checked
+from catdog_jax.heads.run_directory import FOLDS
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check_arguments
 
-FOLDS = "folds"  # the split whose photos are those of the cross-validation
 _SHARD = 512  # photos whose features are in memory at once, end to end
 
 

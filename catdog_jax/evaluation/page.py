@@ -16,7 +16,7 @@ from catdog_jax.evaluation import explained
 from catdog_jax.photos import decoding
 from catdog_jax.reporting import html
 from catdog_jax.reporting.intervals import METHODS
-from catdog_jax.reporting.metrics import METRICS, PERCENT, Measured, baseline, photos_of
+from catdog_jax.reporting.metrics import METRICS, PERCENT, Measured, baseline, photos_of, shown
 from catdog_jax.reporting.plots import History, Json, curves, reliability, roc
 
 THUMBNAIL = 160  # width and height in pixels
@@ -118,11 +118,6 @@ def thumbnail(photo: bytes) -> bytes:
       decoding.ImageError: the photo cannot be decoded.
     """
     return html.jpeg(Image.fromarray(decoding.decode(photo, THUMBNAIL)))
-
-
-def shown(name: str, measured: Measured) -> tuple[str, str]:
-    """A metric's value and its interval as they are printed."""
-    return METRICS[name].shown(measured.value), METRICS[name].shown_interval(measured)
 
 
 def abstention(sure: Json) -> str:

@@ -30,11 +30,18 @@ class Fit(NamedTuple):
     history: tuple[Epoch, ...]
 
 
-def fit(recipe: Recipe, training: Loaders, validation: Loaders, scaling: Scaling, seed: int) -> Fit:
+def fit(
+    recipe: Recipe,
+    training: Loaders,
+    validation: Loaders,
+    scaling: Scaling,
+    seed: int,
+    log: Callable[[int, Epoch], None] = lambda *_: None,
+) -> Fit:
     """Fits one head, and keeps the parameters of the epoch with the lowest validation log loss.
 
     `training` and `validation` load the chunks of rows, which are standardised by `scaling`.
-    The seed decides the initial parameters, the order of the rows and the dropout.
+    The seed decides the initial parameters, the order of the rows and the dropout. `log` is as in `fit_many`.
 
     Raises:
       CatdogError: a loss is not finite.
@@ -46,7 +53,7 @@ def fit(recipe: Recipe, training: Loaders, validation: Loaders, scaling: Scaling
             described = f"train  log loss {losses[0]:.4f}  accuracy {accuracies[0]:.2%}"
             progress.update(task, completed=epoch, total=epoch if done else recipe.epochs, description=described)
 
-        (fitted,) = fit_many([recipe], training, validation, scaling, seed, show)
+        (fitted,) = fit_many([recipe], training, validation, scaling, seed, show, log)
     last = fitted.history[-1]
     if not (math.isfinite(last.validation_loss) and math.isfinite(last.train_loss)):
         raise CatdogError(
@@ -63,6 +70,7 @@ def fit_many(
     scaling: Scaling,
     seed: int,
     show: Callable[[int, bool, np.ndarray, np.ndarray], None] = lambda *_: None,
+    log: Callable[[int, Epoch], None] = lambda *_: None,
 ) -> list[Fit]:
     """Fits heads of one shape at once; each keeps the parameters of its own best epoch.
 
@@ -70,8 +78,8 @@ def fit_many(
     the finite numbers; the history of each is cut where it would have ended alone.
 
     The recipes may differ in what `Hyper` has, and in nothing else. `show` is told the epoch,
-    whether it was the last, and the heads' validation losses and accuracies. The other
-    arguments are as in `fit`.
+    whether it was the last, and the heads' validation losses and accuracies; `log` each row of
+    a head's history, with the head's place in `recipes`. The other arguments are as in `fit`.
     """
     first, hyper = recipes[0], steps.hypers(recipes)
     sizes = [len(load().y) for load in training]
@@ -94,6 +102,7 @@ def fit_many(
         for i in np.flatnonzero(running):
             row = Epoch(epoch, *(float(column[i]) for column in (rates, train_losses, losses, accuracies)))
             histories[i].append(row)
+            log(int(i), row)
             best = best_epoch(histories[i])
             if best is row:
                 jax.tree.map(

@@ -17,7 +17,8 @@ from catdog_jax.files import atomic, sealed
 from catdog_jax.files.buckets import Location
 
 TEST, FP32 = "test", "fp32"  # the split and the precision whose files have no suffix
-SETTINGS, WHOLE, COMPARISON = "config.json", "run.json", "models.json"
+FOLDS = "folds"  # the split whose photos are those of the cross-validation
+HEAD, SETTINGS, WHOLE, COMPARISON = "head.safetensors", "config.json", "run.json", "models.json"
 METRICS, REPORTS = (
     tuple(name.format(end) for end in ("", "-train", "-validation", "-folds"))
     for name in ("metrics{}.json", "report{}.html")
@@ -38,7 +39,7 @@ class RunDirectory:
     @property
     def head(self) -> Path:
         """The trained head, by `catdog train`."""
-        return self.path / "head.safetensors"
+        return self.path / HEAD
 
     @property
     def history(self) -> Path:

@@ -22,8 +22,9 @@ from catdog_jax.config import Pool, Recipe
 from catdog_jax.console import progress_bar
 from catdog_jax.heads import fitting, rows
 from catdog_jax.heads.fitting import Fit
-from catdog_jax.heads.head import Trial
+from catdog_jax.heads.head import Epoch, Trial
 from catdog_jax.heads.rows import Loaders, Scaling
+from catdog_jax.heads.training_log import TrainingLog
 from catdog_jax.reporting import plots
 
 COLUMNS = ("pool", "hidden", "dropout", "l2", "learning_rate", "decay_rate", "label_smoothing")
@@ -33,6 +34,8 @@ _DROPOUT = (0.0, 0.3, 0.5, 0.7, 0.8)  # a linear head takes none: it would drop 
 _DECAY = (0.85, 0.9, 0.95)
 _SMOOTHING = (0.0, 0.0, 0.02, 0.05)
 _LEARNING_RATE, _L2 = (1e-4, 3e-3), (1e-5, 1e-2)  # the ends of log-uniform distributions
+OF_ADAM = ("dropout", "learning_rate", "decay_rate", "batch_size", "epochs", "patience")  # what an exact fit has not
+_NO_LOG = TrainingLog(None)
 _EXACT_L2 = (5e-4, 0.5)  # those of the penalty of an exact fit, times the rows
 
 
@@ -45,14 +48,24 @@ class Result:
     scaling: Scaling
 
 
-def fit_one(recipe: Recipe, load: Callable[[str, str], Loaders], seed: int) -> Result:
+def described(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that took part: an exact fit has none of Adam's."""
+    values = dataclasses.asdict(recipe)
+    unused = (*OF_ADAM, "decay_epochs", "min_steps", "label_smoothing") if recipe.solver == "newton" else ()
+    return {name: value for name, value in values.items() if name not in unused}
+
+
+def fit_one(recipe: Recipe, load: Callable[[str, str], Loaders], seed: int, log: TrainingLog = _NO_LOG) -> Result:
     """Fits one recipe; see `search` for the arguments. Raises as `fitting.fit`."""
     training, validation = (load(split, pooling.Pool(recipe.pool)) for split in ("train", "validation"))
     scaling = _scaling(recipe, training)
+    log.begin(1, described(recipe))
     if recipe.solver == "newton":
         (fitted,) = fitting.fit_exactly([recipe], training, validation, scaling)
+        log.epoch(1, fitted.best)
     else:
-        fitted = fitting.fit(recipe, training, validation, scaling, seed)
+        fitted = fitting.fit(recipe, training, validation, scaling, seed, lambda _, row: log.epoch(1, row))
+    log.end(1, described(recipe), fitted.best)
     return Result(recipe, fitted, scaling)
 
 
@@ -99,13 +112,16 @@ def draw(
     return [base, *(drawn() for _ in range(count - 1))]
 
 
-def search(recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], seed: int) -> list[Result]:
+def search(
+    recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], seed: int, log: TrainingLog = _NO_LOG
+) -> list[Result]:
     """Fits every recipe, and returns the results, the best first.
 
     `load` makes the loaders of a split with the features of a pooling; the seed decides initial
-    parameters, order and dropout, alike for all.
+    parameters, order and dropout, alike for all. `log` numbers the trials in the order of `recipes`, from 1.
     """
     results = []
+    numbers = {id(recipe): number for number, recipe in enumerate(recipes, 1)}
     with progress_bar("heads") as progress:
         task = progress.add_task("sweep", total=len(recipes))
         for pool in dict.fromkeys(recipe.pool for recipe in recipes):
@@ -117,10 +133,21 @@ def search(recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], seed:
                 if solver not in scalings:
                     scalings[solver] = _scaling(group[0], training)
                 scaling = scalings[solver]
+                trials = [numbers[id(recipe)] for recipe in group]
+                for trial, recipe in zip(trials, group, strict=True):
+                    log.begin(trial, described(recipe))
+
+                def row(place: int, epoch: Epoch, trials: list[int] = trials) -> None:
+                    log.epoch(trials[place], epoch)
+
                 if solver == "newton":
                     fits = fitting.fit_exactly(group, training, validation, scaling)
+                    for place, fit in enumerate(fits):
+                        row(place, fit.best)
                 else:
-                    fits = fitting.fit_many(group, training, validation, scaling, seed)
+                    fits = fitting.fit_many(group, training, validation, scaling, seed, log=row)
+                for trial, recipe, fit in zip(trials, group, fits, strict=True):
+                    log.end(trial, described(recipe), fit.best)
                 results += [Result(recipe, fit, scaling) for recipe, fit in zip(group, fits, strict=True)]
                 progress.advance(task, len(group))
     return sorted(results, key=_loss)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from catdog_jax import jax_environment
@@ -14,11 +15,11 @@ from catdog_jax.heads import calibration, convex, cross_validation, fitting, row
 from catdog_jax.heads.cross_validation import Photos
 from catdog_jax.heads.head import Epoch, FittedHead, Trial, best_epoch, fold_standardisation
 from catdog_jax.heads.rows import Pair, Rows
+from catdog_jax.heads.training_log import TrainingLog
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check, check_arguments
 
 NOTABLE = 0.01  # share of its validation log loss that a head still improved by, from which it is said
-_OF_ADAM = ("dropout", "learning_rate", "decay_rate", "batch_size", "epochs", "patience")  # what an exact fit has not
 
 
 def train(
@@ -49,6 +50,7 @@ def train(
     decide_by: str = "half",
     threshold: float | None = None,
     costs: tuple[float, float] | None = None,
+    log_dir: Path | str | None = None,
 ) -> FittedHead:
     """Trains a head on features, and calibrates it on the validation rows.
 
@@ -93,6 +95,8 @@ def train(
         "accuracy", "balanced_accuracy", "f1" (of the second class) or "costs".
       threshold: the threshold itself, in place of a choice.
       costs: for "costs", what a mistake on a photo of the first class costs, and one of the second.
+      log_dir: a folder for the course of the training as it goes on: log.jsonl, and TensorBoard's event
+        files. By default nothing is written.
 
     Raises:
       CatdogError: the cache is unfinished, damaged, or does not hold the pooling; the loss does not
@@ -126,6 +130,7 @@ def train(
     resolve(preset, kind, given)  # wrong usage is told before anything is read
     decision: dict[str, Any] = {"decide_by": decide_by, "threshold": threshold, "costs": costs}
     calibration.check_decision(**decision)
+    log = TrainingLog(log_dir)
     jax_environment.require_devices()
     if isinstance(features, FeatureCache | Location | str):
         only_of_arrays = {"validation": validation, "groups": groups, "classes": classes, "fingerprint": fingerprint}
@@ -161,9 +166,9 @@ def train(
     if folds:
         count, views = photos.x.shape[:2]
         wanted = dataclasses.replace(resolve(preset, kind, given, count * views, views), pool=wanted.pool)
-        return _cross_validated(wanted, taken, photos, l2, folds, repeats, seed, notes, decision)
+        return _cross_validated(wanted, taken, photos, l2, folds, repeats, seed, notes, decision, log)
     wanted, notes = _chosen(preset, head, given, taken)
-    return _train(wanted, notes, taken, pool, seed, sweep, decision)
+    return _train(wanted, notes, taken, pool, seed, sweep, decision, log)
 
 
 def for_folds(preset: str, head: str | None, given: Mapping[str, Any], sweep: int | None) -> tuple[str, dict[str, Any]]:
@@ -229,7 +234,7 @@ def resolve(preset: str, head: str | None, given: Mapping[str, Any], rows: int |
       ((), 'newton', 0.0004)
     """
     values = {name: value for name, value in given.items() if value is not None}
-    of_adam = [name for name in _OF_ADAM if name in values]
+    of_adam = [name for name in search.OF_ADAM if name in values]
     solver = values.get("solver")
     if head == "linear" or (solver == "newton" and head is None):
         if values.get("hidden"):
@@ -283,14 +288,18 @@ def _cross_validated(
     seed: int,
     notes: Sequence[str],
     decision: Mapping[str, Any],
+    log: TrainingLog,
 ) -> FittedHead:
     """Fits the heads of all folds, which calibrate, and the head that is kept, on all photos."""
+    settings = search.described(wanted) | {"folds": folds, "repeats": repeats}
+    log.start(None, settings, seed)
+    log.begin(1, settings)
     result = cross_validation.fit(photos, l2, wanted.class_weight == "balanced", folds, repeats, seed)
     weights = fitting.class_weights(wanted, [lambda: rows.Chunk(photos.x, photos.labels)])
     told = calibration.calibrate(result.logits, photos.labels, **decision, class_weights=weights, exact=True)
     params = calibration.fold_temperature(result.params, told.temperature)
     params = fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
-    described = described_recipe(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
+    described = search.described(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
     strange, kept, note = strangeness.NOTHING
     if taken.stored is not None:
         x = photos.x.reshape(-1, photos.x.shape[2])
@@ -299,6 +308,9 @@ def _cross_validated(
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     right = float(((result.logits >= 0) == (photos.labels == 1)).mean())
+    judged = Epoch(1, 0.0, result.train_loss, result.loss, right)
+    log.epoch(1, judged)
+    log.end(1, settings, judged)
     return FittedHead(
         pool=None if taken.stored is None else Pool(wanted.pool),
         params=params,
@@ -306,7 +318,7 @@ def _cross_validated(
         fingerprint=taken.fingerprint,
         recipe=described | kept,
         strangeness=strange,
-        history=(Epoch(1, 0.0, result.train_loss, result.loss, right),),
+        history=(judged,),
         notes=(*notes, *filter(None, [note])),
         warnings=tuple(calibration.warnings(described)),
         out_of_fold=cross_validation.out_of_fold(photos, result, told.temperature),
@@ -321,14 +333,16 @@ def _train(
     seed: int,
     sweep: int | None,
     decision: Mapping[str, Any],
+    log: TrainingLog,
 ) -> FittedHead:
+    log.start(sweep, search.described(wanted), seed)
     if sweep is None:
-        results = [search.fit_one(wanted, taken.load, seed)]
+        results = [search.fit_one(wanted, taken.load, seed, log)]
     else:
         pools = [other for other in search.POOLS if taken.gives(Pool(other))] or [wanted.pool]
         pools = pools if pool is None else [wanted.pool]
         drawn = search.draw(wanted, pools, sweep, seed, taken.exact, taken.photos * taken.views)
-        results = search.search(drawn, taken.load, seed)
+        results = search.search(drawn, taken.load, seed, log)
     best = results[0]
     params, recipe = best.fit.params, best.recipe
     validation = taken.load("validation", Pool(recipe.pool))
@@ -338,7 +352,7 @@ def _train(
     params = calibration.fold_temperature(params, told.temperature)
     if best.scaling is not rows.UNSCALED:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
-    described = described_recipe(recipe) | told.recipe()
+    described = search.described(recipe) | told.recipe()
     strange, kept, note = _strangeness(taken, recipe.pool)
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
@@ -366,13 +380,6 @@ def _strangeness(taken: Rows, pool: str) -> strangeness.Fitted:
     train, validation = ((strangeness.seen(load().x, stored) for load in taken.load(split, stored))
                          for split in ("train", "validation"))  # fmt: skip
     return strangeness.of_splits(train, validation, taken.photos)
-
-
-def described_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The fields of a recipe that took part: an exact fit has none of Adam's."""
-    values = dataclasses.asdict(recipe)
-    unused = (*_OF_ADAM, "decay_epochs", "min_steps", "label_smoothing") if recipe.solver == "newton" else ()
-    return {name: value for name, value in values.items() if name not in unused}
 
 
 def stopping_warnings(recipe: Recipe, history: Sequence[Epoch]) -> list[str]:

@@ -238,6 +238,11 @@ def measure(
     return {name: metric.measure(predictions, resamples, seed) for name, metric in METRICS.items()}
 
 
+def shown(name: str, measured: Measured) -> tuple[str, str]:
+    """A metric's value and its interval as they are printed."""
+    return METRICS[name].shown(measured.value), METRICS[name].shown_interval(measured)
+
+
 class Baseline(NamedTuple):
     """What is right without looking: always the class that has more of the photos, of equals the first.
 

@@ -1,12 +1,12 @@
-"""What `catdog predict` says of each photo, as a row of output, and which model is meant where none is named."""
+"""What `catdog predict` says of each photo, as a row of output, and the model that settings mean, on its device."""
 
 import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
+from catdog_jax.config import PhotoSettings
 from catdog_jax.console import say
-from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.heatmaps import Folder
 from catdog_jax.runtime.inputs import Given, named
 from catdog_jax.runtime.output import Row
@@ -14,28 +14,18 @@ from catdog_jax.runtime.prediction import Prediction
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.runtime.sorting import Sorter
 
-_OWN, _PUBLISHED = Path("run/model.onnx"), Path("artifacts/default/model-int8.onnx")
 
-
-def find_model(named: Path | None) -> Path:
-    """The model that is meant: the one that is named; else that of a run here; else the published one, which is said.
+def opened(settings: PhotoSettings) -> Predictor:
+    """The model that settings mean, on their device; where not all of it runs there, a remark says so.
 
     Raises:
-      CatdogError: none is named, and there is none.
+      CatdogError: there is none, or it cannot be used; see `Predictor`.
     """
-    if named is not None:
-        return named
-    if _OWN.exists():
-        return _OWN
-    published = next(
-        (path for root in (Path(), Path(__file__).parents[2]) if (path := root / _PUBLISHED).exists()), None
-    )
-    if published is None:
-        raise CatdogError(
-            f"--model: expected {_OWN} or {_PUBLISHED}, found neither. Name a model, or run `catdog run` first."
-        )
-    say(f"No {_OWN} here: using the published {published}")
-    return published
+    chosen, device = find_model(settings.model), settings.device
+    predictor = Predictor(chosen, batch_size=settings.batch_size, threads=settings.threads, device=device)
+    if predictor.placement.said() != predictor.device:
+        say(f"{chosen}: on {predictor.placement.said()}")
+    return predictor
 
 
 def predictions(

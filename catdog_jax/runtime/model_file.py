@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnxruntime as ort
 
@@ -13,21 +13,22 @@ from catdog_jax.files import atomic
 from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import is_class_name
 from catdog_jax.photos.fingerprint import Fingerprint
-from catdog_jax.runtime import decision, model_check, wire
+from catdog_jax.runtime import decision, devices, model_check, wire
 
 _INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
 _STRANGENESS = "strangeness tensor(float) [N]"
 
 
-def open_session(path: Path, threads: int | None, spin: bool, further: str = "") -> ort.InferenceSession:
-    """ONNX Runtime with the model of a file; see `Predictor` for the arguments.
+def open_session(path: Path, threads: int | None, spin: bool, further: str = "", device: str = "cpu") -> devices.Opened:
+    """ONNX Runtime with the model of a file, and where it runs; see `Predictor` for the arguments.
 
     `further` is a float tensor inside the graph that becomes an output too.
 
     Raises:
       CatdogError: the file is missing, is not ONNX, asks for what no export has, or lacks the tensor
         `further`.
+      UsageError: the device is not there, or does not run the model.
     """
     try:
         model = atomic.read_regular(path, model_check.MAX_BYTES)
@@ -44,6 +45,16 @@ def open_session(path: Path, threads: int | None, spin: bool, further: str = "")
         if further not in tensors:
             raise _not_a_model(path, f"none with the tensor {further!r}", "Run `catdog export` again.")
         model += _as_output(further)
+    try:
+        return devices.opened(model, device, lambda: _options(threads, spin))
+    except CatdogError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        reason = " ".join(str(error).split())[:200]
+        raise _not_a_model(path, f"what ONNX Runtime cannot load ({reason})", "Run `catdog export` again.") from None
+
+
+def _options(threads: int | None, spin: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
@@ -51,11 +62,7 @@ def open_session(path: Path, threads: int | None, spin: bool, further: str = "")
     # External data is looked for below a path that cannot be a folder, so a stranger's model reads
     # no file of this machine.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        reason = " ".join(str(error).split())[:200]
-        raise _not_a_model(path, f"what ONNX Runtime cannot load ({reason})", "Run `catdog export` again.") from None
+    return options
 
 
 def _as_output(tensor: str) -> bytes:
@@ -67,6 +74,24 @@ def _as_output(tensor: str) -> bytes:
     """
     floats = wire.message(1, wire.number(1, 1))
     return wire.message(7, wire.message(12, wire.message(1, tensor.encode()) + wire.message(2, floats)))
+
+
+class Described(NamedTuple):
+    """What a model's bytes say of it: the metadata, and what goes in and comes out, as ONNX Runtime names it."""
+
+    metadata: dict[str, str]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def described(model: bytes) -> Described:
+    """Reads what an exported model says of itself. Nothing of it is run, and neither JAX nor `onnx` is needed."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is not going to run
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    return Described(metadata, session.get_inputs(), session.get_outputs())
 
 
 def _not_a_model(path: Path, found: str, advice: str) -> CatdogError:

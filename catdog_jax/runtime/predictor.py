@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from catdog_jax.config import PredictConfig
+from catdog_jax.config import Device, PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, prefetch
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check_arguments
-from catdog_jax.runtime import decision, model_file, prediction
+from catdog_jax.runtime import decision, devices, model_file, prediction
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.prediction import Prediction
 
 CELLS = "block5_conv3_pool"  # what the convolutions give, in every file of `catdog export`
@@ -54,28 +55,41 @@ class Predictor:
       rule: what makes verdicts of the probabilities.
       explains: whether the model has heat maps.
       knows_strangers: whether it says of a photo that it is of neither class.
+      device: where the model runs: "cpu", "cuda", "openvino", … What was asked for, or what `auto` chose.
+      placement: the same with how many nodes of the graph the device left to the CPU, and what `auto` passed over.
     """
 
-    def __init__(self, path: Path | str, *, batch_size: int = 16, threads: int | None = None, spin: bool = True):
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        *,
+        batch_size: int = 16,
+        threads: int | None = None,
+        spin: bool = True,
+        device: Device = "auto",
+    ):
         """Opens a model.
 
         Args:
-          path: the file that `catdog export` wrote.
+          path: the file that `catdog export` wrote, or "published" for the model that came with the
+            package; by default run/model.onnx, else that.
           batch_size: photos that are computed at once at most; it bounds the memory.
           threads: ONNX Runtime's threads; by default one a core.
           spin: whether they wait for work without sleeping: some 5 % faster, on cores that nobody
             else needs.
+          device: where ONNX Runtime computes: "cpu", "cuda", "tensorrt", "openvino", "coreml" or
+            "webgpu"; or "auto", an accelerator that is there and runs the model, else the CPU.
 
         Raises:
           CatdogError: the file is missing, is not ONNX, is not a model of `catdog export`, or was
             made for photos that are decoded in another way than this version does.
-          UsageError: a number is out of range.
+          UsageError: a number is out of range; the device is not there, or does not run the model.
         """
         check_arguments(PredictConfig, batch_size=batch_size, threads=threads)
-        self._path = path = Path(path)
+        self._path = path = find_model(None if path is None else Path(path))
         self._batch_size = batch_size
         self._threads, self._spin = threads, spin
-        self._session = model_file.open_session(path, threads, spin)
+        self._session, self.placement = model_file.open_session(path, threads, spin, device=device)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         model_file.check_signature(path, self._session)
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
@@ -88,7 +102,13 @@ class Predictor:
     def __repr__(self) -> str:
         heat = "with" if self.explains else "without"
         precision = self.metadata.get("precision", "fp32")
-        return f"Predictor({str(self._path)!r}: {' | '.join(self.classes)}, {precision}, {heat} heat maps)"
+        about = f"{' | '.join(self.classes)}, {precision}, {heat} heat maps, on {self.placement}"
+        return f"Predictor({str(self._path)!r}: {about})"
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, a name of `devices.PROVIDERS`."""
+        return self.placement.device
 
     def __call__(self, photos: Any) -> Any:
         """What the model says of a photo, or of many.
@@ -170,7 +190,7 @@ class Predictor:
         for batch, stack in self._decoded(photos):
             rows: Iterator[np.ndarray] = iter(())
             if len(stack):
-                (cells,) = session.run([CELLS], {"image": stack})
+                (cells,) = self._run(session, [CELLS], stack)
                 if cells.shape[1:] != _CELLS_SHAPE or len(cells) not in (len(stack), 2 * len(stack)):
                     raise CatdogError(
                         f"{self._path}: expected {CELLS} of [N, {', '.join(map(str, _CELLS_SHAPE))}], "
@@ -186,7 +206,9 @@ class Predictor:
     @functools.cached_property
     def _embedding_session(self) -> Any:
         """A second session, of which the convolutions' last tensor is an output: nobody else pays for it."""
-        session = model_file.open_session(self._path, self._threads, self._spin, further=CELLS)
+        session = model_file.open_session(
+            self._path, self._threads, self._spin, further=CELLS, device=self.device
+        ).session
         if session.get_modelmeta().custom_metadata_map != self.metadata:
             raise CatdogError(
                 f"{self._path}: expected the model that was opened, found another that took its place. Open it again."
@@ -262,7 +284,7 @@ class Predictor:
     def _outputs(self, photos: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
         decoding.check_photos(photos)
         starts = range(0, len(photos), self._batch_size)
-        parts = [self._session.run(outputs, {"image": photos[i : i + self._batch_size]}) for i in starts]
+        parts = [self._run(self._session, outputs, photos[i : i + self._batch_size]) for i in starts]
         if not parts:
             return [np.empty(_EMPTY[name], np.float32) for name in outputs]
         whole = [np.concatenate(part) for part in zip(*parts, strict=True)]
@@ -272,6 +294,22 @@ class Predictor:
                     f"{self._path}: expected finite {_DECIDING[name]}, found NaN. Train and export the model again."
                 )
         return whole
+
+    def _run(self, session: Any, outputs: list[str], photos: np.ndarray) -> list[np.ndarray]:
+        """A batch through a session.
+
+        Raises:
+          CatdogError: the device fails, as one does whose memory is full.
+        """
+        try:
+            return session.run(outputs, {"image": photos})
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            if self.device == "cpu":
+                raise
+            raise CatdogError(
+                f"{self._path}: expected an answer of --device {self.device}, found: {devices.reason(error)}. Lower "
+                "--batch-size, or choose --device cpu."
+            ) from None
 
 
 def _each(values: np.ndarray | None) -> Iterable[Any]:

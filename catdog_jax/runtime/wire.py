@@ -3,7 +3,10 @@
 See https://protobuf.dev/programming-guides/encoding.
 """
 
+import struct
 from typing import NamedTuple
+
+import numpy as np
 
 MAX_STEPS = 200_000  # numbers that are read; an export has some 3,000
 MAX_TEXT = 2**12  # bytes of a name
@@ -94,6 +97,17 @@ def message(field: int, content: bytes) -> bytes:
 def number(field: int, value: int) -> bytes:
     """A field that holds a number of 0 or more."""
     return _varint(field << 3) + _varint(value)
+
+
+def double(field: int, value: float) -> bytes:
+    """A field that holds a number of double precision."""
+    return _varint(field << 3 | 1) + struct.pack("<d", value)
+
+
+def single(field: int, value: float) -> bytes:
+    """A field that holds a number of single precision; what is too large for one becomes infinite."""
+    with np.errstate(over="ignore"):
+        return _varint(field << 3 | 5) + np.float32(value).tobytes()
 
 
 def _varint(value: int) -> bytes:

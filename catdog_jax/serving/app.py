@@ -78,7 +78,9 @@ class _Service:
     def __init__(self, predictor: Predictor, config: ServeConfig):
         self._predictor, self._config = predictor, config
         precision = predictor.metadata.get("precision", "fp32")
-        self.metrics = metrics.Metrics(precision, batch_size=config.batch_size, strangers=predictor.knows_strangers)
+        self.metrics = metrics.Metrics(
+            precision, batch_size=config.batch_size, device=predictor.device, strangers=predictor.knows_strangers
+        )
         self._batcher = Batcher(self._compute, size=config.batch_size, wait=config.batch_wait, metrics=self.metrics)
         self._places = Places(config.queue, self.metrics)
         self._decoders = ThreadPoolExecutor(config.decoders, thread_name_prefix="decode")

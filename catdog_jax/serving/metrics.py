@@ -33,17 +33,19 @@ class Metrics:
       True
     """
 
-    def __init__(self, precision: str, *, batch_size: int, strangers: bool = False):
+    def __init__(self, precision: str, *, batch_size: int, device: str = "cpu", strangers: bool = False):
         """Figures of a server that has done nothing yet.
 
         Args:
           precision: of the model, as its file says.
           batch_size: photos a batch at most.
+          device: where the model runs.
           strangers: whether the model tells photos of neither class.
         """
         self._registry = registry = CollectorRegistry()
-        build = "What runs: versions, and the precision of the model."
+        build = "What runs: versions, the precision of the model, and the device that it runs on."
         labels = {"version": __version__, "onnxruntime": onnxruntime.__version__, "precision": precision}
+        labels["device"] = device
         Gauge("catdog_build_info", build, [*labels], registry=registry).labels(**labels).set(1)
         self._requests = Counter(
             "catdog_requests", "Requests that were answered.", ["path", "status"], registry=registry

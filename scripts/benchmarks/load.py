@@ -34,7 +34,7 @@ from rich.table import Table
 from catdog_jax.console import console, progress_bar, show
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import sealed
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.predictor import Predictor
 from scripts.benchmarks.benchmark import processor
 from scripts.benchmarks.clients import (

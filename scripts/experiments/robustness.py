@@ -28,7 +28,7 @@ from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.calibration import abstention
 from catdog_jax.photos import decoding, sources
 from catdog_jax.reporting import intervals
-from catdog_jax.runtime.arguments import find_model
+from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.predictor import Predictor
 from scripts.experiments import figures
 from scripts.experiments.corruptions import CORRUPTIONS, STRANGERS, corrupt, decoded

@@ -144,7 +144,7 @@ class Model:
 
     def __init__(self, path: Path, features: Path):
         self._predictor = Predictor(path, batch_size=_BATCH)
-        self._session = model_file.open_session(path, None, True, further=CELLS)
+        self._session = model_file.open_session(path, None, True, further=CELLS).session
         self._fitted: strangeness.Strangeness | None = None
         if self._predictor.rule.strange_above is not None:
             self.above = self._predictor.rule.strange_above

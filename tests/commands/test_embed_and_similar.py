@@ -60,7 +60,7 @@ def test_embed_writes_rows_and_their_list_and_verify_knows_them(here, capsys):
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.splitlines()[0].startswith("photos/bad.jpg: expected JPEG")
-    assert told.err.splitlines()[-1] == "out/e.npy: 5 photos of 512 columns, 1 unreadable; ids in out/e.json"
+    assert told.err.splitlines()[-1] == "out/e.npy: 5 photos of 512 columns on cpu, 1 unreadable; ids in out/e.json"
     listed = json.loads(Path("out/e.json").read_text())
     assert listed["ids"] == [f"photos/{name}.png" for name in sorted(COLOURS)]
     assert [skipped["id"] for skipped in listed["skipped"]] == ["photos/bad.jpg"]
@@ -98,7 +98,7 @@ def test_the_nearest_photos_in_every_form(here, capsys, monkeypatch, among):
     assert found[0]["similarity"] == pytest.approx(1, abs=1e-5)
     assert found[1]["label"] == ("cats" if among == "features" else None)
     assert found[3] == {"photo": "gone.jpg", "error": "expected a file, found nothing"}
-    assert told.err == f"2 photos among 5 of {among}: 1 unreadable\n"
+    assert told.err == f"2 photos on cpu among 5 of {among}: 1 unreadable\n"
     assert cli.main([*words, "--format", "csv", "--quiet"]) == 1
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [(row["id"], row["same"]) for row in lines[:3]] == [(r["id"], str(r["same"]).lower()) for r in found[:3]]

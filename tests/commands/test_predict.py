@@ -80,7 +80,9 @@ def test_the_file_of_results_is_whole_or_as_it_was(here, capsys, monkeypatch):
         predicted("photos", "--out", name, "--batch-size", "2")
         told = capsys.readouterr()
         assert told.out == ""
-        assert told.err.splitlines()[-1] == f"6 photos: 1 cats, 1 dogs, 3 unsure, 1 unreadable; results in {name}"
+        assert (
+            told.err.splitlines()[-1] == f"6 photos on cpu: 1 cats, 1 dogs, 3 unsure, 1 unreadable; results in {name}"
+        )
     lines = {row["path"]: row for row in csv.DictReader(io.StringIO(Path("r.csv").read_text()))}
     objects = {row["path"]: row for row in rows(Path("r.jsonl").read_text())}
     from pyarrow import parquet
@@ -189,6 +191,6 @@ def test_a_watched_folder_until_ctrl_c(here, number):
         out, err = child.communicate(timeout=60)
     assert out == ""
     assert err.splitlines()[0].endswith("every 0.1 s; Ctrl-C ends it")
-    assert "photos: 1 cats, 2 dogs, 3 unsure, 1 unreadable; copies by class in photos/sorted" in err
+    assert "photos on cpu: 1 cats, 2 dogs, 3 unsure, 1 unreadable; copies by class in photos/sorted" in err
     assert child.returncode == 1
     assert (Path("photos/sorted/dogs/new.png")).read_bytes() == data

@@ -20,6 +20,7 @@ from catdog_jax.evaluation.evaluate import evaluate
 from catdog_jax.heads import head
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.runtime import model_file
 from catdog_jax.runtime.predictor import Predictor
 
 THRESHOLD = 0.2
@@ -114,5 +115,5 @@ def test_evaluations_of_the_head_and_of_its_file_judge_those_verdicts(told: Told
 
 
 def test_tritons_clients_are_told(told: Told):
-    text = triton.configuration(onnx.load(told.model))
+    text = triton.configuration(model_file.described(told.model.read_bytes()))
     assert json.dumps(json.dumps({"threshold": THRESHOLD, "abstain_below": 0.4})) in text

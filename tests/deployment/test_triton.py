@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from catdog_jax.deployment import triton
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic_folder
+from catdog_jax.runtime import model_file
 
 TYPES = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)"}
 
@@ -122,7 +123,7 @@ def test_the_configuration_is_the_signature_of_the_file(tmp_path: Path, heatmap:
 def test_a_number_a_photo_is_reshaped_and_the_rule_has_its_level() -> None:
     """Triton has no tensor without an axis beside the batch: the file's [N] is answered as [N, 1]."""
     rule = {"threshold": 0.5, "abstain_below": 0.75, "strange_above": 0.5}
-    config = parsed(triton.configuration(strange_model()))
+    config = parsed(triton.configuration(model_file.described(strange_model().SerializeToString())))
     (strange,) = (value for value in config.output if value.name == "strangeness")
     assert list(strange.dims) == [1]
     assert strange.HasField("reshape")

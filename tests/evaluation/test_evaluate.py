@@ -17,7 +17,7 @@ from rich.console import Console
 from catdog_jax.backbone import weights
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import evaluate as evaluate_command
-from catdog_jax.commands import extract
+from catdog_jax.commands import evaluate_head, extract
 from catdog_jax.config import EvaluateConfig, ExtractConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.evaluation import evaluate, page, result, run_files
@@ -327,7 +327,7 @@ def test_few_photos_are_said_to_be_few_everywhere(run: Path, capsys: pytest.Capt
 def test_table_shows_values_and_intervals(run: Path):
     found = evaluate.evaluate(head.load(run / "head.safetensors"), FeatureCache.open(run.parent / "features"))
     accuracy, screen = found.metrics["accuracy"], io.StringIO()
-    Console(file=screen, width=80).print(evaluate_command.table(found))
+    Console(file=screen, width=80).print(evaluate_head.table(found))
     shown = screen.getvalue()
     assert f"{100 * accuracy.value:.2f}" in shown
     assert f"{100 * accuracy.low:.2f} – {100 * accuracy.high:.2f}" in shown

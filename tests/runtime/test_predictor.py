@@ -22,8 +22,7 @@ from catdog_jax.commands.predict import predict
 from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
-from catdog_jax.runtime import arguments
-from catdog_jax.runtime.arguments import find_model, predictions
+from catdog_jax.runtime.arguments import predictions
 from catdog_jax.runtime.decision import UNKNOWN
 from catdog_jax.runtime.inputs import find_photos
 from catdog_jax.runtime.predictor import Predictor
@@ -253,7 +252,7 @@ def test_json_lines_list_good_and_bad_photos_in_order(
     assert damaged == {"path": str(paths[1]), "error": damaged["error"]}
     assert damaged["error"].startswith(("damaged or truncated", "expected JPEG"))
     assert missing == {"path": str(paths[2]), "error": "expected a file, found nothing"}
-    assert err.strip() == f"4 photos: 1 cats, 1 dogs, 2 unreadable. {UNKNOWN}"
+    assert err.strip() == f"4 photos on cpu: 1 cats, 1 dogs, 2 unreadable. {UNKNOWN}"
 
 
 def test_the_status_is_0_where_every_photo_could_be_read(
@@ -263,7 +262,7 @@ def test_the_status_is_0_where_every_photo_could_be_read(
     assert predict(PredictConfig((folder,), model=model, format="jsonl")) == 0
     out, err = capsys.readouterr()
     assert [row["class"] for row in json_lines(out)] == ["dogs", "cats", "cats", "dogs"]
-    assert err.strip() == f"4 photos: 2 cats, 2 dogs, 0 unreadable. {UNKNOWN}"
+    assert err.strip() == f"4 photos on cpu: 2 cats, 2 dogs, 0 unreadable. {UNKNOWN}"
 
 
 def test_a_photo_at_the_threshold_is_of_the_second_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,7 +305,7 @@ def test_an_unsure_verdict_is_one_in_every_form(
     for form in ("jsonl", "csv", "table"):
         assert predict(PredictConfig((folder,), model=model, format=form)) == 1
         said[form], err = capsys.readouterr()
-        assert err.splitlines()[-1] == "5 photos: 1 cats, 1 dogs, 2 unsure, 1 unreadable"
+        assert err.splitlines()[-1] == "5 photos on cpu: 1 cats, 1 dogs, 2 unsure, 1 unreadable"
     rows = {
         Path(row["path"]).stem: (row["class"], row["sure"], row["why"])
         for row in json_lines(said["jsonl"])
@@ -435,26 +434,6 @@ def test_a_full_disk_behind_stdout_is_an_error_of_one_line(model: Path, folder: 
         )
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: standard output: cannot be written: No space left on device. Free space")
-
-
-def test_without_a_name_the_model_is_that_of_the_run_else_the_published_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        arguments,
-        "__file__",
-        str(tmp_path / "site-packages" / "catdog_jax" / "runtime" / "arguments.py"),
-    )
-    with pytest.raises(
-        CatdogError, match=r"--model: expected run/model.onnx or artifacts/default/model-int8.onnx, found neither"
-    ):
-        find_model(None)
-    published = tmp_path / "artifacts" / "default" / "model-int8.onnx"
-    for path, said in ((published, "using the published"), (tmp_path / "run" / "model.onnx", "")):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"")
-        assert find_model(None).resolve() == path
-        assert said in capsys.readouterr().err
-    assert find_model(published) == published
 
 
 def test_heat_maps_are_written_beside_the_verdicts(folder, tmp_path, capsys):

@@ -66,7 +66,7 @@ def test_every_form_has_it(here, capsys):
     predicted()
     told = capsys.readouterr()
     assert "neither, rather dogs" in told.out
-    assert told.err.splitlines()[-1] == "4 photos: 1 cats, 0 dogs, 1 unsure, 2 of neither class, 0 unreadable"
+    assert told.err.splitlines()[-1] == "4 photos on cpu: 1 cats, 0 dogs, 1 unsure, 2 of neither class, 0 unreadable"
     pytest.importorskip("pyarrow")
     from pyarrow import parquet
 

@@ -247,7 +247,7 @@ class Slow:
     """A model that computes no photo before it may."""
 
     classes, explains, knows_strangers, metadata = ("cats", "dogs"), False, False, {}
-    rule = Rule(classes, abstain_below=0.9)
+    device, rule = "cpu", Rule(classes, abstain_below=0.9)
 
     def __init__(self):
         self.may, self.computed = threading.Event(), 0

@@ -248,7 +248,7 @@ def test_the_metrics_say_what_happened(model):
     greys = {("cats", "true"): [100], ("cats", "false"): [127], ("dogs", "true"): [140, 160]}
     for (name, sure), some in greys.items():
         assert value("catdog_verdicts", "_total", **{"class": name, "sure": sure}) == len(some)
-    assert value("catdog_build_info", "", precision="fp32") == 1
+    assert value("catdog_build_info", "", precision="fp32", device="cpu") == 1
     assert "_created" not in text.decode()
     stages = [value("catdog_stage_seconds", "_sum", stage=stage) for stage in ("decode", "queue", "compute")]
     assert 0 < sum(stages) <= value("catdog_request_seconds", "_sum", path="/predict")
