@@ -410,10 +410,13 @@ class PredictConfig(PhotoSettings):
     out: Path | None = None
     """Write the results into this file, as a whole or not at all, and not to stdout; .csv, .jsonl or .parquet."""
     unsure_first: bool = False
-    """Put first what a person should look at: unreadable photos, then unsure ones, then by rising probability."""
+    """Put first what a person should look at: unreadable photos, those of neither class, unsure ones, then by rising
+    probability."""
+    require_strangeness: bool = False
+    """Refuse a model that cannot tell photos of neither class, as those of earlier versions cannot."""
     sort: Path | None = None
-    """Put the photos into folders in this one, by class and unsure. No file there is written over; the photos stay as they
-    are."""
+    """Put the photos into folders in this one, by class, unsure and neither. No file there is written over; the photos stay
+    as they are."""
     sort_with: Literal["copy", "hardlink", "symlink"] = "copy"
     """What --sort puts there: copies, hard links (no space, same disk only), or symbolic links to where the photos lie."""
     watch: Seconds | None = None

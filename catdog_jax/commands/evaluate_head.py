@@ -55,6 +55,8 @@ def evaluate_head(config: EvaluateConfig, dataset: Dataset | None) -> dict[str, 
     show(table(result))
     if result.abstention is not None:
         show(page.abstention(result.abstention))
+    if result.strangers is not None:
+        show(page.neither(result.strangers, result.n))
     warn(result.warnings)
     if skipped := len(result.predicted.skipped):
         show(f"{skipped} photos could not be read and count nowhere; the report lists them")

@@ -18,8 +18,9 @@ from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.runtime.sorting import Sorter
 from catdog_jax.runtime.watching import Watch, until_interrupted
 
-# Photos by class and sure, both None where they cannot be read
-Counts = collections.Counter[tuple[str | None, bool | None]]
+# Photos by class, sure and neither, all None where they cannot be read
+Counts = collections.Counter[tuple[str | None, bool | None, bool | None]]
+_UNREADABLE = (None, None, None)
 
 
 def predict(config: PredictConfig) -> int:
@@ -46,6 +47,11 @@ def _predict(config: PredictConfig) -> int:
     predictor = opened(config)
     if config.heatmap is not None and not predictor.explains:
         raise UsageError("--heatmap: expected a model with the output 'heatmap', found none. Export it again.")
+    if config.require_strangeness and not predictor.knows_strangers:
+        raise UsageError(
+            "--require-strangeness: expected a model with the output 'strangeness', found none: it cannot tell photos of "
+            "neither class. Train and export again, or leave it out."
+        )
     overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap)
     sorter = None if config.sort is None else Sorter(config.sort, config.sort_with, predictor.classes)
     counts: Counts = collections.Counter()
@@ -73,14 +79,14 @@ def _predict(config: PredictConfig) -> int:
         batches = _counted(batches, counts)
         if config.unsure_first:
             batches = _unsure_first(batches)
-        columns = ("sorted",) if sorter else ()
+        columns = (*(decision.STRANGE_KEYS if predictor.knows_strangers else ()), *(("sorted",) if sorter else ()))
         if config.out is not None:
             write_file(config.out, form, predictor.classes, batches, columns)
         else:
             for text in rendered(form, predictor.classes, batches, columns):
                 write(text)
     say(_summary(config, predictor, counts))
-    return 1 if counts[None, None] else 0
+    return 1 if counts[_UNREADABLE] else 0
 
 
 def _check_folders(config: PredictConfig) -> None:
@@ -103,7 +109,7 @@ def _check_folders(config: PredictConfig) -> None:
 
 def _counted(batches: Iterable[list[Row]], counts: Counts) -> Iterator[list[Row]]:
     for batch in batches:
-        counts.update((row.get("class"), row.get("sure")) for row in batch)
+        counts.update((row.get("class"), row.get("sure"), row.get("neither")) for row in batch)
         yield batch
 
 
@@ -113,7 +119,11 @@ def _unsure_first(batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
 
 
 def _urgency(row: Row) -> tuple[int, float]:
-    return (0, 0.0) if "error" in row else (1 if row["sure"] is False else 2, row["probability"])
+    if "error" in row:
+        return 0, 0.0
+    if row.get("neither"):
+        return 1, -row["strangeness"]
+    return 2 if row["sure"] is False else 3, row["probability"]
 
 
 def _summary(config: PredictConfig, predictor: Predictor, counts: Counts) -> str:
@@ -130,11 +140,16 @@ def _summary(config: PredictConfig, predictor: Predictor, counts: Counts) -> str
 
 
 def _in_words(rule: decision.Rule, counts: Counts) -> str:
-    judged = [f"{counts[name, True] + counts[name, None]:,} {printable(name)}" for name in rule.classes]
-    unsure = sum(counts[name, False] for name in rule.classes)
-    return ", ".join(
-        [*judged, *([] if rule.abstain_below is None else [f"{unsure:,} unsure"]), f"{counts[None, None]:,} unreadable"]
-    )
+    known = {key: count for key, count in counts.items() if not key[2]}
+    judged = [
+        f"{sum(count for key, count in known.items() if key[0] == name and key[1] is not False):,} {printable(name)}"
+        for name in rule.classes
+    ]
+    unsure = sum(count for key, count in known.items() if key[1] is False)
+    neither = sum(count for key, count in counts.items() if key[2])
+    further = [*([] if rule.abstain_below is None else [f"{unsure:,} unsure"]),
+               *([] if rule.strange_above is None else [f"{neither:,} of neither class"])]  # fmt: skip
+    return ", ".join([*judged, *further, f"{counts[_UNREADABLE]:,} unreadable"])
 
 
 def _with_progress(batches: Iterable[list[Row]], photos: int) -> Iterator[list[Row]]:

@@ -214,8 +214,9 @@ def _out_of_fold(config: RunConfig, model: Path) -> Table:
 
 def _shown(name: str, truth: str, verdict: decision.Verdict) -> tuple[Text, Text, Text, str]:
     """A row of a table of verdicts."""
-    style = "yellow" if verdict.sure is False else "green" if verdict.name == truth else "red"
-    said = Text(decision.said(verdict.name, verdict.sure), style)
+    doubtful = verdict.neither or verdict.sure is False
+    style = "yellow" if doubtful else "green" if verdict.name == truth else "red"
+    said = Text(decision.said(verdict.name, verdict.sure, verdict.neither), style)
     return Text(name), Text(truth), said, f"{verdict.probability:.1%}"
 
 
@@ -231,7 +232,9 @@ def _unseen(photos: Dataset, model: Path) -> Table:
         except decoding.ImageError as error:
             table.add_row(Text(record.id), Text(truth), Text(f"cannot be read: {error}", "yellow"))
             continue
-        verdict = predictor.rule.decide(predictor.probabilities(pixels[np.newaxis])[0])
+        computed = predictor.compute(pixels[np.newaxis])
+        strange = None if computed.strangeness is None else computed.strangeness[0]
+        verdict = predictor.rule.decide(computed.probabilities[0], strange)
         table.add_row(*_shown(record.id, truth, verdict))
     return table
 

@@ -49,6 +49,12 @@ def train(config: TrainConfig) -> FittedHead:
     if "threshold" in recipe:
         chosen = f"chosen by {recipe['decide_by'].replace('_', ' ')}" if "decide_by" in recipe else "as given"
         show(f"decision: {fitted.classes[1]} from a probability of {fitted.threshold:.3g} on, {chosen}")
+    if fitted.strangeness is not None:
+        show(
+            f"neither: photos of a strangeness above {recipe['strange_above']:.3f}, chosen on {recipe['strange_photos']:,} "
+            f"photos that it was not fitted to; at least {recipe['strange_accepts']:.1%} of photos of {fitted.classes[0]} and "
+            f"{fitted.classes[1]} like these stay below"
+        )
     warn(fitted.warnings)
     return fitted
 
@@ -118,7 +124,8 @@ def _is_there(path: Path, fitted: FittedHead) -> bool:
     """Whether a run directory holds this very head, which decides alike."""
     try:
         there = head.load(path)
-        return head.digest(there.params) == head.digest(fitted.params) and there.threshold == fitted.threshold
+        alike = head.digest(there.params) == head.digest(fitted.params) and there.threshold == fitted.threshold
+        return alike and there.recipe.get("strange_above") == fitted.recipe.get("strange_above")
     except CatdogError:
         return False
 

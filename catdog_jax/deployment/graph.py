@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from catdog_jax import __version__
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone.pooling import Pool
-from catdog_jax.heads import head
+from catdog_jax.heads import head, strangeness
 from catdog_jax.photos import decoding
 
 OPSET, IR_VERSION = 17, 8
@@ -41,10 +41,11 @@ def build(
     """Builds the model: opset 17, IR 8, everything inside, any batch.
 
     Its input is `image`, uint8 [N, 224, 224, 3], RGB. Its outputs are `probability`, float32 [N, 2]
-    in the order of the classes, and `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`.
+    in the order of the classes, and `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`. A head that
+    tells strangers adds `strangeness`, float32 [N].
 
-    `metadata` becomes `metadata_props`, along with the kind of the heat map. With `mirror` a
-    photo's probabilities and heat map are the means of its own and of its mirror image's.
+    `metadata` becomes `metadata_props`, along with the kind of the heat map. With `mirror` each
+    output of a photo is the mean of its own and of its mirror image's.
     """
     graph = _Graph()
     # First: TensorRT wants it right after uint8
@@ -53,13 +54,19 @@ def build(
     ending = "_of_views" if mirror else ""
     _probability(graph, _dense(graph, fitted, _pool(graph, fitted.own_pool, cells)), f"probability{ending}")
     _heat_map(graph, fitted, cells, f"heatmap{ending}")
+    if fitted.strangeness is not None:
+        _strangeness(graph, fitted, cells, f"strangeness{ending}")
     if mirror:
+        if fitted.strangeness is not None:
+            _mean_of_views(graph, "strangeness", ())
         _mean_of_views(graph, "probability", (2,))
         _mean_of_views(graph, "heatmap", (vgg16.GRID, vgg16.GRID))
     outputs = [
         helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 2]),
         helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", vgg16.GRID, vgg16.GRID]),
     ]
+    if fitted.strangeness is not None:
+        outputs.append(helper.make_tensor_value_info("strangeness", TensorProto.FLOAT, ["N"]))
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", decoding.SIZE, decoding.SIZE, 3])
     model = helper.make_model(
         helper.make_graph(graph.nodes, "catdog", [image], outputs, graph.constants),
@@ -180,9 +187,36 @@ def _pool(graph: _Graph, pool: Pool, cells: str) -> str:
     if not pool.parts:
         rows = graph.node("Transpose", [cells], "cells_last", perm=[0, 2, 3, 1])
         return graph.node("Flatten", [rows], "features")
-    operators = [{"avg": "ReduceMean", "max": "ReduceMax"}[part] for part in pool.parts]
-    parts = [graph.node(operator, [cells], f"{operator}_cells", axes=[2, 3], keepdims=0) for operator in operators]
-    return graph.node("Concat", parts, "features", axis=1)
+    return graph.node("Concat", [_reduced(graph, part, cells) for part in pool.parts], "features", axis=1)
+
+
+def _reduced(graph: _Graph, part: str, cells: str) -> str:
+    """The averages or maxima of the cells, [N, 512]."""
+    operator = {"avg": "ReduceMean", "max": "ReduceMax"}[part]
+    return graph.node(operator, [cells], f"{operator}_cells", axes=[2, 3], keepdims=0)
+
+
+def _strangeness(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> str:
+    """The tensor `end`, [N]: `heads.strangeness.Strangeness` of the pooled cells."""
+    told, pool = fitted.strangeness, fitted.own_pool
+    assert told is not None  # it was asked for
+    wanted = strangeness.seen_of(pool)
+    name = {"avg": "ReduceMean_cells", "max": "ReduceMax_cells"}[wanted.value]
+    x = name if wanted.value in pool.parts else _reduced(graph, wanted.value, cells)
+    columns = graph.constant("strangeness_columns", np.array([1]))
+    squared = graph.node("ReduceSum", [graph.node("Mul", [x, x], "squares"), columns], "squared_length", keepdims=1)
+    tiny = graph.constant("strangeness_tiny", np.array(strangeness.TINY, np.float32))
+    length = graph.node("Sqrt", [graph.node("Add", [squared, tiny], "not_zero")], "length")
+    unit = graph.node("Div", [x, length], "of_length_1")
+    apart = graph.node("Sub", [unit, graph.constant("strangeness_mean", told.mean)], "apart")
+    inside = graph.node("MatMul", [apart, graph.constant("strangeness_basis", told.basis)], "inside")
+    whole, within = (
+        graph.node(
+            "ReduceSum", [graph.node("Mul", [part, part], f"{part}_squared"), columns], f"{part}_sum", keepdims=0
+        )
+        for part in (apart, inside)
+    )
+    return graph.node("Sub", [whole, within], end)
 
 
 def _dense(graph: _Graph, fitted: head.FittedHead, x: str) -> str:

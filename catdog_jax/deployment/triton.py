@@ -68,12 +68,14 @@ parameters {{ key: "decision" value: {{ string_value: {rule} }} }}
 
 
 def _tensor(value: Any) -> str:
-    sizes = ", ".join(map(str, value.shape[1:]))
+    sizes = ", ".join(map(str, value.shape[1:])) or "1"
+    # Triton has no tensors without an axis beside the batch: it gives such numbers one
+    scalar = "" if value.shape[1:] else "\n    reshape: { shape: [ ] }"
     labels = '\n    label_filename: "labels.txt"' if value.name == "probability" else ""
     return f"""  {{
     name: "{value.name}"
     data_type: {_TYPES[value.type]}
-    dims: [ {sizes} ]{labels}
+    dims: [ {sizes} ]{scalar}{labels}
   }}"""
 
 

@@ -102,12 +102,14 @@ def of_cache(head: FittedHead, cache: FeatureCache, split: str) -> Predicted:
         )
     # One in memory at a time
     shards = (cache.load_shard(name, head.own_pool) for name in cache.shard_names(split))
+    judged = [(_by_view(head, rows), _strange(head, rows)) for rows in shards]
     predicted = Predicted(
         source=cache.source,
         ids=cache.ids(split),
         labels=cache.labels(split),
-        probabilities=np.concatenate([_by_view(head, rows) for rows in shards]),
+        probabilities=np.concatenate([probabilities for probabilities, _ in judged]),
         skipped=cache.skipped(split),
+        strangeness=_joined([strange for _, strange in judged]),
     )
     check_rows(predicted, cache.rows(split), f"{split} rows in the manifest")
     return predicted
@@ -160,7 +162,7 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
     chosen = unseen(dataset, split, (head.fingerprint.inputs_sha256,))
     extractor = _extractor(head, chosen, weights)
     shards = extraction.plan(chosen, _SHARD)
-    ids, labels, skipped, rows_of = [], [], {}, [np.zeros((0, 1))]
+    ids, labels, skipped, rows_of, strange = [], [], {}, [np.zeros((0, 1))], []
     processes = extraction.in_processes("auto", len(chosen.records))
     with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=len(chosen.records))
@@ -171,7 +173,9 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
             skipped[shard.name] = rows.skipped
             extraction.check_readable(chosen, skipped)
             if rows.features:
-                rows_of.append(_by_view(head, np.concatenate(rows.features)))
+                features = np.concatenate(rows.features)
+                rows_of.append(_by_view(head, features))
+                strange.append(_strange(head, features))
     left_out = [photo for photos in skipped.values() for photo in photos]
     predicted = Predicted(
         source=dataset.source,
@@ -181,6 +185,7 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
         skipped=left_out,
         which=chosen.notes[-1],
         dataset=dataset,
+        strangeness=_joined(strange),
     )
     check_rows(predicted, len(chosen.records) - len(left_out), f"{split} photos that can be decoded")
     return predicted
@@ -190,7 +195,7 @@ def of_arrays(head: FittedHead, pair: Pair) -> Predicted:
     """What a head predicts for features in memory, [N, columns], with labels [N]. Raises as `rows.checked` and the head."""
     x, labels = checked("features", pair)
     ids = [f"row {row}" for row in range(len(x))]
-    return Predicted("", ids, labels.astype(np.int64), head(x)[:, None], [])
+    return Predicted("", ids, labels.astype(np.int64), head(x)[:, None], [], strangeness=head.strange(x))
 
 
 def check_rows(predicted: Predicted, expected: int, of_what: str) -> None:
@@ -216,6 +221,17 @@ def _by_view(head: FittedHead, rows: np.ndarray) -> np.ndarray:
     """Probabilities of features [N, V, ...]: [N, V]."""
     n, views, *cells = rows.shape
     return probabilities(head.params, rows.reshape(n * views, math.prod(cells))).reshape(n, views)
+
+
+def _strange(head: FittedHead, rows: np.ndarray) -> np.ndarray | None:
+    """The strangeness of the photos themselves, of features [N, V, ...]: [N], or None of a head that does not tell."""
+    return head.strange(rows[:, 0].reshape(len(rows), -1))
+
+
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    """Whole, or None where there is nothing to join."""
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there) if there else None
 
 
 def _extractor(head: FittedHead, dataset: Dataset, weights: str) -> features_extractor.Extractor:

@@ -66,6 +66,7 @@ def render(
         count=f"{mistakes:,} mistake{'' if mistakes == 1 else 's'} in {metrics['n']:,} {photos_of(metrics['split'])}",
         guess=f"Always answering “{guess.name}” would be right for {METRICS['accuracy'].shown(guess.accuracy)} of them",
         abstention=abstention(metrics["abstention"]).capitalize() if "abstention" in metrics else "",
+        neither=neither(metrics["neither"], metrics["n"]).capitalize() if "neither" in metrics else "",
         notes=[*told, *metrics.get("warnings", [])],
         cards=[
             (METRICS[key].titled(classes), *shown(key, measured[key]))
@@ -129,6 +130,15 @@ def abstention(sure: Json) -> str:
         return f"{value} ({100 * sure[f'{name}_low']:.2f} – {100 * sure[f'{name}_high']:.2f}{PERCENT})"
 
     return f"confidence {sure['abstain_below']:.3f} or more: {share('coverage')} of them, {share('accuracy')} right"
+
+
+def neither(strangers: Json, photos: int) -> str:
+    """How many photos are called neither, in one line."""
+    low, high = (f"{100 * strangers[end]:.2f}" for end in ("low", "high"))
+    return (
+        f"called neither (strangeness above {strangers['strange_above']:.3f}): {strangers['count']:,} of {photos:,}, "
+        f"{100 * strangers['share']:.2f}{PERCENT} ({low} – {high}{PERCENT})"
+    )
 
 
 def confidence(probability: float) -> str:

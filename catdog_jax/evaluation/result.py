@@ -15,7 +15,7 @@ from catdog_jax.heads import calibration, head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
 from catdog_jax.photos.dataset import Dataset
-from catdog_jax.reporting import html, metrics, warnings
+from catdog_jax.reporting import html, intervals, metrics, warnings
 from catdog_jax.reporting.calibration_error import calibration_bins
 from catdog_jax.reporting.metrics import METRICS, Baseline, Measured
 from catdog_jax.reporting.plots import History
@@ -37,6 +37,7 @@ class Predicted:
       skipped: the photos that have none: {"id", "reason"}.
       which: which photos of the data set these are, where their bytes were read.
       dataset: the data set itself, where it is at hand.
+      strangeness: float64 [N], of the photos themselves; None where the head does not tell, or of folds.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Predicted:
     skipped: list[dict[str, str]]
     which: str = ""
     dataset: Dataset | None = None
+    strangeness: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -129,6 +131,26 @@ class Evaluation:
         return calibration.abstention(self.predicted.labels, self.probabilities, confidence, self.threshold)
 
     @property
+    def strangers(self) -> dict[str, float | int | str] | None:
+        """How many of the photos, all of them of the two classes, are called neither; None where that is not known.
+
+        {"strange_above", "count", "share", "low", "high", "method"}, with the 95 % interval of the share.
+        """
+        level, values = self.head.recipe.get("strange_above"), self.predicted.strangeness
+        if level is None or values is None:
+            return None
+        count = int((values.astype(np.float32) > np.float32(level)).sum())
+        low, high = intervals.of_share(count, self.n)
+        return {
+            "strange_above": level,
+            "count": count,
+            "share": count / self.n,
+            "low": low,
+            "high": high,
+            "method": "wilson",
+        }
+
+    @property
     def worst(self) -> list[dict[str, Any]]:
         """The `WORST` most confident mistakes: each its id, label, prediction, and probability of class 1."""
         ids, labels, probabilities = self.predicted.ids, self.predicted.labels, self.probabilities
@@ -173,6 +195,8 @@ class Evaluation:
         result |= {"head_sha256": head.digest(self.head.params), "own_features": self.own_features}
         if self.abstention is not None:
             result["abstention"] = self.abstention
+        if self.strangers is not None:
+            result["neither"] = self.strangers
         return result
 
     def report(self, *, history: History | None = None, settings: Mapping[str, Any] | None = None) -> str:

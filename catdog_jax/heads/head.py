@@ -20,11 +20,14 @@ from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.config import THRESHOLD, Recipe
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
+from catdog_jax.heads import strangeness
+from catdog_jax.heads.strangeness import Strangeness
 from catdog_jax.photos.dataset import is_class_name
 from catdog_jax.photos.fingerprint import Fingerprint
 
 FORMAT = 1
 OUTPUT = "output"
+_STRANGENESS = ("strangeness/mean", "strangeness/basis")  # tensors of the file, in heads that tell strangers
 
 
 class Head(nn.Module):
@@ -116,6 +119,8 @@ class FittedHead:
       classes: the two names; sigmoid(logit) is the probability of the second.
       fingerprint: that of the features it was trained on; empty where they are not of this package.
       recipe: how it was trained.
+      strangeness: what tells photos of neither class, by the features of `strangeness.seen`; its level
+        is `strange_above` of the recipe. None of a head that does not tell them.
       history: the epochs of the training. Like all that follows it is known to who trained the
         head, and not part of its file.
       sweep: the heads that it was chosen from, the best first.
@@ -130,6 +135,7 @@ class FittedHead:
     classes: tuple[str, str]
     fingerprint: Fingerprint
     recipe: dict[str, Any]
+    strangeness: Strangeness | None = field(default=None, compare=False)
     history: tuple[Epoch, ...] = field(default=(), compare=False)
     sweep: tuple[Trial, ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -187,6 +193,15 @@ class FittedHead:
             raise UsageError(f"x: expected features [N, {self.columns}], found {x.dtype} {list(x.shape)}.")
         return probabilities(self.params, x)
 
+    def strange(self, x: np.ndarray) -> np.ndarray | None:
+        """How unlike the photos of its training each row is, float64 [N]; None of a head that does not tell.
+
+        x is [N, columns], as in a call.
+        """
+        if self.strangeness is None:
+            return None
+        return self.strangeness(strangeness.seen(x, self.own_pool))
+
     def __repr__(self) -> str:
         widths = " → ".join(f"{layer['kernel'].shape[1]:,}" for layer in self.params.values())
         best = self.best
@@ -205,7 +220,12 @@ class FittedHead:
         tensors = {
             f"{name}/{part}": np.asarray(array) for name, layer in self.params.items() for part, array in layer.items()
         }
+        known = {}
+        if self.strangeness is not None:
+            tensors |= {name: getattr(self.strangeness, name.partition("/")[2]) for name in _STRANGENESS}
+            known = {"strangeness_sha256": self.strangeness.sha256}
         described = {
+            **known,
             "format": FORMAT,
             "layers": list(self.params),
             "pool": self.pool,
@@ -298,6 +318,7 @@ def load(path: Path | str) -> FittedHead:
         params = {
             name: {part: tensors.pop(f"{name}/{part}") for part in ("kernel", "bias")} for name in described["layers"]
         }
+        strange = _read_strangeness(described, tensors)
         _check(params, described, tensors)
         classes = (str(described["classes"][0]), str(described["classes"][1]))
         if not 0 < float(described["recipe"].get("threshold", THRESHOLD)) < 1:
@@ -306,7 +327,7 @@ def load(path: Path | str) -> FittedHead:
             raise ValueError(f"classes {classes}, expected names in UTF-8 without control characters")
         fingerprint = Fingerprint.from_json(described["fingerprint"])
         pool = None if described["pool"] is None else Pool(described["pool"])
-        return FittedHead(pool, params, classes, fingerprint, described["recipe"])
+        return FittedHead(pool, params, classes, fingerprint, described["recipe"], strange)
     except FileNotFoundError:
         raise CatdogError(f"{path}: expected a trained head, found no file. Run `catdog train` first.") from None
     except (
@@ -320,6 +341,25 @@ def load(path: Path | str) -> FittedHead:
         AttributeError,
     ) as error:
         raise CatdogError(f"{path}: expected a head of `catdog train`, found: {error}. Train again.") from None
+
+
+def _read_strangeness(described: dict[str, Any], tensors: dict[str, np.ndarray]) -> Strangeness | None:
+    """What tells strangers, taken out of the tensors of a file; None of a file without it, as all of before are."""
+    level = described["recipe"].get("strange_above")
+    if level is None and "strangeness_sha256" not in described:
+        return None
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level < math.inf:
+        raise ValueError(f"strange_above {level!r}, expected a finite number from 0 on")
+    mean, basis = (tensors.pop(name) for name in _STRANGENESS)
+    columns = strangeness.seen_of(Pool(described["pool"])).columns
+    if mean.shape != (columns,) or basis.ndim != 2 or len(basis) != columns:
+        raise ValueError(f"strangeness of shapes {mean.shape} and {basis.shape}, expected {columns} rows")
+    found = Strangeness(mean, basis)
+    if found.sha256 != described.get("strangeness_sha256"):
+        raise ValueError("altered tensors of the strangeness: their sha256 differs from the recorded one")
+    if not (np.isfinite(mean).all() and np.isfinite(basis).all()):
+        raise ValueError("NaN or infinity in the strangeness")
+    return found
 
 
 def _check(params: Params, described: dict[str, Any], rest: dict[str, np.ndarray]) -> None:

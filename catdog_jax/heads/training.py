@@ -11,7 +11,7 @@ from catdog_jax.config import EXACT_L2, FEW, PRESETS, Recipe, TrainConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files.buckets import Location, location
-from catdog_jax.heads import calibration, convex, cross_validation, fitting, rows, search
+from catdog_jax.heads import calibration, convex, cross_validation, fitting, rows, search, strangeness
 from catdog_jax.heads.cross_validation import Photos
 from catdog_jax.heads.head import Epoch, FittedHead, Trial, best_epoch, fold_standardisation
 from catdog_jax.heads.rows import Pair, Rows
@@ -300,6 +300,11 @@ def _cross_validated(
     params = calibration.fold_temperature(result.params, told.temperature)
     params = fold_standardisation(params, result.scaling.mean[0], result.scaling.deviation[0])
     described = search.described(wanted) | told.recipe() | {"folds": folds, "repeats": repeats}
+    strange, kept, note = strangeness.NOTHING
+    if taken.stored is not None:
+        x = photos.x.reshape(-1, photos.x.shape[2])
+        looked = strangeness.seen(x, Pool(wanted.pool)).reshape(*photos.x.shape[:2], -1)
+        strange, kept, note = strangeness.of_folds(looked, result.folds[0])
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     right = float(((result.logits >= 0) == (photos.labels == 1)).mean())
@@ -311,9 +316,10 @@ def _cross_validated(
         params=params,
         classes=taken.classes,
         fingerprint=taken.fingerprint,
-        recipe=described,
+        recipe=described | kept,
+        strangeness=strange,
         history=(judged,),
-        notes=tuple(notes),
+        notes=(*notes, *filter(None, [note])),
         warnings=tuple(calibration.warnings(described)),
         out_of_fold=cross_validation.out_of_fold(photos, result, told.temperature),
     )
@@ -347,6 +353,7 @@ def _train(
     if best.scaling is not rows.UNSCALED:
         params = fold_standardisation(params, best.scaling.mean[0], best.scaling.deviation[0])
     described = search.described(recipe) | told.recipe()
+    strange, kept, note = _strangeness(taken, recipe.pool)
     if taken.fingerprint == Fingerprint():
         described["features"] = "arrays that are not known to be features of catdog_jax"
     trials = () if sweep is None else tuple(Trial(result.recipe, result.fit.best) for result in results)
@@ -355,12 +362,24 @@ def _train(
         params=params,
         classes=taken.classes,
         fingerprint=taken.fingerprint,
-        recipe=described,
+        recipe=described | kept,
+        strangeness=strange,
         history=best.fit.history,
         sweep=trials,
-        notes=tuple(notes),
+        notes=(*notes, *filter(None, [note])),
         warnings=(*stopping_warnings(recipe, best.fit.history), *calibration.warnings(described)),
     )
+
+
+def _strangeness(taken: Rows, pool: str) -> strangeness.Fitted:
+    """What tells strangers to a head of this pooling; nothing where the columns are no features of this package."""
+    if taken.stored is None:
+        return strangeness.NOTHING
+    wanted = strangeness.seen_of(Pool(pool))
+    stored = wanted if taken.gives(wanted) else Pool(pool)  # of arrays, there is their own pooling alone
+    train, validation = ((strangeness.seen(load().x, stored) for load in taken.load(split, stored))
+                         for split in ("train", "validation"))  # fmt: skip
+    return strangeness.of_splits(train, validation, taken.photos)
 
 
 def stopping_warnings(recipe: Recipe, history: Sequence[Epoch]) -> list[str]:

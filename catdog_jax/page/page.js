@@ -76,12 +76,15 @@ class Card {
   }
 
   judged(answer) {
-    const { class: name, probability, sure, why, heatmap } = answer;
+    const { class: name, probability, sure, why, heatmap, neither = false } = answer; // old models know no strangers
     names = answer.classes;
     const second = name === names[1];
     const unsure = sure === false; // null where the model does not know; then `why` says so
-    const state = unsure ? "unsure" : second ? "second" : "first";
-    this.settle(unsure ? "unsure" : name, state, [unsure ? "Unsure" : name, percent(probability)], why);
+    const state = neither || unsure ? "unsure" : second ? "second" : "first";
+    const outcome = neither ? "neither" : unsure ? "unsure" : name;
+    const said = { neither: "Neither", unsure: "Unsure" }[neither || unsure ? outcome : ""] ?? name;
+    this.settle(outcome, state, neither ? [said] : [said, percent(probability)], why);
+    this.meter.hidden = neither;
     this.meter.firstChild.style.width = `${100 * probability}%`;
     if (!heatmap) return;
     at("toggle").hidden = false; // there is nothing to switch while no model has shown its evidence
@@ -157,7 +160,7 @@ async function judge(card) {
 }
 
 function summary() {
-  const parts = [...names, "unsure", "not judged", "to go"].flatMap((word) => {
+  const parts = [...names, "unsure", "neither", "not judged", "to go"].flatMap((word) => {
     const count = cards.filter(({ outcome }) => (outcome || "to go") === word).length;
     return count ? [`${count} ${word}`] : [];
   });

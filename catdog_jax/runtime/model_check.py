@@ -21,7 +21,7 @@ MAX_ATTRIBUTE = 2**8  # pads, strides, axes
 OPERATORS = frozenset({
     "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "Equal", "Flatten", "Gather",
     "Gemm", "Greater", "MatMul", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum",
-    "Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Relu", "Reshape", "Sigmoid", "Softmax", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 })  # fmt: skip
 _OF_CONSTANTS = frozenset({"Cast", "DequantizeLinear"})  # computed once, when a model is loaded
 # Bytes of a field of a tensor that is not its raw data, and takes up to eight times as much in

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from catdog_jax.runtime import decision, devices, model_check, wire
 
 _INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
+_STRANGENESS = "strangeness tensor(float) [N]"
 
 
 def open_session(path: Path, threads: int | None, spin: bool, further: str = "", device: str = "cpu") -> devices.Opened:
@@ -144,14 +145,25 @@ def fingerprint(metadata: Mapping[str, str]) -> Fingerprint:
         return Fingerprint()
 
 
-def rule(path: Path, classes: tuple[str, str], metadata: dict[str, str]) -> decision.Rule:
-    """What makes verdicts of the probabilities; raises CatdogError."""
+def rule(path: Path, classes: tuple[str, str], metadata: dict[str, str], outputs: Sequence[Any] = ()) -> decision.Rule:
+    """What makes verdicts of the outputs, those of the session; raises CatdogError."""
     try:
-        return decision.read(classes, metadata)
+        found = decision.read(classes, metadata)
     except CatdogError as error:
         raise CatdogError(
             f"{path}: metadata: {error}. Run `catdog export` again, or pip install -U catdog-jax."
         ) from None
+    return _check_strangeness(path, found, outputs)
+
+
+def _check_strangeness(path: Path, found: decision.Rule, outputs: Sequence[Any]) -> decision.Rule:
+    """A rule that calls photos strange needs the output that says how strange they are."""
+    if found.strange_above is not None and _STRANGENESS not in (signatures := [*map(_signature, outputs)]):
+        has = "; ".join(signatures) or "none"
+        raise _not_a_model(
+            path, f"the outputs {has} without {_STRANGENESS}, of which its metadata speaks", "Check --model."
+        )
+    return found
 
 
 def check_recipe(path: Path, metadata: dict[str, str]) -> None:

@@ -114,8 +114,13 @@ def _csv_row(classes: tuple[str, str], row: Row, columns: tuple[str, ...]) -> li
     path = apart(row["path"])
     probabilities = row.get("probabilities", {})
     values = [row.get("class", ""), row.get("probability", ""), *(probabilities.get(name, "") for name in classes)]
-    sure = {True: "true", False: "false", None: ""}[row.get("sure")]
-    return [path, *values, row.get("error", ""), sure, row.get("why", ""), *(row.get(name, "") for name in columns)]
+    said = [_csv_value(row.get(name, "")) for name in ("sure", "why", *columns)]
+    return [path, *values, row.get("error", ""), *said]
+
+
+def _csv_value(value: Any) -> Any:
+    """A cell: true, false, or empty where nothing is known."""
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else "" if value is None else value
 
 
 def apart(path: str) -> str:
@@ -136,14 +141,17 @@ def _table(batches: Iterable[list[Row]]) -> Iterator[str]:
     table.add_column("probability", justify="right")
     for row in itertools.chain.from_iterable(batches):  # as Text, because a name like "[red].jpg" is no markup
         cells = _said(row)
-        style = "red" if "error" in row else "yellow" if row["sure"] is False else None
+        doubtful = row.get("neither") or row.get("sure") is False
+        style = "red" if "error" in row else "yellow" if doubtful else None
         table.add_row(*(Text(printable(cell)) for cell in (row["path"], *cells)), style=style)
     yield as_text(table)
 
 
 def _said(row: Row) -> list[str]:
     """What a table says of a photo: the class and its probability, or why there is none."""
-    return [row["error"], ""] if "error" in row else [said(row["class"], row["sure"]), f"{row['probability']:.4f}"]
+    if "error" in row:
+        return [row["error"], ""]
+    return [said(row["class"], row["sure"], row.get("neither")), f"{row['probability']:.4f}"]
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -163,7 +171,8 @@ def _write_parquet(
 ) -> None:
     pyarrow, parquet = _pyarrow()
     names = _columns(classes, columns)
-    kinds = {name: pyarrow.float64() for name in names if name.startswith("probability")} | {"sure": pyarrow.bool_()}
+    kinds = {name: pyarrow.float64() for name in names if name.startswith("probability")}
+    kinds |= {"strangeness": pyarrow.float64(), "sure": pyarrow.bool_(), "neither": pyarrow.bool_()}
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in names])
     rows = (_flat(row, classes) for row in itertools.chain.from_iterable(batches))
     with parquet.ParquetWriter(file, schema) as writer:

@@ -55,15 +55,27 @@ class Prediction:
         """Whether the model decides; None where its file does not say from which probability on it does."""
         return self.verdict.sure
 
+    @property
+    def strangeness(self) -> float | None:
+        """How unlike the photos of the training it is; None of a model that does not say."""
+        return self.verdict.strangeness
+
+    @property
+    def neither(self) -> bool | None:
+        """Whether it is so unlike them that it is of neither class; None of a model that does not say."""
+        return self.verdict.neither
+
     def __repr__(self) -> str:
-        return f"Prediction({decision.said(self.label, self.sure)}, probability {self.probability:.4f})"
+        strange = "" if self.strangeness is None else f", strangeness {self.strangeness:.3f}"
+        said = decision.said(self.label, self.sure, self.neither)
+        return f"Prediction({said}, probability {self.probability:.4f}{strange})"
 
     def _repr_html_(self) -> str:
         """The photo under its heat map, and the verdict below it."""
         second = self.label == list(self.probabilities)[1]
         cells = np.zeros((7, 7), np.float32) if self.heatmap is None else self.heatmap
         source = base64.b64encode(heatmaps.overlay(upright(self.photo), cells, second, _SHOWN_SIDE)).decode()
-        said = f"{decision.said(self.label, self.sure)}, {self.probability:.1%}"
+        said = f"{decision.said(self.label, self.sure, self.neither)}, {self.probability:.1%}"
         return (
             f'<figure style="display:inline-block;margin:4px"><img alt="" src="data:image/png;base64,{source}">'
             f"<figcaption>{html.escape(said)}</figcaption></figure>"

@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,22 @@ from catdog_jax.runtime.prediction import Prediction
 
 CELLS = "block5_conv3_pool"  # what the convolutions give, in every file of `catdog export`
 _CELLS_SHAPE = (512, 7, 7)
+_EMPTY = {"probability": (0, 2), "heatmap": (0, 7, 7), "strangeness": (0,)}  # outputs of no photo
+_DECIDING = {"probability": "probabilities", "strangeness": "strangeness"}  # outputs that verdicts are made of
+
+
+class Computed(NamedTuple):
+    """What a model computes of N photos.
+
+    Attributes:
+      probabilities: float32 [N, 2], in the order of the classes.
+      heatmaps: float32 [N, 7, 7], or None where they were not asked for or the model has none.
+      strangeness: float32 [N], or None of a model that knows no strangers.
+    """
+
+    probabilities: np.ndarray
+    heatmaps: np.ndarray | None
+    strangeness: np.ndarray | None
 
 
 class Predictor:
@@ -38,6 +54,7 @@ class Predictor:
       fingerprint: of the features that its head was trained on; empty where the file does not say.
       rule: what makes verdicts of the probabilities.
       explains: whether the model has heat maps.
+      knows_strangers: whether it says of a photo that it is of neither class.
       device: where the model runs: "cpu", "cuda", "openvino", … What was asked for, or what `auto` chose.
       placement: the same with how many nodes of the graph the device left to the CPU, and what `auto` passed over.
     """
@@ -78,7 +95,8 @@ class Predictor:
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = model_file.classes(path, self.metadata)
         self.fingerprint: Fingerprint = model_file.fingerprint(self.metadata)
-        self.rule: decision.Rule = model_file.rule(path, self.classes, self.metadata)
+        self.rule: decision.Rule = model_file.rule(path, self.classes, self.metadata, self._session.get_outputs())
+        self.knows_strangers: bool = self.rule.strange_above is not None
         model_file.check_recipe(path, self.metadata)
 
     def __repr__(self) -> str:
@@ -227,16 +245,15 @@ class Predictor:
           CatdogError: the model answers with NaN.
         """
         for batch, stack in self._decoded(photos):
-            computed: Iterator[tuple[np.ndarray, np.ndarray | None]] = iter(())
+            computed: Iterator[Any] = iter(())
             if len(stack):
-                probabilities, cells = self.explain(stack) if heatmaps else (self.probabilities(stack), None)
-                computed = zip(probabilities, itertools.repeat(None) if cells is None else cells, strict=False)
+                computed = zip(*map(_each, self.compute(stack, heatmaps)), strict=False)
             for photo, picture in batch:
                 if isinstance(picture, decoding.ImageError):
                     yield photo, picture
                 else:
-                    pair, heatmap = next(computed)
-                    yield photo, Prediction(self.rule.decide(pair), heatmap, photo)
+                    pair, heatmap, strangeness = next(computed)
+                    yield photo, Prediction(self.rule.decide(pair, strangeness), heatmap, photo)
 
     def probabilities(self, photos: np.ndarray) -> np.ndarray:
         """The probabilities of the two classes.
@@ -247,24 +264,35 @@ class Predictor:
         Raises:
           CatdogError: `photos` has another type or shape, or the model answers with NaN.
         """
-        return self._compute(photos, ["probability"])[0]
+        return self._outputs(photos, ["probability"])[0]
 
     def explain(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The `probabilities`, and float32 [N, 7, 7], what each cell gives to the second class's logit, or None."""
-        outputs = self._compute(photos, ["probability", "heatmap"] if self.explains else ["probability"])
-        return outputs[0], outputs[1] if self.explains else None
+        computed = self.compute(photos, heatmaps=True)
+        return computed.probabilities, computed.heatmaps
 
-    def _compute(self, photos: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
+    def compute(self, photos: np.ndarray, heatmaps: bool = False) -> Computed:
+        """All that verdicts are made of, and the heat maps where they are asked for and the model has them.
+
+        The photos are as for `probabilities`, which says what is raised.
+        """
+        further = {"heatmap": heatmaps and self.explains, "strangeness": self.knows_strangers}
+        names = ["probability", *(name for name, wanted in further.items() if wanted)]
+        found = dict(zip(names, self._outputs(photos, names), strict=True))
+        return Computed(found["probability"], found.get("heatmap"), found.get("strangeness"))
+
+    def _outputs(self, photos: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
         decoding.check_photos(photos)
         starts = range(0, len(photos), self._batch_size)
         parts = [self._run(self._session, outputs, photos[i : i + self._batch_size]) for i in starts]
         if not parts:
-            return [np.empty((0, 2), np.float32), np.empty((0, 7, 7), np.float32)][: len(outputs)]
+            return [np.empty(_EMPTY[name], np.float32) for name in outputs]
         whole = [np.concatenate(part) for part in zip(*parts, strict=True)]
-        if not np.isfinite(whole[0]).all():
-            raise CatdogError(
-                f"{self._path}: expected finite probabilities, found NaN. Train and export the model again."
-            )
+        for name, values in zip(outputs, whole, strict=True):
+            if name in _DECIDING and not np.isfinite(values).all():
+                raise CatdogError(
+                    f"{self._path}: expected finite {_DECIDING[name]}, found NaN. Train and export the model again."
+                )
         return whole
 
     def _run(self, session: Any, outputs: list[str], photos: np.ndarray) -> list[np.ndarray]:
@@ -282,3 +310,8 @@ class Predictor:
                 f"{self._path}: expected an answer of --device {self.device}, found: {devices.reason(error)}. Lower "
                 "--batch-size, or choose --device cpu."
             ) from None
+
+
+def _each(values: np.ndarray | None) -> Iterable[Any]:
+    """The values of each photo; None for each where there are none."""
+    return itertools.repeat(None) if values is None else values

@@ -34,8 +34,14 @@ class Turns(NamedTuple):
 
 def opened(model: bytes) -> Model:
     """A file of `catdog export` as ONNX Runtime computes it by default."""
+    run = opened_for(model, ["probability"])
+    return lambda photos: run(photos)[0]
+
+
+def opened_for(model: bytes, outputs: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """The same, giving several outputs."""
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return lambda photos: session.run(["probability"], {"image": photos})[0]
+    return lambda photos: session.run([*outputs], {"image": photos})
 
 
 def in_turns(models: Sequence[Model], photos: Iterable[tuple[np.ndarray, int]], total: int, task: str) -> Turns:

@@ -14,14 +14,15 @@ from catdog_jax.photos import decoding
 from catdog_jax.runtime.decision import Verdict
 from catdog_jax.runtime.inputs import Given
 
-UNSURE = "unsure"
+UNSURE, NEITHER = "unsure", "neither"
 _STEM_BYTES = 200  # of a photo's name that is kept; names end at 255 bytes on most systems
 _GONE = "expected a file, found nothing: it has gone since it was predicted"
+_UNSURE_KEY, _NEITHER_KEY = "\0unsure", "\0neither"
 _REFUSED = ("", ".", "..")
 
 
 class Sorter:
-    """A folder with a folder for each class and one for what the model is unsure of.
+    """A folder with a folder for each class, one for what the model is unsure of and one for what is of neither class.
 
     A photo keeps its name; a second one of this name gets a number. What an earlier run put there is
     recognised and not put there twice.
@@ -44,7 +45,7 @@ class Sorter:
         """
         if not isinstance(photo, bytes) and not os.path.isfile(photo):
             raise decoding.ImageError(_GONE)
-        folder = self._folder / self._names["" if verdict.sure is False else verdict.name]
+        folder = self._folder / self._names[_kind(verdict)]
         put = _bytes if isinstance(photo, bytes) else self._put
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +72,11 @@ class Sorter:
         )
 
 
+def _kind(verdict: Verdict) -> str:
+    """The key of the folder's name."""
+    return _NEITHER_KEY if verdict.neither else _UNSURE_KEY if verdict.sure is False else verdict.name
+
+
 def photo_name(photo: Given) -> str:
     """The name of a photo's file; of one that came through stdin, one with the suffix of its format."""
     if not isinstance(photo, bytes):
@@ -93,9 +99,10 @@ def _numbered(stem: str, suffix: str = "") -> Iterator[str]:
 
 
 def _folder_names(classes: tuple[str, str]) -> dict[str, str]:
-    """The name of the folder of each class, and, as that of "", of the one for what is unsure: three that never meet."""
+    """The folder's name of each class, and, of keys that no class can have, of what is unsure and of neither: four apart."""
     names: dict[str, str] = {}
-    for key, wanted in (*((name, name.replace("/", "_").replace("\\", "_")) for name in classes), ("", UNSURE)):
+    of_classes = ((name, name.replace("/", "_").replace("\\", "_")) for name in classes)
+    for key, wanted in (*of_classes, (_UNSURE_KEY, UNSURE), (_NEITHER_KEY, NEITHER)):
         tried = _numbered("_" if wanted in _REFUSED else wanted)
         known = {name.casefold() for name in names.values()}
         names[key] = next(name for name in tried if name.casefold() not in known)

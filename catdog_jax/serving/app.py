@@ -23,6 +23,7 @@ from starlette.routing import Route
 from catdog_jax.config import ServeConfig
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
+from catdog_jax.runtime.decision import Verdict
 from catdog_jax.runtime.predictor import Predictor
 from catdog_jax.serving import asgi, inference_protocol, metrics, openapi, uploads
 from catdog_jax.serving.access_log import AccessLog
@@ -43,10 +44,11 @@ def application(predictor: Predictor, config: ServeConfig) -> Starlette:
     prefix = asgi.root_path(config.root_path)
     asgi.check_origins(config.cors)
     service = _Service(predictor, config)
+    given = inference_protocol.given(predictor)
     described = openapi.document(
-        config, predictor.classes, heatmaps=predictor.explains, assets=_PAGE, parts=_parts(predictor), prefix=prefix
+        config, predictor.classes, outputs=given, assets=_PAGE, parts=_parts(predictor), prefix=prefix
     )
-    metadata = inference_protocol.model_metadata(predictor.explains)
+    metadata = inference_protocol.model_metadata(given)
     routes = [
         Route("/", _front(prefix)),
         *(Route(path, _asset(name)) for path, name in _PAGE.items() if path != "/"),
@@ -76,7 +78,9 @@ class _Service:
     def __init__(self, predictor: Predictor, config: ServeConfig):
         self._predictor, self._config = predictor, config
         precision = predictor.metadata.get("precision", "fp32")
-        self.metrics = metrics.Metrics(precision, batch_size=config.batch_size, device=predictor.device)
+        self.metrics = metrics.Metrics(
+            precision, batch_size=config.batch_size, device=predictor.device, strangers=predictor.knows_strangers
+        )
         self._batcher = Batcher(self._compute, size=config.batch_size, wait=config.batch_wait, metrics=self.metrics)
         self._places = Places(config.queue, self.metrics)
         self._decoders = ThreadPoolExecutor(config.decoders, thread_name_prefix="decode")
@@ -103,7 +107,7 @@ class _Service:
 
     async def infer(self, request: Request) -> Response:
         lengths = request.headers.getlist(inference_protocol.HEADER)
-        limits = self._config.max_files, self._predictor.explains
+        limits = self._config.max_files, inference_protocol.given(self._predictor)
         async with self._admitted(request) as (body, take), asgi.in_time(self._config.request_timeout):
             try:
                 asked = await self._decoded(inference_protocol.decode_request, body, lengths, *limits)
@@ -114,11 +118,11 @@ class _Service:
             heatmap = any(output.name == "heatmap" for output in asked.outputs)
             waiting = (self._batcher(photo, heatmap) for photo in asked.photos)
             answers = [_raised(answer) for answer in await asyncio.gather(*waiting, return_exceptions=True)]
-        for pair, _ in answers:
-            self.metrics.judged(self._predictor.rule.decide(pair))
-        heatmaps = [cells for _, cells in answers if cells is not None]
-        stacked = np.stack([pair for pair, _ in answers]), np.stack(heatmaps) if heatmaps else None
-        content, length = inference_protocol.encode_response(asked, *stacked, self._predictor.classes)
+        for answer in answers:
+            self._judged(answer)
+        columns = zip(inference_protocol.OUTPUTS, zip(*answers, strict=True), strict=True)
+        stacked = {name: np.stack(values) for name, values in columns if values[0] is not None}
+        content, length = inference_protocol.encode_response(asked, stacked, self._predictor.classes)
         if length is None:
             return Response(content, media_type="application/json")
         headers = {inference_protocol.HEADER: str(length)}
@@ -128,7 +132,7 @@ class _Service:
         return Response(self.metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
 
     def _compute(self, photos: np.ndarray, heatmaps: bool) -> Answer:
-        return self._predictor.explain(photos) if heatmaps else (self._predictor.probabilities(photos), None)
+        return Answer(*self._predictor.compute(photos, heatmaps))
 
     @contextlib.asynccontextmanager
     async def _admitted(self, request: Request) -> AsyncIterator[tuple[bytes, Callable[[int], None]]]:
@@ -170,13 +174,18 @@ class _Service:
             self.metrics.unreadable.inc()
             return {**named, "error": str(error)}
         try:
-            probabilities, heatmap = await self._batcher(photo, "heatmap" in wanted)
+            answer = await self._batcher(photo, "heatmap" in wanted)
         except CatdogError as error:
             return {**named, "error": str(error)}
-        verdict = self._predictor.rule.decide(probabilities)
-        self.metrics.judged(verdict)
+        verdict, heatmap = self._judged(answer), answer.heatmap
         row = {key: value for key, value in verdict.row().items() if key not in PARTS or key in wanted}
         return {**named, **row, **({} if heatmap is None else {"heatmap": heatmap.tolist()})}
+
+    def _judged(self, answer: Answer) -> Verdict:
+        """The verdict, counted."""
+        verdict = self._predictor.rule.decide(answer.probabilities, answer.strangeness)  # type: ignore[arg-type] # a scalar
+        self.metrics.judged(verdict)
+        return verdict
 
     async def _decoded(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self._batcher.coming(), self.metrics.decode.time():

@@ -12,8 +12,24 @@ import numpy as np
 from catdog_jax.errors import CatdogError
 from catdog_jax.serving.metrics import Metrics
 
-Answer = tuple[np.ndarray, np.ndarray | None]
-"""float32 [2], and float32 [7, 7] where a heat map was asked for; with a leading N for a batch."""
+
+class Answer(NamedTuple):
+    """What a model says of a photo; with a leading N of a batch.
+
+    Attributes:
+      probabilities: float32 [2].
+      heatmap: float32 [7, 7], where it was asked for and the model has it.
+      strangeness: a float32, where the model knows strangers.
+    """
+
+    probabilities: np.ndarray
+    heatmap: np.ndarray | None
+    strangeness: np.ndarray | None = None
+
+    def of(self, photo: int, heatmap: bool) -> "Answer":
+        """The answer for one photo of a batch, with its heat map where that is wanted."""
+        cells = self.heatmap[photo] if heatmap and self.heatmap is not None else None
+        return Answer(self.probabilities[photo], cells, None if self.strangeness is None else self.strangeness[photo])
 
 
 class _Waiting(NamedTuple):
@@ -68,8 +84,8 @@ class Batcher:
         """Makes a batcher.
 
         Args:
-          model: uint8 [N, 224, 224, 3], and whether heat maps are wanted -> float32 [N, 2] and
-            [N, 7, 7] or None. It is called by one thread only.
+          model: uint8 [N, 224, 224, 3], and whether heat maps are wanted -> the answers of the batch.
+            It is called by one thread only.
           size: photos a batch at most.
           wait: seconds that a batch waits for those that are `coming`, once it has a photo.
           metrics: are told of each photo's wait and of each batch.
@@ -139,7 +155,7 @@ class Batcher:
             wanted = any(one.heatmap for one in batch)
             self._metrics.batch.observe(len(batch))
             with self._metrics.compute.time():
-                probabilities, heatmaps = await loop.run_in_executor(self._worker, self._model, photos, wanted)
+                answers = await loop.run_in_executor(self._worker, self._model, photos, wanted)
         except Exception as error:
             if len(batch) > 1:  # one photo must not spoil the others' answers
                 for alone in batch:
@@ -149,4 +165,4 @@ class Batcher:
             return
         for i, one in enumerate(batch):
             if not one.future.done():
-                one.future.set_result((probabilities[i], heatmaps[i] if one.heatmap and heatmaps is not None else None))
+                one.future.set_result(answers.of(i, one.heatmap))

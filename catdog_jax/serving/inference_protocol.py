@@ -10,7 +10,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from catdog_jax import __version__
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
+from catdog_jax.runtime.predictor import Predictor
 
 MODEL, VERSION = "catdog", "1"
 PATH = f"/v2/models/{MODEL}"
@@ -30,7 +31,7 @@ LIVE: dict[str, dict[str, Any]] = {  # path -> what it answers while the server 
 HEADER = "inference-header-content-length"
 SERVER = {"name": "catdog_jax", "version": __version__, "extensions": ["binary_tensor_data", "classification"]}
 INPUT: dict[str, Any] = {"name": "image", "datatype": "UINT8", "shape": [-1, decoding.SIZE, decoding.SIZE, 3]}
-OUTPUTS = {"probability": (2,), "heatmap": (7, 7)}
+OUTPUTS: dict[str, tuple[int, ...]] = {"probability": (2,), "heatmap": (7, 7), "strangeness": ()}
 PHOTO = decoding.SIZE * decoding.SIZE * 3  # bytes of a photo in binary
 TEXT = 5 * PHOTO  # bytes of a photo in JSON, at most: three digits, a comma and a space a value
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -64,14 +65,20 @@ def most_photos(limit: int, max_body: int, each: int) -> int:
     return max(1, min(limit, (max_body - 1000) // each))
 
 
-def decode_request(body: bytes, lengths: Sequence[str], max_photos: int, heatmaps: bool) -> Inference:
+def given(predictor: Predictor) -> list[str]:
+    """The outputs that a model has, by name."""
+    has = {"heatmap": predictor.explains, "strangeness": predictor.knows_strangers}
+    return [name for name in OUTPUTS if has.get(name, True)]
+
+
+def decode_request(body: bytes, lengths: Sequence[str], max_photos: int, outputs: Sequence[str]) -> Inference:
     """Reads an inference request.
 
     Args:
       body: JSON, and the bytes of the tensor where they come in binary.
       lengths: what the header `Inference-Header-Content-Length` says, once or not at all.
       max_photos: in the tensor.
-      heatmaps: whether the model has them.
+      outputs: the names of those that the model has.
 
     Returns:
       The request; where it names no outputs, it has all of them.
@@ -94,24 +101,22 @@ def decode_request(body: bytes, lengths: Sequence[str], max_photos: int, heatmap
             raise ProtocolError("inputs: expected a list of one tensor named 'image', found something else.")
     parameters = _parameters(request, "", "binary_data_output")
     binary = _flag(parameters, "binary_data_output", "", default=False)
-    return Inference(_identity(request.get("id")), photos, _outputs(request.get("outputs"), _given(heatmaps), binary))
+    return Inference(_identity(request.get("id")), photos, _outputs(request.get("outputs"), outputs, binary))
 
 
 def encode_response(
-    inference: Inference, probabilities: np.ndarray, heatmaps: np.ndarray | None, classes: Sequence[str]
+    inference: Inference, arrays: Mapping[str, np.ndarray], classes: Sequence[str]
 ) -> tuple[bytes, int | None]:
     """The answer to a request.
 
-    `probabilities` are float32 [N, 2] and `heatmaps`, where the model has them, [N, 7, 7].
+    `arrays` are float32 [N, …] by the name of the output, of all outputs that are asked for.
 
     Returns:
       The body, and the length of the JSON that it begins with; None where there is nothing behind it.
     """
-    arrays = {"probability": probabilities, "heatmap": heatmaps}
     outputs, behind = [], []
     for wanted in inference.outputs:
-        if (array := arrays[wanted.name]) is None:
-            continue
+        array = arrays[wanted.name]
         datatype, shape = "FP32", list(array.shape)
         data: list[Any] = []
         if wanted.classes:
@@ -129,11 +134,11 @@ def encode_response(
     return b"".join([head, *behind]), len(head) if behind else None
 
 
-def model_metadata(heatmaps: bool) -> dict[str, Any]:
-    """What `/v2/models/catdog` answers."""
-    outputs = [{"name": name, "datatype": "FP32", "shape": [-1, *OUTPUTS[name]]} for name in _given(heatmaps)]
+def model_metadata(outputs: Sequence[str]) -> dict[str, Any]:
+    """What `/v2/models/catdog` answers of a model with these outputs."""
+    described = [{"name": name, "datatype": "FP32", "shape": [-1, *OUTPUTS[name]]} for name in outputs]
     about = {"name": MODEL, "versions": [VERSION], "platform": "onnxruntime_onnx"}
-    return {**about, "inputs": [INPUT], "outputs": outputs}
+    return {**about, "inputs": [INPUT], "outputs": described}
 
 
 # What is asked for
@@ -158,10 +163,6 @@ def _identity(value: Any) -> str | None:
     raise ProtocolError(f"id: expected a string, found {type(value).__name__}.")
 
 
-def _given(heatmaps: bool) -> list[str]:
-    return [name for name in OUTPUTS if heatmaps or name != "heatmap"]
-
-
 def _parameters(holder: dict[str, Any], where: str, *known: str) -> dict[str, Any]:
     """The parameters of a request, an input or an output: of these names, or refused."""
     found = holder.get("parameters")
@@ -182,7 +183,7 @@ def _flag(parameters: dict[str, Any], name: str, where: str, *, default: bool) -
     return value
 
 
-def _outputs(wanted: Any, given: list[str], binary: bool) -> list[Output]:
+def _outputs(wanted: Any, given: Sequence[str], binary: bool) -> list[Output]:
     if wanted is None or wanted == []:
         return [Output(name, binary) for name in given]
     items = wanted if isinstance(wanted, list) else [None]

@@ -33,13 +33,14 @@ class Metrics:
       True
     """
 
-    def __init__(self, precision: str, *, batch_size: int, device: str = "cpu"):
+    def __init__(self, precision: str, *, batch_size: int, device: str = "cpu", strangers: bool = False):
         """Figures of a server that has done nothing yet.
 
         Args:
           precision: of the model, as its file says.
           batch_size: photos a batch at most.
           device: where the model runs.
+          strangers: whether the model tells photos of neither class.
         """
         self._registry = registry = CollectorRegistry()
         build = "What runs: versions, the precision of the model, and the device that it runs on."
@@ -75,6 +76,11 @@ class Metrics:
             ["class", "sure"],
             registry=registry,
         )
+        self._neither = Counter(
+            "catdog_neither_photos",
+            "Photos that are of neither class; each counts in catdog_verdicts too, as what it leans to.",
+            registry=registry if strangers else None,
+        )
         self.unreadable = Counter(
             "catdog_unreadable_photos", "Photos that could not be decoded, and have no verdict.", registry=registry
         )
@@ -95,6 +101,8 @@ class Metrics:
     def judged(self, verdict: Verdict) -> None:
         """Counts a verdict."""
         self._verdicts.labels(verdict.name, _SURE[verdict.sure]).inc()
+        if verdict.neither:
+            self._neither.inc()
 
     def text(self) -> bytes:
         """All figures in the text format of Prometheus, `CONTENT_TYPE`."""

@@ -25,7 +25,14 @@ _SURE: Json = {
     "description": "Whether the probability reaches the model's level to abstain at. False: the class is what the model leans "
     "to, and no decision. Null: the model does not know its level.",
 }
-_WHY: Json = {**_TEXT, "description": "Why the model is not sure, for a reader; empty where it is."}
+_WHY: Json = {**_TEXT, "description": "Why there is no decision for the class, for a reader; empty where there is."}
+_STRANGE: Json = {
+    "strangeness": {**_NUMBER, "description": "How unlike the photos of the model's training it is."},
+    "neither": {
+        "type": "boolean",
+        "description": "Whether it is so unlike them that it is of neither class; the class is then what the model leans to.",
+    },
+}
 _NAME: Json = {**_TEXT, "description": "The photo's name, as it was sent; absent where it has none."}
 _WRONG: Json = {**_TEXT, "description": "What was expected and what was found, in one line for a reader."}
 _ID: Json = {**_TEXT, "description": "Of the client's choice; the answer has the same."}
@@ -51,7 +58,7 @@ def document(
     config: ServeConfig,
     classes: tuple[str, str],
     *,
-    heatmaps: bool,
+    outputs: Sequence[str],
     assets: Iterable[str],
     parts: Sequence[str],
     prefix: str,
@@ -61,7 +68,7 @@ def document(
     Args:
       config: whose limits it has.
       classes: the names of the two classes.
-      heatmaps: whether the model has them.
+      outputs: the names of those that the model has.
       assets: the paths of the page's files.
       parts: what `/predict` may be asked for beside the verdict.
       prefix: below which a proxy offers the server; may be empty.
@@ -95,7 +102,7 @@ def document(
         "servers": [{"url": prefix or "/"}],
         "paths": paths,
         "components": {
-            "schemas": {**_photo_schemas(config, classes, heatmaps), **_tensor_schemas(config, classes, heatmaps)},
+            "schemas": {**_photo_schemas(config, classes, outputs), **_tensor_schemas(config, classes, outputs)},
             "responses": {_name(status): _error(status) for status in _REASONS},
         },
     }
@@ -165,7 +172,8 @@ def _infer(identity: str) -> Json:
     return _post(identity, summary, body, {"200": answer, **_errors(400, 408, 413, 415, 500, 503, 504)}, [header])
 
 
-def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool) -> Json:
+def _photo_schemas(config: ServeConfig, classes: tuple[str, str], outputs: Sequence[str]) -> Json:
+    heatmaps, strangers = ("heatmap" in outputs), ("strangeness" in outputs)
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     cells: Json = _NUMBER
     for size in reversed(inference_protocol.OUTPUTS["heatmap"]):
@@ -175,6 +183,7 @@ def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool
         "probability": _said(probability, "Of that class."),
         "sure": _SURE,
         "why": _WHY,
+        **(_STRANGE if strangers else {}),
     }
     each = {name: _said(probability, f"Of {name}.") for name in classes}
     asked = {
@@ -190,7 +199,7 @@ def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool
     names = {"classes": _said({"const": [*classes]}, "The first and the second class.")}
     about = {
         **names,
-        "decision": _rule(probability),
+        "decision": _rule(probability, strangers),
         "heatmaps": _said({"const": heatmaps}, "Whether the model has heat maps."),
         "max_bytes": _said({"const": config.max_body}, "Bytes of a request at most."),
     }
@@ -211,7 +220,7 @@ def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool
     }
 
 
-def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool) -> Json:
+def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], given: Sequence[str]) -> Json:
     most = inference_protocol.most_photos(config.max_files, config.max_body, inference_protocol.TEXT)
     binary = inference_protocol.most_photos(config.max_files, config.max_body, inference_protocol.PHOTO)
     sizes = inference_protocol.INPUT["shape"][1:]
@@ -239,7 +248,6 @@ def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: boo
             closed=False,
         ),
     ]
-    given = [name for name in inference_protocol.OUTPUTS if heatmaps or name != "heatmap"]
     flag = {"type": "boolean"}
     classification = {"type": "integer", "minimum": 1, "maximum": len(classes)}
     asked = {
@@ -249,7 +257,7 @@ def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: boo
         ),
     }
     wanted = _object(
-        {"name": _said({"enum": given}, "The output.")},
+        {"name": _said({"enum": [*given]}, "The output.")},
         {"parameters": _said(_object({}, asked), "How it is wanted.")},
         closed=False,
     )
@@ -273,7 +281,7 @@ def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: boo
         },
         "parameters": _said(all_binary, "Of the whole request."),
     }
-    metadata = inference_protocol.model_metadata(heatmaps)
+    metadata = inference_protocol.model_metadata(given)
     answered = {
         "model_name": _said({"const": inference_protocol.MODEL}, "The model."),
         "model_version": _said({"const": inference_protocol.VERSION}, "Its version; there is one."),
@@ -338,14 +346,15 @@ def _count(most: int) -> Json:
     return {"type": "integer", "minimum": 1, "maximum": most}
 
 
-def _rule(probability: Json) -> Json:
+def _rule(probability: Json, strangers: bool) -> Json:
     level = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
     threshold = "A photo is of the second class from this probability of it on."
     abstain = "A verdict is unsure where the probability of its class is below; null where the model does not know."
-    rule = _object(
-        {"threshold": {**probability, "description": threshold}, "abstain_below": {**level, "description": abstain}}
+    strange = _said({"type": "number", "minimum": 0}, "A photo is of neither class where its strangeness is above.")
+    rule = {"threshold": _said(probability, threshold), "abstain_below": _said(level, abstain)}
+    return _said(
+        _object(rule | ({"strange_above": strange} if strangers else {})), "What makes verdicts of the outputs."
     )
-    return _said(rule, "What makes verdicts of the probabilities.")
 
 
 def _shape(count: Json, rest: Iterable[int]) -> Json:

@@ -276,7 +276,7 @@ def exported(
     (run / "metrics.json").write_text(json.dumps(metrics))
     asked, answers = parity.expected, []
 
-    def recorded(*arguments: Any) -> np.ndarray:
+    def recorded(*arguments: Any) -> parity.Answers:
         answers.append(asked(*arguments))
         return answers[-1]
 
@@ -284,7 +284,7 @@ def exported(
         patch.setattr(parity, "_BATCH", 2)  # the smallest, as the rest of a batch is padding
         patch.setattr(parity, "expected", recorded)
         path = export.export(settings(run, weights_file, folder))
-    return Exported(path, " ".join(captured.get().split()), answers[0])
+    return Exported(path, " ".join(captured.get().split()), answers[0].probabilities)
 
 
 class HalfSession:
@@ -334,7 +334,7 @@ def test_a_tampered_model_disagrees_with_jax_and_leaves_the_old_file(
 
     (run / "model.onnx").write_bytes(b"the model of yesterday")
     monkeypatch.setattr(graph, "build", tampered)
-    monkeypatch.setattr(parity, "expected", lambda *_: exported.jax)
+    monkeypatch.setattr(parity, "expected", lambda *_: parity.Answers(exported.jax))
     message = (
         r"model\.onnx: expected JAX's probabilities within 0\.0001 .* on 2 photos of .*, found a difference of 0\.0"
     )
@@ -348,7 +348,7 @@ def test_a_model_that_disagrees_with_jax_leaves_no_file(
     run: Path, weights_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parity.side_by_side.ort, "InferenceSession", HalfSession)
-    monkeypatch.setattr(parity, "expected", lambda *_: np.array([0.500001, 0.4]))
+    monkeypatch.setattr(parity, "expected", lambda *_: parity.Answers(np.array([0.500001, 0.4])))
     with pytest.raises(CatdogError, match=r"found a difference of 0\.1 and 2 other decisions\. Nothing was written"):
         export.export(settings(run, weights_file, folder))
     assert [one.name for one in run.iterdir()] == ["head.safetensors"]
@@ -367,17 +367,17 @@ def test_parity_fails_on_a_difference_a_decision_or_nan(
 ) -> None:
     monkeypatch.setattr(parity.side_by_side.ort, "InferenceSession", HalfSession)
     black = np.zeros((1, 224, 224, 3), np.uint8)
-    assert parity.check("m.onnx", b"", np.array([0.500001]), black, "photos").difference < 1e-6
+    assert parity.check("m.onnx", b"", parity.Answers(np.array([0.500001])), black, "photos").difference < 1e-6
     with pytest.raises(CatdogError, match=found):
-        parity.check("m.onnx", b"", np.array([expected]), black, "photos")
+        parity.check("m.onnx", b"", parity.Answers(np.array([expected])), black, "photos")
 
 
 def test_parity_is_of_the_decisions_that_the_head_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity.side_by_side.ort, "InferenceSession", HalfSession)
     black = np.zeros((1, 224, 224, 3), np.uint8)
-    assert parity.check("m.onnx", b"", np.array([0.499999]), black, "photos", 0.2).difference < 1e-5
+    assert parity.check("m.onnx", b"", parity.Answers(np.array([0.499999])), black, "photos", 0.2).difference < 1e-5
     with pytest.raises(CatdogError, match="and 2 other decisions"):
-        parity.check("m.onnx", b"", np.array([0.499999]), black, "photos", 0.5000005)
+        parity.check("m.onnx", b"", parity.Answers(np.array([0.499999])), black, "photos", 0.5000005)
 
 
 def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights_file: Path, folder: Path) -> None:

@@ -9,11 +9,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from helpers.models import strange_model
 from onnx import TensorProto, helper
 
 from catdog_jax.deployment import triton
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic_folder
+from catdog_jax.runtime import model_file
 
 TYPES = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)"}
 
@@ -58,8 +60,10 @@ def parsed(text: str) -> Any:
                 ("data_type", 2, ".inference.DataType", 1),
                 ("dims", 3, 3, 3),
                 ("label_filename", 4, 9, 1),
+                ("reshape", 5, ".inference.ModelTensorReshape", 1),
             ),
         ],
+        "ModelTensorReshape": [("shape", 1, 3, 3)],
         "ModelDynamicBatching": [("preferred_batch_size", 1, 5, 3), ("max_queue_delay_microseconds", 2, 4, 1)],
         "ModelConfig": [
             *(("name", 1, 9, 1), ("max_batch_size", 4, 5, 1), ("input", 5, ".inference.ModelInput", 3)),
@@ -114,6 +118,18 @@ def test_the_configuration_is_the_signature_of_the_file(tmp_path: Path, heatmap:
     assert json.loads(config.parameters["decision"].string_value) == {"threshold": 0.5, "abstain_below": None}
     batch = np.zeros((config.max_batch_size, *config.input[0].dims), np.uint8)
     assert session.run(["probability"], {"image": batch})[0].shape == (config.max_batch_size, *config.output[0].dims)
+
+
+def test_a_number_a_photo_is_reshaped_and_the_rule_has_its_level() -> None:
+    """Triton has no tensor without an axis beside the batch: the file's [N] is answered as [N, 1]."""
+    rule = {"threshold": 0.5, "abstain_below": 0.75, "strange_above": 0.5}
+    config = parsed(triton.configuration(model_file.described(strange_model().SerializeToString())))
+    (strange,) = (value for value in config.output if value.name == "strangeness")
+    assert list(strange.dims) == [1]
+    assert strange.HasField("reshape")
+    assert list(strange.reshape.shape) == []
+    assert not any(value.HasField("reshape") for value in config.output if value.name != "strangeness")
+    assert json.loads(config.parameters["decision"].string_value) == rule
 
 
 def test_an_earlier_model_is_replaced_and_other_models_stay(tmp_path: Path) -> None:

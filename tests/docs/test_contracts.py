@@ -40,6 +40,8 @@ def test_the_model_file_has_exactly_these_tensors():
         for side, some in (("input", session.get_inputs()), ("output", session.get_outputs()))
         for one in some
     ]
+    if not Predictor(MODEL).knows_strangers:  # a file of before
+        tensors.append(["output `strangeness`", "float32 [N]"])
     assert [row[:2] for row in rows("model-file.md", "Input and outputs")] == tensors
 
 
@@ -59,7 +61,9 @@ def test_the_limits_are_those_of_the_settings():
 
 def test_the_server_has_exactly_these_figures():
     metrics = pytest.importorskip("catdog_jax.serving.metrics")
-    told = re.findall(r"^# HELP (catdog_\w+) ", metrics.Metrics("fp32", batch_size=8).text().decode(), re.MULTILINE)
+    told = re.findall(
+        r"^# HELP (catdog_\w+) ", metrics.Metrics("fp32", batch_size=8, strangers=True).text().decode(), re.MULTILINE
+    )
     listed = [name for row in rows("serving.md", "Figures") for name in quoted(row[0])]
     assert sorted(listed) == sorted(told)
 

@@ -51,6 +51,16 @@ def tiny_model(
     return model
 
 
+def strange_model(above: float = 0.5, abstain_below: float | None = 0.75) -> onnx.ModelProto:
+    """`tiny_model` that knows strangers: the strangeness is the mean brightness, from 0 to 1."""
+    rule = {"threshold": 0.5, "abstain_below": abstain_below, "strange_above": above}
+    model = tiny_model(metadata=METADATA | {"decision": json.dumps(rule)})
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(255), "white"))
+    model.graph.node.append(helper.make_node("Div", ["mean", "white"], ["strangeness"]))
+    model.graph.output.append(helper.make_tensor_value_info("strangeness", TensorProto.FLOAT, ["N"]))
+    return model
+
+
 def save_grey(path: Path, grey: int) -> Path:
     Image.new("RGB", (16, 12), (grey, grey, grey)).save(path, "PNG")
     return path

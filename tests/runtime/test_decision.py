@@ -25,7 +25,10 @@ RULES = {
     "never": Rule(CLASSES, abstain_below=1.0),
     "another threshold": Rule(CLASSES, threshold=0.7, abstain_below=0.6),
     "a low threshold": Rule(CLASSES, threshold=0.2, abstain_below=0.25),
+    "strangers": Rule(CLASSES, abstain_below=0.6, strange_above=0.4881),
+    "strangers, and no level": Rule(CLASSES, strange_above=0.3),
 }
+STRANGE = (0.0, 0.1, 0.29999998, 0.3, 0.30000004, 0.48809998, 0.4881, 0.48810002, 0.7, 1.2)
 SECOND = (
     0.0,
     1e-9,
@@ -77,6 +80,31 @@ def test_a_verdict_is_the_class_and_whether_it_is_sure(
     assert list(found.row()) == ["class", "probability", "probabilities", "sure", "why"]
 
 
+@pytest.mark.parametrize(
+    ("strangeness", "neither"),
+    [(0.0, False), (0.3, False), (np.nextafter(np.float32(0.3), np.float32(1)), True), (1.5, True)],
+)
+def test_a_photo_that_is_strange_is_of_neither_class_and_keeps_what_it_leans_to(
+    strangeness: float, neither: bool
+) -> None:
+    found = Rule(CLASSES, abstain_below=0.9, strange_above=0.3).decide(pair(0.8), np.float32(strangeness))
+    assert (found.name, found.sure, found.neither) == ("dogs", False, neither)
+    assert found.strangeness == pytest.approx(float(strangeness))
+    said = "Neither: it is unlike the photos that this model was trained on. Of the two, rather dogs."
+    assert found.why == (said if neither else "Rather dogs. Below 90.0 % this model does not decide.")
+    assert list(found.row())[5:] == ["strangeness", "neither"]
+    assert (
+        decision.said(found.name, found.sure, found.neither) == ("neither" if neither else "unsure") + ", rather dogs"
+    )
+
+
+def test_without_a_level_or_a_strangeness_nothing_is_said_of_strangers() -> None:
+    for found in (Rule(CLASSES).decide(pair(0.8), np.float32(9)), Rule(CLASSES, strange_above=0.3).decide(pair(0.8))):
+        assert found.strangeness is found.neither is None
+        assert list(found.row()) == ["class", "probability", "probabilities", "sure", "why"]
+    assert "strange_above" not in Rule(CLASSES).settings()
+
+
 def test_probabilities_are_written_with_the_digits_that_they_have() -> None:
     assert Rule(CLASSES).decide(np.array([0.1, 0.9], np.float32)).probabilities == {"cats": 0.1, "dogs": 0.9}
 
@@ -112,6 +140,22 @@ DAMAGED = {
         '{"threshold": 0.5, "abstain_below": null, "neither": 3}',
         "decision: expected threshold and abstain_below, found threshold, abstain_below, neither",
     ),
+    "a strangeness below 0": (
+        '{"threshold": 0.5, "abstain_below": null, "strange_above": -0.1}',
+        "decision: strange_above: expected a finite number from 0 on, found -0.1",
+    ),
+    "an infinite strangeness": (
+        '{"threshold": 0.5, "abstain_below": null, "strange_above": 1e999}',
+        "decision: strange_above: expected .*, found Infinity",
+    ),
+    "no strangeness": (
+        '{"threshold": 0.5, "abstain_below": null, "strange_above": null}',
+        "decision: strange_above: expected .*, found null",
+    ),
+    "strangeness alone": (
+        '{"strange_above": 0.5}',
+        "decision: expected threshold and abstain_below, found strange_above",
+    ),
     "a list": ("[0.5, 0.6]", r"decision: expected a JSON object, found '\[0.5, 0.6\]'"),
     "no JSON": ("0.5,", "decision: expected a JSON object, found '0.5,'"),
 }
@@ -143,11 +187,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield address
 
 
-def decided(page: Any, rule: Rule, shares: list[list[Any]]) -> list[dict[str, Any]] | str:
-    script = """const [about, shares, done] = arguments;
-        import('./decision.js').then(({decide}) => shares.map((pair) => decide(about, Float32Array.from(pair, Number)))).then(
-            done, (error) => done(error.message))"""
-    return page.execute_async_script(script, {"classes": rule.classes, "decision": rule.settings()}, shares)
+def decided(page: Any, rule: Rule, shares: list[list[Any]], strange: Any = None) -> list[dict[str, Any]] | str:
+    script = """const [about, shares, strange, done] = arguments;
+        const told = strange === null ? undefined : Float32Array.from(strange, Number);
+        import('./decision.js').then(({decide}) => shares.map(
+            (pair, i) => decide(about, Float32Array.from(pair, Number), told?.[i])
+        )).then(done, (error) => done(error.message))"""
+    return page.execute_async_script(script, {"classes": rule.classes, "decision": rule.settings()}, shares, strange)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -164,6 +210,22 @@ def test_the_browser_decides_as_python(chromium: Any, site: str, name: str) -> N
         assert list(one["probabilities"].values()) == probabilities.tolist()
         assert np.float32(one["probability"]) == np.float32(python.probability)
     assert browser.complaints(chromium) == []
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_browser_knows_the_same_strangers(chromium: Any, site: str, name: str) -> None:
+    chromium.get(f"{site}/")
+    rule, strange = RULES[name], np.array(STRANGE, np.float32)
+    found = decided(chromium, rule, [[0.25, 0.75]] * len(strange), strange.tolist())
+    assert not isinstance(found, str), found
+    expected = [rule.decide(pair(0.75), value).row() for value in strange]
+    keys = ("class", "sure", "why", "neither")
+    assert [[one.get(key) for key in keys] for one in found] == [[one.get(key) for key in keys] for one in expected]
+    assert [np.float32(one.get("strangeness", 0)) for one in found] == [
+        np.float32(one.get("strangeness", 0)) for one in expected
+    ]
+    complaint = decided(chromium, RULES["strangers"], [[0.25, 0.75]], ["NaN"])
+    assert complaint == "expected a finite strangeness, found NaN"
 
 
 def test_what_is_no_number_is_no_verdict_in_the_browser_either(chromium: Any, site: str) -> None:

@@ -246,16 +246,17 @@ def test_a_full_queue_is_told_and_what_is_in_flight_is_answered_before_the_end(m
 class Slow:
     """A model that computes no photo before it may."""
 
-    classes, explains, metadata, device = ("cats", "dogs"), False, {}, "cpu"
-    rule = Rule(classes, abstain_below=0.9)
+    classes, explains, knows_strangers, metadata = ("cats", "dogs"), False, False, {}
+    device, rule = "cpu", Rule(classes, abstain_below=0.9)
 
     def __init__(self):
         self.may, self.computed = threading.Event(), 0
 
-    def probabilities(self, photos):
+    def compute(self, photos, heatmaps):
         assert self.may.wait(20)
+        assert not heatmaps
         self.computed += len(photos)
-        return np.tile(np.float32([0.25, 0.75]), (len(photos), 1))
+        return np.tile(np.float32([0.25, 0.75]), (len(photos), 1)), None, None
 
 
 def tensors(count):

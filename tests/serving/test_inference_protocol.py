@@ -26,8 +26,8 @@ def body(behind=PIXELS, inputs=BINARY, **more):
     return head + behind, str(len(head))
 
 
-def decoded(data, *lengths, heatmaps=True):
-    return protocol.decode_request(data, lengths, 4, heatmaps)
+def decoded(data, *lengths):
+    return protocol.decode_request(data, lengths, 4, ["probability", "heatmap"])
 
 
 def test_a_tensor_in_binary_is_that_in_json():
@@ -95,7 +95,9 @@ def test_an_answer_is_what_the_specification_says(binary):
     for classes in (0, 1, 2):
         outputs = [protocol.Output("heatmap", binary), protocol.Output("probability", not binary, classes)]
         asked = protocol.Inference("é", np.zeros(0), outputs)
-        content, length = protocol.encode_response(asked, probabilities, heatmaps, ("kätzchen", "dogs"))
+        content, length = protocol.encode_response(
+            asked, {"probability": probabilities, "heatmap": heatmaps}, ("kätzchen", "dogs")
+        )
         found = read(content, length)
         assert json.loads(content[:length])["id"] == "é"
         assert found["heatmap"] == ("FP32", [3, 7, 7], heatmaps.ravel().tolist())
@@ -106,7 +108,7 @@ def test_an_answer_is_what_the_specification_says(binary):
         texts += ["0.900000:0:kätzchen", "0.100000:1:dogs"]
         assert found["probability"] == ("BYTES", [3, classes], texts[:: 3 - classes])
     only = protocol.Inference(None, np.zeros(0), [protocol.Output("probability")])
-    content, length = protocol.encode_response(only, probabilities, None, ("cats", "dogs"))
+    content, length = protocol.encode_response(only, {"probability": probabilities}, ("cats", "dogs"))
     assert length is None
     assert json.loads(content).keys() == {"model_name", "model_version", "outputs"}
 

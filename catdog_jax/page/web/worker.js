@@ -24,9 +24,9 @@ async function judge(file, say) {
   });
   say("Judging");
   const image = new Tensor("uint8", await decode(file), [1, SIZE, SIZE, 3]);
-  const { probability: { data: shares }, heatmap } = await session.run({ image });
+  const { probability: { data: shares }, heatmap, strangeness } = await session.run({ image });
   const rows = heatmap && Array.from({ length: 7 }, (_, i) => Array.from(heatmap.data.slice(7 * i, 7 * i + 7)));
-  return { classes: about.classes, ...decide(about, shares), heatmap: rows ?? null };
+  return { classes: about.classes, ...decide(about, shares, strangeness?.data[0]), heatmap: rows ?? null };
 }
 
 async function load(say) {
