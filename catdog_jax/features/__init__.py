@@ -1,7 +1,7 @@
 """Photos to cached features: `.npy` shards that are resumed, shared, verified and taken over.
 
 Read `extraction` (photos to a cache), `extractor` (the convolutions on the devices, and the table of
-their algorithms), `shards` (the files as they are written), `cache` (the files as they are read),
-`earlier` (rows that need not be computed), `growing` (a new cache in the place of an old one) and
-`locks` (which process writes which shard).
+their algorithms), `memory` (photos at once, or too little memory), `shards` (the files as they are
+written), `cache` (the files as they are read), `earlier` (rows that need not be computed), `growing`
+(a new cache in the place of an old one) and `locks` (which process writes which shard).
 """
