@@ -36,7 +36,8 @@ class Algorithm(NamedTuple):
     fastest_on: tuple[str, ...] = ()
 
 
-def _laid_out(form: accelerators.Form, platform: str) -> Algorithm:
+def laid_out(form: accelerators.Form, platform: str) -> Algorithm:
+    """The direct convolutions in a form, which is the fastest on a platform of JAX."""
     return Algorithm(
         functools.partial(accelerators.prepare, form=form),
         functools.partial(accelerators.forward, form=form),
@@ -50,8 +51,8 @@ ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest o
         winograd.transform_kernels, lambda params, x, _: winograd.forward(params, x), ("float32",), ("cpu",)
     ),
     "direct": Algorithm(lambda params: params, vgg16.forward, ("float32", "bfloat16")),
-    "direct-gpu": _laid_out(accelerators.GPU, "gpu"),
-    "direct-tpu": _laid_out(accelerators.TPU, "tpu"),
+    "direct-gpu": laid_out(accelerators.GPU, "gpu"),
+    "direct-tpu": laid_out(accelerators.TPU, "tpu"),
 }
 VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {"original": lambda x: x, "mirror": lambda x: x[:, :, ::-1]}
 
