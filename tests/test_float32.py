@@ -74,7 +74,17 @@ def label_errors() -> list[str]:
         logits,
         label_errors,
     ],
-    ids=["winograd", "direct", "direct-gpu", "direct-tpu", "linear head", "hidden layer", "validation", "logits", "label errors"],
+    ids=[
+        "winograd",
+        "direct",
+        "direct-gpu",
+        "direct-tpu",
+        "linear head",
+        "hidden layer",
+        "validation",
+        "logits",
+        "label errors",
+    ],
 )
 def test_every_product_asks_for_the_highest_precision(lower):
     lacking = [line for line in lower() if line.count("HIGHEST") != 2]  # of both sides

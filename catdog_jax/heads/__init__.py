@@ -2,8 +2,8 @@
 
 Read `head` (the dense layers and their file), `rows` (features as a training takes them), `steps`
 (the loss and one pass of optax), `fitting` (epochs and early stopping, many heads at once), `merging`
-(heads of several shapes as one), `convex` (linear heads, exactly), `cross_validation` (few photos, each judged by heads that have not seen it),
-`training` (`train`, which puts them together), then `calibration` (probabilities that mean what they
-say), `search` (the sweep) and `run_directory` (the files of a run, and which of them a new head
-makes stale).
+(heads of several shapes as one), `convex` (linear heads, exactly), `cross_validation` (few photos,
+each judged by heads that have not seen it), `training` (`train`, which puts them together), then
+`calibration` (probabilities that mean what they say), `search` (the sweep) and `run_directory` (the
+files of a run, and which of them a new head makes stale).
 """

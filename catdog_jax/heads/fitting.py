@@ -95,9 +95,7 @@ def fit_many(
     running = np.ones(len(recipes), bool)
     for epoch in range(1, first.epochs + 1):
         epoch_key = jax.random.fold_in(key, epoch)
-        state, train_losses = _run_epoch(
-            state, training, epoch_key, scaling, hyper, shape, weights, passes, merged.cut
-        )
+        state, train_losses = _run_epoch(state, training, epoch_key, scaling, hyper, shape, weights, passes, merged.cut)
         losses, accuracies = _judge(state.params, validation, scaling, judged_by)
         rates = hyper.learning_rate * hyper.decay_rate ** ((epoch - 1) * count / shape.decay_steps)
         better = np.zeros(len(recipes), bool)

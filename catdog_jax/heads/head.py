@@ -40,9 +40,7 @@ class Head(nn.Module):
     drawn: tuple[tuple[int, int], ...] = ()
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, dropout: float | jax.Array = 0.0, kind: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, dropout: float | jax.Array = 0.0, kind: jax.Array | None = None) -> jax.Array:
         """Maps features [N, columns] to logits [N].
 
         Args:

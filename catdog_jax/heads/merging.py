@@ -67,7 +67,7 @@ class Merged(NamedTuple):
 
 def can(recipe: Recipe) -> bool:
     """Whether a head can share its shape with heads of other widths: it has at most one hidden layer, and its own pooling."""
-    return recipe.solver == "adam" and len(recipe.hidden) <= 1 and recipe.pool != Pool.NONE
+    return recipe.solver == "adam" and len(recipe.hidden) <= 1 and recipe.pool != "none"
 
 
 def pooling(recipes: Sequence[Recipe]) -> str:

@@ -136,9 +136,7 @@ def _loss(result: Result) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
-def _groups(
-    recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], together: bool
-) -> list[list[Recipe]]:
+def _groups(recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], together: bool) -> list[list[Recipe]]:
     """What is fitted at once. Several poolings share a shape where their columns together are one chunk, as each alone is."""
     several = together and len({recipe.pool for recipe in recipes if merging.can(recipe)}) > 1
     across = several and all(len(load(split, pooling.Pool.AVG_MAX)) == 1 for split in ("train", "validation"))

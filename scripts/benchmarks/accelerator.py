@@ -94,12 +94,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _path(folder: Path, device: str) -> Path:
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", device or "unknown").strip("-").lower()
+    return folder / f"accelerator-{slug}.json"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures section by section until the time is over; 1 where a section failed."""
     parser = argparse.ArgumentParser(prog="python -m scripts.benchmarks.accelerator", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--seconds", type=float, default=560.0, help="the time for all (default: %(default)s)")
-    parser.add_argument("--turn", type=float, default=2.0, help="seconds a figure is measured for (default: %(default)s)")
+    parser.add_argument(
+        "--turn", type=float, default=2.0, help="seconds a figure is measured for (default: %(default)s)"
+    )
     parser.add_argument("--tiny", action="store_true", help="few photos and rows, to try the program on any machine")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what to measure")
     parser.add_argument("--out", type=Path, default=ROOT / "artifacts" / "benchmarks", help="where the JSON is written")
@@ -125,8 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(row)
             device = device or row.get("device", "")
             print(section, json.dumps(row), flush=True)
-            slug = re.sub(r"[^A-Za-z0-9]+", "-", device or "unknown").strip("-").lower()
-            write(settings.out / f"accelerator-{slug}.json", found)
+            write(_path(settings.out, device), found)
+    write(_path(settings.out, device), found)  # with what there was no time for
     return int(any("error" in row for rows in found["sections"].values() for row in rows))
 
 

@@ -15,7 +15,6 @@ import dataclasses
 import importlib.metadata
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -27,13 +26,13 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from scripts.benchmarks import hlo
+from scripts.benchmarks import hlo, stand_ins
 
 ROOT = Path(__file__).parents[2]
 Programs = Literal["forward", "forward caffe", "forward float32", "fit", "sweep"]
 BATCH, ROWS, COLUMNS = 256, 15_000, 1024
 
-# https://github.com/openxla/xla/blob/main/xla/backends/gpu/target_config/specs/h100_sxm.txtpb, what the compiler reads of it
+# What the compiler reads of xla/backends/gpu/target_config/specs/h100_sxm.txtpb in github.com/openxla/xla
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
@@ -99,7 +98,7 @@ class CompiledConfig:
 
 
 def prepare(config: CompiledConfig) -> None:
-    """Sets what JAX reads when it starts, and puts the code that is compiled first. Ends the program where a plugin is missing."""
+    """Sets what JAX reads when it starts, and puts the code that is compiled first. Ends where a plugin is missing."""
     missing = [package for target in config.targets for package in TARGETS[target].packages if not _version(package)]
     if missing:
         raise SystemExit(f"error: not installed. Run: pip install {' '.join(missing)} (of the version of jax)")
@@ -109,6 +108,7 @@ def prepare(config: CompiledConfig) -> None:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or it asks Google's metadata server which TPU this is
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     sys.path.insert(0, str(config.code.resolve()))
+    stand_ins.install()  # compiling needs nothing of reports and plots
 
 
 def _version(package: str) -> str:
@@ -129,7 +129,9 @@ def compile_one(program: str, target: Target) -> str:
     def described(tree: Any, where: Any = sharding) -> Any:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
 
-    lowered = _forward(program, device, target, described) if program.startswith("forward") else _fit(program, described)
+    lowered = (
+        _forward(program, device, target, described) if program.startswith("forward") else _fit(program, described)
+    )
     return str(lowered.compile().as_text())
 
 
@@ -146,9 +148,9 @@ def _forward(program: str, device: Any, target: Target, described: Callable[...,
     mode: Any = "caffe" if "caffe" in program else "torch"
     precision = "float32" if "float32" in program else "bfloat16"
     with (
-        mock.patch.object(jax, "local_devices", lambda: [device]),
-        mock.patch.object(jax, "device_put", described),
-        mock.patch.object(holder, asks, lambda _: target.memory),
+        mock.patch.object(jax, "local_devices", return_value=[device]),
+        mock.patch.object(jax, "device_put", side_effect=described),
+        mock.patch.object(holder, asks, return_value=target.memory),
     ):
         pretrained = dataclasses.replace(weights.random(), mode=mode)
         extractor = extractors.Extractor(pretrained, precision=precision, batch_size=BATCH)

@@ -67,7 +67,9 @@ def _of(name: str, computations: Computations, times: int) -> list[Kernel]:
     shapes = {one.name: one.shape for one in computations[name]}
     found = []
     for one in computations[name]:
-        called = {key: re.search(rf"\b{key}=%?([^\s,)}}]+)", one.rest) for key in ("body", "condition", "calls", "to_apply")}
+        called = {
+            key: re.search(rf"\b{key}=%?([^\s,)}}]+)", one.rest) for key in ("body", "condition", "calls", "to_apply")
+        }
         if one.opcode == "while" and called["body"] and called["condition"]:
             turns = _turns(one, computations[called["condition"][1]])
             found += _of(called["body"][1], computations, times * turns)
@@ -92,7 +94,9 @@ def _turns(loop: _Instruction, condition: Iterable[_Instruction]) -> int:
     """How often a loop runs: as it says, or the constant that its condition compares with; 1 where neither tells."""
     if said := re.search(r'known_trip_count"?:?\{"n":"(\d+)"', loop.rest):
         return int(said[1])
-    constants = [int(number[1]) for one in condition if one.opcode == "constant" and (number := re.match(r"(\d+)\)", one.rest))]
+    constants = [
+        int(number[1]) for one in condition if one.opcode == "constant" and (number := re.match(r"(\d+)\)", one.rest))
+    ]
     return max(constants, default=1)
 
 
@@ -124,7 +128,9 @@ def _flops(one: _Instruction, shapes: dict[str, str]) -> int:
         return 2 * math.prod(_dims(one.shape)) * math.prod(kernel) // outputs if outputs else 0
     if contracted := re.search(r"lhs_contracting_dims=\{([\d,]+)\}", one.rest):
         left = _dims(shapes.get(operands[0], ""))
-        return 2 * math.prod(_dims(one.shape)) * math.prod(left[int(i)] for i in contracted[1].split(",")) if left else 0
+        return (
+            2 * math.prod(_dims(one.shape)) * math.prod(left[int(i)] for i in contracted[1].split(",")) if left else 0
+        )
     if "cublas" in one.rest or "gemm" in one.rest:
         numbers = re.search(r'lhs_contracting_dimensions":\["?(\d+)', one.rest)
         left = _dims(shapes.get(operands[0], "")) if operands else []
@@ -151,7 +157,9 @@ def _kind(one: _Instruction, inside: list[_Instruction]) -> str:
 
 def summary(found: list[Kernel], flops: float, bandwidth: float) -> dict[str, Any]:
     """What the kernels add up to, and by kind; with peaks of a device the least time that they take there."""
-    kinds: dict[str, dict[str, Any]] = collections.defaultdict(lambda: {"count": 0, "bytes": 0, "flops": 0, "cycles": 0})
+    kinds: dict[str, dict[str, Any]] = collections.defaultdict(
+        lambda: {"count": 0, "bytes": 0, "flops": 0, "cycles": 0}
+    )
     least = 0.0
     for one in found:
         row = kinds[one.kind]

@@ -68,7 +68,9 @@ def about(settings: Settings) -> Figures:
 
     device = jax.devices()[0]
     memory = (device.memory_stats() or {}).get("bytes_limit", 0)
-    yield figure("devices", len(jax.devices()), "devices", device=device.device_kind, platform=device.platform, memory=memory)
+    yield figure(
+        "devices", len(jax.devices()), "devices", device=device.device_kind, platform=device.platform, memory=memory
+    )
 
 
 def sanity(settings: Settings) -> Figures:
@@ -86,7 +88,10 @@ def sanity(settings: Settings) -> Figures:
     expected = numerics.convolutions(pretrained.params, pixels).mean(axis=(1, 2))
     for conv, precision, tolerance in (
         ("auto", "auto", numerics.BFLOAT16),
-        *(("direct-gpu", precision, limit) for precision, limit in (("float32", 1e-4), ("bfloat16", numerics.BFLOAT16))),
+        *(
+            ("direct-gpu", precision, limit)
+            for precision, limit in (("float32", 1e-4), ("bfloat16", numerics.BFLOAT16))
+        ),
         ("direct", "float32", numerics.FLOAT32),
     )[: settings.size(4, 1)]:
         found = Extractor(pretrained, conv=conv, precision=precision, batch_size=2)(photos)
@@ -167,14 +172,18 @@ def forward(settings: Settings) -> Figures:
         extractor(photos)
         compiled = time.perf_counter() - start
         value = rate(resident, settings.turn)
-        yield figure(f"{conv}, on the device", value, "photos/s", batch=size, precision=precision, first_seconds=compiled)
+        yield figure(
+            f"{conv}, on the device", value, "photos/s", batch=size, precision=precision, first_seconds=compiled
+        )
         if conv == "direct-gpu":
 
             def sent(extractor: Any = extractor, photos: Any = photos) -> float:
                 jax.block_until_ready([extractor.dispatch(photos) for _ in range(4)])
                 return 4 * len(photos)
 
-            yield figure(f"{conv}, from the host", rate(sent, settings.turn), "photos/s", batch=size, precision=precision)
+            yield figure(
+                f"{conv}, from the host", rate(sent, settings.turn), "photos/s", batch=size, precision=precision
+            )
     if not settings.tiny:
         exact = extractors.Extractor(pretrained, conv="direct-gpu", precision="float32", batch_size=usual)
         photos = photos_of(exact.batch_size)
@@ -183,7 +192,9 @@ def forward(settings: Settings) -> Figures:
             jax.block_until_ready([exact.dispatch(photos) for _ in range(2)])
             return 2 * len(photos)
 
-        yield figure("direct-gpu, from the host", rate(exactly, settings.turn), "photos/s", batch=usual, precision="float32")
+        yield figure(
+            "direct-gpu, from the host", rate(exactly, settings.turn), "photos/s", batch=usual, precision="float32"
+        )
 
 
 def torch_forward(settings: Settings, compiled: bool = False) -> Figures:
@@ -211,9 +222,13 @@ def torch_forward(settings: Settings, compiled: bool = False) -> Figures:
                 [result.cpu() for result in results]
             return 4 * size
 
-        yield figure(f"PyTorch {mode}, on the device", rate(resident, settings.turn), "photos/s", batch=size, precision=dtype)
+        yield figure(
+            f"PyTorch {mode}, on the device", rate(resident, settings.turn), "photos/s", batch=size, precision=dtype
+        )
         work = contestants.torch_from_host(torch, model, photos, device)
-        yield figure(f"PyTorch {mode}, from the host", rate(work, settings.turn), "photos/s", batch=size, precision=dtype)
+        yield figure(
+            f"PyTorch {mode}, from the host", rate(work, settings.turn), "photos/s", batch=size, precision=dtype
+        )
 
 
 # From files

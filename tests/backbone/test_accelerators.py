@@ -45,7 +45,9 @@ def test_the_plain_form_is_the_module_bit_for_bit(params, photos):
 
 
 def test_weights_that_are_rounded_before_are_those_that_xla_rounds(params, photos):
-    before = {name: {part: array.astype(jnp.bfloat16) for part, array in layer.items()} for name, layer in params.items()}
+    before = {
+        name: {part: array.astype(jnp.bfloat16) for part, array in layer.items()} for name, layer in params.items()
+    }
     for form in FORMS.values():
         np.testing.assert_array_equal(
             laid_out(before, photos, form, jnp.bfloat16), laid_out(params, photos, form, jnp.bfloat16)

@@ -113,9 +113,7 @@ def test_what_cannot_share_stays_alone():
     exact = dataclasses.replace(BASE, hidden=(), solver="newton", dropout=0.0)
     for recipes in ([BASE, deep], [BASE, flat], [dataclasses.replace(BASE, hidden=()), exact]):
         assert len(merging.groups(recipes, together=True, across=True)) == 2
-    assert merging.merge([deep, deep], None, 6) == merging.Merged(
-        (merging.Place(0, 6, (8, 4)),) * 2, (8, 4), (), None
-    )
+    assert merging.merge([deep, deep], None, 6) == merging.Merged((merging.Place(0, 6, (8, 4)),) * 2, (8, 4), (), None)
 
 
 def test_poolings_share_only_what_is_one_chunk(load, monkeypatch):

@@ -32,13 +32,15 @@ ENTRY %main (photos: f32[8,4], image: bf16[2,6,6,8], kernel: bf16[16,3,3,8], bia
   %image = bf16[2,6,6,8]{3,2,1,0} parameter(1)
   %kernel = bf16[16,3,3,8]{3,2,1,0} parameter(2)
   %bias = bf16[16]{0} parameter(3)
-  %conv = (bf16[2,6,6,16]{3,2,1,0}, u8[0]{0}) custom-call(%image, %kernel, %bias), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBiasActivationForward"
+  %conv = (bf16[2,6,6,16]{3,2,1,0}, u8[0]{0}) custom-call(%image, %kernel, %bias), LABELS, TARGET
   %start = (s32[], f32[8,4]{1,0}) tuple(%photos, %photos)
   %loop = (s32[], f32[8,4]{1,0}) while(%start), condition=%cond, body=%body
   %y = f32[8,4]{1,0} get-tuple-element(%loop), index=1
   ROOT %scaled = bf16[8,4]{1,0} fusion(%y), kind=kLoop, calls=%fused_scale
 }
-"""
+""".replace("LABELS", "dim_labels=b01f_o01i->b01f").replace(
+    "TARGET", 'custom_call_target="__cudnn$convBiasActivationForward"'
+)
 
 
 def test_kernels_are_counted_with_what_they_move_and_compute():
