@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
+from catdog_jax import jax_environment
 from catdog_jax.errors import CatdogError, UsageError
+
+jax_environment.keep_sums_right()
 
 # Of a device's memory while its batch is computed: at most 37 MB for any precision and algorithm
 _BYTES_A_PHOTO = 40e6

@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from unittest import mock
@@ -54,14 +54,14 @@ class Target(NamedTuple):
       packages: what must be installed.
       options: of `jax.experimental.topologies.get_topology_desc`.
       memory: bytes.
-      flops: a second, in bfloat16, by the maker's data sheet; 0 where the compiler estimates cycles.
-      bandwidth: bytes a second, likewise.
+      flops: a second by type, by the maker's data sheet; empty where the compiler estimates cycles.
+      bandwidth: bytes a second, likewise; 0 for none.
     """
 
     packages: tuple[str, ...]
     options: dict[str, Any]
     memory: float
-    flops: float = 0
+    flops: Mapping[str, float] = {}
     bandwidth: float = 0
 
 
@@ -70,7 +70,7 @@ TARGETS = {
         ("jax-cuda13-plugin", "jax-cuda13-pjrt"),
         {"platform": "cuda", "target_config": H100, "topology": "1x1x1"},
         80e9,
-        989e12,
+        {"bf16": 989e12, "f32": 67e12},
         3.35e12,
     ),
     "tpu-v5e": Target(

@@ -3,7 +3,7 @@
 import collections
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 # Instructions that are no kernels: names of memory, and copies that run beside the kernels
@@ -25,6 +25,7 @@ class Kernel(NamedTuple):
       flops: of its convolutions and products of matrices.
       cycles: as the compiler estimates them; 0 where it does not.
       times: how often it runs: more than once in a loop.
+      dtype: of its result.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Kernel(NamedTuple):
     flops: int
     cycles: int
     times: int
+    dtype: str
 
 
 class _Instruction(NamedTuple):
@@ -106,12 +108,17 @@ def _kernel(one: _Instruction, inside: list[_Instruction], shapes: dict[str, str
     local = shapes | {other.name: other.shape for other in inside}
     flops = sum(_flops(other, local) for other in [one, *inside])
     cycles = re.search(r'"estimated_cycles":"(\d+)"', one.rest)
-    return Kernel(_kind(one, inside), moved, flops, int(cycles[1]) if cycles else 0, times)
+    return Kernel(_kind(one, inside), moved, flops, int(cycles[1]) if cycles else 0, times, _type(one.shape))
 
 
 def _size(shape: str) -> int:
     sizes = [(_BYTES.get(kind, 0), dims) for kind, dims in _SHAPE.findall(shape)]
     return sum(each * math.prod(int(dim) for dim in dims.split(",") if dim) for each, dims in sizes)
+
+
+def _type(shape: str) -> str:
+    found = _SHAPE.search(shape)
+    return found[1] if found else ""
 
 
 def _dims(shape: str) -> list[int]:
@@ -155,8 +162,14 @@ def _kind(one: _Instruction, inside: list[_Instruction]) -> str:
     return next((word for opcode, word in words.items() if opcode in opcodes), "elementwise")
 
 
-def summary(found: list[Kernel], flops: float, bandwidth: float) -> dict[str, Any]:
-    """What the kernels add up to, and by kind; with peaks of a device the least time that they take there."""
+def summary(found: list[Kernel], flops: Mapping[str, float], bandwidth: float) -> dict[str, Any]:
+    """What the kernels add up to, and by kind; with peaks of a device the least time that they take there.
+
+    Args:
+      found: of `kernels`.
+      flops: a second, by type; empty where they are not known.
+      bandwidth: bytes a second.
+    """
     kinds: dict[str, dict[str, Any]] = collections.defaultdict(
         lambda: {"count": 0, "bytes": 0, "flops": 0, "cycles": 0}
     )
@@ -167,7 +180,8 @@ def summary(found: list[Kernel], flops: float, bandwidth: float) -> dict[str, An
         for part in ("bytes", "flops", "cycles"):
             row[part] += one.times * getattr(one, part)
         if bandwidth:
-            least += one.times * max(one.flops / flops, one.bytes / bandwidth)
+            computing = one.flops / flops[one.dtype] if one.flops else 0.0
+            least += one.times * max(computing, one.bytes / bandwidth)
     total = {part: sum(row[part] for row in kinds.values()) for part in ("bytes", "flops", "cycles")}
     by_kind = dict(sorted(kinds.items(), key=lambda item: -item[1]["count"]))
     return {"kernels": sum(one.times for one in found), **total, "roofline seconds": least or None, "kinds": by_kind}

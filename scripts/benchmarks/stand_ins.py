@@ -12,7 +12,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-PACKAGES = ("tyro", "safetensors", "fsspec", "jinja2", "matplotlib", "sklearn", "threadpoolctl")
+PACKAGES = ("tyro", "safetensors", "fsspec", "jinja2", "markupsafe", "matplotlib", "sklearn", "threadpoolctl")
 _DESCRIBES = "tyro"  # its names are called and subscripted while modules are imported, to no effect
 
 

@@ -53,12 +53,12 @@ def test_kernels_are_counted_with_what_they_move_and_compute():
 
 
 def test_a_summary_adds_up_loops_and_takes_the_slower_of_both_limits():
-    found = hlo.summary(hlo.kernels(PROGRAM), flops=1e6, bandwidth=1e6)
+    found = hlo.summary(hlo.kernels(PROGRAM), flops={"bf16": 1e6}, bandwidth=1e6)
     assert (found["kernels"], found["cycles"]) == (5, 150)
     conv = hlo.kernels(PROGRAM)[0]
     assert conv.flops > conv.bytes  # computing is its limit, moving that of the others
     assert found["roofline seconds"] == pytest.approx((conv.flops + 3 * 256 + 192) / 1e6)
-    assert hlo.summary(hlo.kernels(PROGRAM), 0, 0)["roofline seconds"] is None
+    assert hlo.summary(hlo.kernels(PROGRAM), {}, 0)["roofline seconds"] is None
 
 
 def test_a_real_program_has_the_products_that_were_written():
