@@ -235,13 +235,17 @@ def extract_torch(settings: Settings) -> Measure:
             return decoding.decode(decoding.read_photo(files[index]))
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
     model = torch_backbone(torch, "float32" if device == "cpu" else "bfloat16", device)
     batch = BATCH if device == "cpu" else GPU_BATCH
-    loader = torch.utils.data.DataLoader(Photos(), batch, num_workers=os.cpu_count() or 1, persistent_workers=True)
+    on_gpu = device == "cuda"
+    loader = torch.utils.data.DataLoader(
+        Photos(), batch, num_workers=os.cpu_count() or 1, persistent_workers=True, pin_memory=on_gpu
+    )
 
     def work() -> int:
         with torch.inference_mode(), tempfile.NamedTemporaryFile(suffix=".npy") as file:
-            rows = [model(photos.to(device)).cpu().numpy() for photos in loader]
+            rows = [model(photos.to(device, non_blocking=on_gpu)).cpu().numpy() for photos in loader]
             np.save(file, np.concatenate(rows).astype(np.float16))
         return len(files)
 
