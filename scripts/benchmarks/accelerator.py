@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from catdog_jax.files import sealed
 from scripts.benchmarks import stand_ins
 
 ROOT = Path(__file__).parents[2]
@@ -75,14 +76,6 @@ def run(section: str, options: Sequence[str], seconds: float) -> Iterator[dict[s
         yield {"error": last.strip()[:500]}
 
 
-def write(path: Path, found: dict[str, Any]) -> None:
-    """Writes all figures, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(found, indent=2) + "\n")
-    temporary.replace(path)
-
-
 def versions() -> dict[str, str]:
     """The versions of what is installed."""
     found = {}
@@ -122,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "sections": {},
     }
     device = ""
+    settings.out.mkdir(parents=True, exist_ok=True)
     for section in settings.sections:
         left = end - time.monotonic()
         if left < 1:
@@ -132,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(row)
             device = device or row.get("device", "")
             print(section, json.dumps(row), flush=True)
-            write(_path(settings.out, device), found)
-    write(_path(settings.out, device), found)  # with what there was no time for
+            sealed.write_json(_path(settings.out, device), found)
+    sealed.write_json(_path(settings.out, device), found)  # with what there was no time for
     return int(any("error" in row for rows in found["sections"].values() for row in rows))
 
 

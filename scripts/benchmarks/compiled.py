@@ -16,7 +16,6 @@ import importlib.metadata
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -188,13 +187,10 @@ def _fit(program: str, described: Callable[..., Any]) -> Any:
 def measure(program: str, name: str, target: str, keep: Path | None) -> dict[str, Any]:
     """The kernels of a program by kind, and what they add up to."""
     path = keep / f"{target}-{name}-{program.replace(' ', '-')}.hlo" if keep else None
-    seconds = None
     if path is not None and path.exists():
         text = path.read_text()
     else:
-        start = time.perf_counter()
         text = compile_one(program, TARGETS[target])
-        seconds = time.perf_counter() - start
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -202,7 +198,7 @@ def measure(program: str, name: str, target: str, keep: Path | None) -> dict[str
     result = hlo.summary(kernels, TARGETS[target].flops, TARGETS[target].bandwidth)
     if program.startswith("forward") and result.get("roofline seconds"):
         result["roofline photos/s"] = BATCH / result["roofline seconds"]
-    return result | {"batch": BATCH if program.startswith("forward") else None, "seconds to compile": seconds}
+    return result
 
 
 def table(target: str, described: dict[str, Any]) -> Table:
