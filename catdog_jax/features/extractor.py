@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from catdog_jax import jax_environment
 from catdog_jax.backbone import accelerators, vgg16, winograd
 from catdog_jax.backbone import weights as backbone_weights
 from catdog_jax.backbone.pooling import Pool
@@ -103,12 +104,13 @@ class Extractor:
         Raises:
           CatdogError: the weights cannot be used, or the device has too little memory for them.
           UsageError: a setting is none of the above, the algorithm cannot compute in the precision,
-            or a batch takes more memory than there is.
+            a batch takes more memory than there is, or JAX has no device.
         """
         check_arguments(ExtractConfig, pool=pool, views=views, precision=precision, batch_size=batch_size)
         if conv not in ("auto", *ALGORITHMS):
             *names, last = "auto", *ALGORITHMS
             raise UsageError(f"--conv: expected {', '.join(names)} or {last}, found {conv}. Choose from these.")
+        jax_environment.require_devices()
         pretrained = backbone_weights.load(weights)
         devices = jax.local_devices()
         platform = devices[0].platform

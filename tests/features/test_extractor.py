@@ -85,6 +85,15 @@ def test_a_device_without_memory_says_which_batch_to_try(monkeypatch, compute):
         assert error.value.__suppress_context__
 
 
+def test_a_device_that_is_not_there_is_told_before_weights_are_looked_for(monkeypatch):
+    def absent():
+        raise UsageError("JAX_PLATFORMS=cuda: expected such a device")
+
+    monkeypatch.setattr(extractors.jax_environment, "require_devices", absent)
+    with pytest.raises(UsageError, match="JAX_PLATFORMS=cuda: expected such a device"):
+        extractors.Extractor("no-such-weights.h5")
+
+
 def test_other_errors_of_a_device_stay_what_they_are():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.told(8):
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
