@@ -92,8 +92,13 @@ def _path(folder: Path, device: str) -> Path:
     return folder / f"accelerator-{slug}.json"
 
 
+def _wrong(row: dict[str, Any]) -> bool:
+    """Whether a section failed, or a result of the device is not right."""
+    return "error" in row or (row.get("unit") == "right" and not row["value"])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures section by section until the time is over; 1 where a section failed."""
+    """Measures section by section until the time is over; 1 where a section failed or a result is wrong."""
     parser = argparse.ArgumentParser(prog="python -m scripts.benchmarks.accelerator", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--seconds", type=float, default=560.0, help="the time for all (default: %(default)s)")
@@ -128,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(section, json.dumps(row), flush=True)
             sealed.write_json(_path(settings.out, device), found)
     sealed.write_json(_path(settings.out, device), found)  # with what there was no time for
-    return int(any("error" in row for rows in found["sections"].values() for row in rows))
+    return int(any(map(_wrong, (row for rows in found["sections"].values() for row in rows))))
 
 
 if __name__ == "__main__":

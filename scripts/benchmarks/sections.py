@@ -96,7 +96,7 @@ def sanity(settings: Settings) -> Figures:
     )[: settings.size(4, 1)]:
         found = Extractor(pretrained, conv=conv, precision=precision, batch_size=2)(photos)
         error = float(np.abs(found - expected).max() / np.abs(expected).max())
-        yield figure(f"{conv}, {precision}", int(error <= tolerance), "right", error=error, tolerance=tolerance)
+        yield figure(f"{conv}, {precision}", int(error <= tolerance), "right", off_by=error, tolerance=tolerance)
 
 
 # What the device can do at most
@@ -251,6 +251,7 @@ def jpegs(folder: Path, count: int) -> list[Path]:
 
 
 def decode_one(path: Path) -> int:
+    stand_ins.install()  # a process that is not forked has none
     from catdog_jax.photos import decoding
 
     return len(decoding.decode(decoding.read_photo(path)))

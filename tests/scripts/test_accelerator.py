@@ -73,6 +73,13 @@ def test_a_section_that_fails_or_lasts_costs_itself_alone(tmp_path, monkeypatch)
     assert accelerator.main(["--sections", "limits", "--seconds", "0", "--out", str(tmp_path / "none")]) == 1
 
 
+@pytest.mark.parametrize(("right", "status"), [(1, 0), (0, 1)])
+def test_a_wrong_result_is_a_failure(tmp_path, monkeypatch, right, status):
+    row = sections.figure("pooling", right, "right", said="", off_by=0.1)
+    monkeypatch.setattr(accelerator, "run", lambda *_: iter([row]))
+    assert accelerator.main(["--sections", "sanity", "--out", str(tmp_path)]) == status
+
+
 def test_every_section_can_be_asked_for():
     assert accelerator.SECTIONS.keys() == sections.SECTIONS.keys()
 
