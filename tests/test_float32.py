@@ -66,18 +66,31 @@ def label_errors() -> list[str]:
     [
         lambda: extraction("float32", "winograd"),
         lambda: extraction("float32", "direct"),
+        lambda: extraction("float32", "direct-gpu"),
+        lambda: extraction("float32", "direct-tpu"),
         lambda: training(()),
         lambda: training((4,)),
         validation,
         logits,
         label_errors,
     ],
-    ids=["winograd", "direct", "linear head", "hidden layer", "validation", "logits", "label errors"],
+    ids=[
+        "winograd",
+        "direct",
+        "direct-gpu",
+        "direct-tpu",
+        "linear head",
+        "hidden layer",
+        "validation",
+        "logits",
+        "label errors",
+    ],
 )
 def test_every_product_asks_for_the_highest_precision(lower):
     lacking = [line for line in lower() if line.count("HIGHEST") != 2]  # of both sides
     assert not lacking
 
 
-def test_bfloat16_asks_for_nothing():
-    assert all("bf16" in line and "HIGHEST" not in line for line in extraction("bfloat16", "direct"))
+@pytest.mark.parametrize("conv", ["direct", "direct-gpu", "direct-tpu"])
+def test_bfloat16_asks_for_nothing(conv):
+    assert all("bf16" in line and "HIGHEST" not in line for line in extraction("bfloat16", conv))

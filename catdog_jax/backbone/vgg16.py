@@ -45,7 +45,9 @@ def normalise(images: jax.Array, mode: Mode, dtype: Any = jnp.float32) -> jax.Ar
         ablation).
       dtype: the floating type of the result.
     """
-    pixels = images.astype(jnp.float32)[..., jnp.asarray(CHANNEL_ORDER[mode])]
+    order = CHANNEL_ORDER[mode]  # slices, where an index array would be a gather, which TPUs do in loops over copies
+    ordered = images if order == (0, 1, 2) else jnp.concatenate([images[..., i : i + 1] for i in order], axis=-1)
+    pixels = ordered.astype(jnp.float32)
     mean, std = (jnp.asarray(table[mode], jnp.float32).reshape(1, 1, 1, 3) for table in (MEAN, STD))
     return ((pixels - mean) / std).astype(dtype)
 

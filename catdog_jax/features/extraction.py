@@ -23,7 +23,7 @@ from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
 from catdog_jax.features import earlier as earlier_rows
 from catdog_jax.features import extractor as extractors
-from catdog_jax.features import growing, locks
+from catdog_jax.features import growing, locks, memory
 from catdog_jax.features import shards as shard_files
 from catdog_jax.features.batches import Shard, compute_shards
 from catdog_jax.features.cache import FeatureCache
@@ -118,7 +118,8 @@ def extract(
     Raises:
       CatdogError: no usable weights; `out` holds features that were made otherwise (the field is
         named), or of mostly other photos; a cache of `reuse` is none, or made otherwise; too many
-        photos cannot be decoded, see `check_readable`; a file cannot be written.
+        photos cannot be decoded, see `check_readable`; a file cannot be written; a device has too
+        little memory.
       TypeError: `photos` is no data set.
       UsageError: a setting is out of its range, or JAX has no device.
     """
@@ -163,7 +164,8 @@ def extract(
         if place != folder and not place.exists():
             hashes = _check_kept(photos, folder, earlier, workers)
         own = shards[share.index :: share.count]
-        _extract_share(photos, place, extractor, fingerprint, own, workers, decode_in, earlier, hashes, tell)
+        with memory.told(extractor.batch_size):
+            _extract_share(photos, place, extractor, fingerprint, own, workers, decode_in, earlier, hashes, tell)
         with locks.alone(folder):
             if missing(photos, folder, shard_size):
                 return None

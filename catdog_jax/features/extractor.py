@@ -1,7 +1,6 @@
 """The frozen convolutions as a jitted function of photos, on all devices of this process."""
 
-import math
-import os
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from catdog_jax.backbone import vgg16, winograd
+from catdog_jax import jax_environment
+from catdog_jax.backbone import accelerators, vgg16, winograd
 from catdog_jax.backbone import weights as backbone_weights
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import UsageError
+from catdog_jax.features import memory
 from catdog_jax.photos import decoding
 from catdog_jax.ranges import check_arguments
-
-# Of a device's memory while its batch is computed: at most 37 MB for any precision and algorithm
-_BYTES_A_PHOTO = 40e6
 
 
 class Algorithm(NamedTuple):
@@ -39,11 +37,23 @@ class Algorithm(NamedTuple):
     fastest_on: tuple[str, ...] = ()
 
 
+def laid_out(form: accelerators.Form, platform: str) -> Algorithm:
+    """The direct convolutions in a form, which is the fastest on a platform of JAX."""
+    return Algorithm(
+        functools.partial(accelerators.prepare, form=form),
+        functools.partial(accelerators.forward, form=form),
+        ("float32", "bfloat16"),
+        (platform,),
+    )
+
+
 ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest on the platform, else "direct"
     "winograd": Algorithm(
         winograd.transform_kernels, lambda params, x, _: winograd.forward(params, x), ("float32",), ("cpu",)
     ),
     "direct": Algorithm(lambda params: params, vgg16.forward, ("float32", "bfloat16")),
+    "direct-gpu": laid_out(accelerators.GPU, "gpu"),
+    "direct-tpu": laid_out(accelerators.TPU, "tpu"),
 }
 VIEWS: dict[str, Callable[[jax.Array], jax.Array]] = {"original": lambda x: x, "mirror": lambda x: x[:, :, ::-1]}
 
@@ -73,7 +83,6 @@ class Extractor:
         precision: str = "auto",
         conv: str = "auto",
         batch_size: int | None = None,
-        at_once: int | None = None,
     ):
         """Puts the weights on the devices.
 
@@ -87,17 +96,19 @@ class Extractor:
           views: what is computed of each photo: some of "original" and "mirror".
           precision: "float32", "bfloat16" or "auto": bfloat16 on accelerators, float32 on CPUs.
           conv: one of `ALGORITHMS`, or "auto": the fastest one for the platform.
-          batch_size: photos a device computes together; by default 8 on a CPU core, 256 elsewhere.
-          at_once: the most photos that will ever come together; no batch is larger than these fill.
+          batch_size: photos a device computes together; by default 8 on a CPU core, 256 elsewhere,
+            or as many as the memory holds.
 
         Raises:
-          CatdogError: the weights cannot be used.
+          CatdogError: the weights cannot be used, or the device has too little memory for them.
           UsageError: a setting is none of the above, the algorithm cannot compute in the precision,
-            or a batch takes more memory than there is.
+            a batch takes more memory than there is, or JAX has no device.
         """
         check_arguments(ExtractConfig, pool=pool, views=views, precision=precision, batch_size=batch_size)
         if conv not in ("auto", *ALGORITHMS):
-            raise UsageError(f"--conv: expected auto, {' or '.join(ALGORITHMS)}, found {conv}. Choose from these.")
+            *names, last = "auto", *ALGORITHMS
+            raise UsageError(f"--conv: expected {', '.join(names)} or {last}, found {conv}. Choose from these.")
+        jax_environment.require_devices()
         pretrained = backbone_weights.load(weights)
         devices = jax.local_devices()
         platform = devices[0].platform
@@ -109,12 +120,14 @@ class Extractor:
                 f"--conv {self.conv}: expected --precision {' or '.join(algorithm.precisions)}, found {self.precision}. "
                 "Choose one of the two."
             )
-        self.batch_size = _on_each(devices, batch_size, at_once) * len(devices)
+        self.batch_size = memory.photos_on_each(devices, batch_size) * len(devices)
         self.pool = Pool(pool)
         mesh = Mesh(np.array(devices), ("batch",))
         self._by_photo = NamedSharding(mesh, PartitionSpec("batch"))
-        self._params = jax.device_put(algorithm.transform(pretrained.params), NamedSharding(mesh, PartitionSpec()))
         dtype = jnp.dtype(self.precision)
+        prepared = _in_type(algorithm.transform(pretrained.params), dtype)  # once, or each call would do it
+        with memory.told(self.batch_size):
+            self._params = jax.device_put(prepared, NamedSharding(mesh, PartitionSpec()))
 
         def compute(params: vgg16.Params, photos: jax.Array) -> jax.Array:
             def features(view: str) -> jax.Array:
@@ -141,11 +154,13 @@ class Extractor:
           "none".
 
         Raises:
-          CatdogError: `photos` has another dtype or shape.
+          CatdogError: `photos` has another dtype or shape, or the device has too little memory, of
+            which it may tell only when the result is read: see `memory.told`.
           TypeError: `photos` is no array.
         """
         decoding.check_photos(photos)
-        return self._compute(self._params, jax.device_put(photos, self._by_photo))
+        with memory.told(self.batch_size):
+            return self._compute(self._params, jax.device_put(photos, self._by_photo))
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """Features of any number of photos.
@@ -157,52 +172,33 @@ class Extractor:
           float32 [N, columns]; [N, views, columns] where there are several views.
 
         Raises:
-          CatdogError: `photos` has another dtype or shape.
+          CatdogError: `photos` has another dtype or shape, or the device has too little memory.
           TypeError: `photos` is no array.
         """
         decoding.check_photos(photos)
         parts = [np.empty((0, self._views, self.pool.columns), np.float32)]
         for start in range(0, len(photos), self.batch_size):
             part = photos[start : start + self.batch_size]
-            result = np.asarray(self.dispatch(padded(part, self.batch_size)))[: len(part)]
+            with memory.told(self.batch_size):
+                result = np.asarray(self.dispatch(padded(part, self.batch_size)))[: len(part)]
             parts.append(result.reshape(len(part), self._views, self.pool.columns))
         rows = np.concatenate(parts)
         return rows[:, 0] if self._views == 1 else rows
+
+
+def _in_type(params: Any, dtype: Any) -> Any:
+    """float32 parameters in the type that is computed in, rounded as XLA does."""
+
+    def cast(leaf: Any) -> Any:
+        return leaf.astype(dtype) if isinstance(leaf, np.ndarray) and leaf.dtype == np.float32 else leaf
+
+    return jax.tree.map(cast, params)
 
 
 def _fastest(platform: str, precision: str) -> str:
     """The algorithm that "auto" stands for."""
     fit = (name for name, way in ALGORITHMS.items() if platform in way.fastest_on and precision in way.precisions)
     return next(fit, "direct")
-
-
-def _on_each(devices: Sequence[jax.Device], batch_size: int | None, at_once: int | None) -> int:
-    """How many photos each device computes together.
-
-    Raises:
-      UsageError: a batch of the size that was asked for takes more memory than there is.
-    """
-    on_cpu = devices[0].platform == "cpu"
-    fills = math.inf if at_once is None else max(1, -(-at_once // len(devices)))
-    size = int(min(batch_size or (8 if on_cpu else 256), fills))
-    sharing = len(devices) if on_cpu else 1  # CPU cores share one memory
-    memory = _memory(devices[0])
-    needed = size * sharing * _BYTES_A_PHOTO
-    if batch_size and memory and needed > memory:
-        raise UsageError(
-            f"--batch-size {batch_size}: expected a batch that fits into {memory / 1e9:,.0f} GB of memory, found "
-            f"{size * sharing:,} photos at once, which take {needed / 1e9:,.0f} GB. Try --batch-size "
-            f"{max(1, int(memory / sharing / _BYTES_A_PHOTO))} or less, or leave it out."
-        )
-    return size
-
-
-def _memory(device: jax.Device) -> float:
-    """The bytes that batches may take: an accelerator's memory, or half of the machine's; 0 where neither is told."""
-    if device.platform != "cpu":
-        return int((device.memory_stats() or {}).get("bytes_limit", 0))
-    known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= getattr(os, "sysconf_names", {}).keys()
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 if known else 0
 
 
 def padded(photos: np.ndarray, size: int) -> np.ndarray:

@@ -16,10 +16,10 @@ from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.config import Recipe
 from catdog_jax.console import progress_bar
 from catdog_jax.errors import CatdogError
-from catdog_jax.heads import convex, head, rows, steps
+from catdog_jax.heads import convex, merging, rows, steps
 from catdog_jax.heads.head import Epoch, best_epoch
 from catdog_jax.heads.rows import Loaders, Scaling
-from catdog_jax.heads.steps import Hyper, Shape, State
+from catdog_jax.heads.steps import Cut, Hyper, Shape, State
 
 
 class Fit(NamedTuple):
@@ -71,15 +71,17 @@ def fit_many(
     seed: int,
     show: Callable[[int, bool, np.ndarray, np.ndarray], None] = lambda *_: None,
     log: Callable[[int, Epoch], None] = lambda *_: None,
+    pool: str | None = None,
 ) -> list[Fit]:
-    """Fits heads of one shape at once; each keeps the parameters of its own best epoch.
+    """Fits heads at once, as heads of one shape; each keeps the parameters of its own best epoch.
 
     It ends when every head has gone `patience` epochs without a better validation loss, or has left
     the finite numbers; the history of each is cut where it would have ended alone.
 
-    The recipes may differ in what `Hyper` has, and in nothing else. `show` is told the epoch,
-    whether it was the last, and the heads' validation losses and accuracies; `log` each row of
-    a head's history, with the head's place in `recipes`. The other arguments are as in `fit`.
+    The recipes may differ in what `Hyper` has, in the width of one hidden layer and, where `pool`
+    is the pooling of the features and holds theirs, in their pooling: see `merging`. `show` is told
+    the epoch, whether it was the last, and the heads' validation losses and accuracies; `log` each
+    row of a head's history, with the head's place in `recipes`. The other arguments are as in `fit`.
     """
     first, hyper = recipes[0], steps.hypers(recipes)
     sizes = [len(load().y) for load in training]
@@ -87,34 +89,40 @@ def fit_many(
     once = sum(-(-size // batch_size) for size in sizes)
     passes = -(-first.min_steps // once)
     count = once * passes
-    shape = Shape(first.hidden, batch_size, max(1, round(first.decay_epochs * count)))
+    columns = training[0]().x.shape[1]
+    merged = merging.merge(recipes, pool, columns)
+    shape = Shape(merged.hidden, batch_size, max(1, round(first.decay_epochs * count)), merged.drawn)
     weights, judged_by = class_weights(first, training), class_weights(first, validation)
     key, initial_key = jax.random.split(jax.random.key(seed))
-    state = steps.initial(initial_key, training[0]().x.shape[1], shape, len(recipes))
-    kept = jax.tree.map(np.array, state.params)
+    if merged.cut is None:
+        state = steps.initial(initial_key, columns, shape, len(recipes))
+    else:
+        state = steps.started(merged.initial(initial_key, columns))
+    kept = state.params
     histories: list[list[Epoch]] = [[] for _ in recipes]
     running = np.ones(len(recipes), bool)
     for epoch in range(1, first.epochs + 1):
         epoch_key = jax.random.fold_in(key, epoch)
-        state, train_losses = _run_epoch(state, training, epoch_key, scaling, hyper, shape, weights, passes)
+        state, train_losses = _run_epoch(state, training, epoch_key, scaling, hyper, shape, weights, passes, merged.cut)
         losses, accuracies = _judge(state.params, validation, scaling, judged_by)
         rates = hyper.learning_rate * hyper.decay_rate ** ((epoch - 1) * count / shape.decay_steps)
+        better = np.zeros(len(recipes), bool)
         for i in np.flatnonzero(running):
             row = Epoch(epoch, *(float(column[i]) for column in (rates, train_losses, losses, accuracies)))
             histories[i].append(row)
             log(int(i), row)
             best = best_epoch(histories[i])
-            if best is row:
-                jax.tree.map(
-                    lambda old, new, i=i: old.__setitem__(i, new[i]), kept, jax.tree.map(np.asarray, state.params)
-                )
+            better[i] = best is row
             finite = math.isfinite(row.validation_loss) and math.isfinite(row.train_loss)
             running[i] = finite and epoch - best.epoch < first.patience
+        if better.any():
+            kept = steps.keep(kept, state.params, better)
         done = epoch == first.epochs or not running.any()
         show(epoch, done, losses, accuracies)
         if done:
             break
-    one_by_one = [head.in_order(jax.tree.map(lambda array, i=i: array[i], kept)) for i in range(len(recipes))]
+    found = jax.tree.map(np.asarray, kept)
+    one_by_one = [merged.taken(found, i) for i in range(len(recipes))]
     return [
         Fit(params, best_epoch(history), tuple(history)) for params, history in zip(one_by_one, histories, strict=True)
     ]
@@ -156,6 +164,7 @@ def _run_epoch(
     shape: Shape,
     weights: np.ndarray | None,
     passes: int,
+    cut: Cut | None,
 ) -> tuple[State, np.ndarray]:
     """Passes over all chunks, each in random order. Also returns the heads' mean log losses."""
     total, seen = np.zeros(1), 0
@@ -164,7 +173,7 @@ def _run_epoch(
         for index in jax.random.permutation(order_key, len(training)).tolist():
             chunk = training[index]()
             chunk_key = jax.random.fold_in(pass_key, index)
-            state, chunk_total = steps.run_chunk(state, chunk, chunk_key, scaling, hyper, shape, weights)
+            state, chunk_total = steps.run_chunk(state, chunk, chunk_key, scaling, hyper, shape, weights, cut)
             total, seen = total + np.asarray(chunk_total, np.float64), seen + len(chunk.y)
     return state, total / seen
 

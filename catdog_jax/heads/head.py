@@ -35,12 +35,15 @@ class Head(nn.Module):
 
     Attributes:
       hidden: widths of the hidden layers; none makes the head linear.
+      drawn: of a head that shares the shape of others (see `merging`): the first and the number of
+        the units that random bits are drawn for, of each kind of head. By default all units.
     """
 
     hidden: tuple[int, ...] = ()
+    drawn: tuple[tuple[int, int], ...] = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, dropout: float | jax.Array = 0.0) -> jax.Array:
+    def __call__(self, x: jax.Array, dropout: float | jax.Array = 0.0, kind: jax.Array | None = None) -> jax.Array:
         """Maps features [N, columns] to logits [N].
 
         Args:
@@ -48,19 +51,26 @@ class Head(nn.Module):
           dropout: the share of the hidden activations (of the features, for a linear head) that is
             zeroed, the rest being scaled up; a number or a traced scalar. Needs the RNG "dropout".
             With 0.0 nothing is dropped.
+          kind: int32 scalar, which of `drawn` the head is.
         """
         for i, width in enumerate(self.hidden):
             x = nn.relu(nn.Dense(width, precision=lax.Precision.HIGHEST, name=f"dense_{i}")(x))
-            x = self._drop(x, dropout)
+            x = self._drop(x, dropout, kind)
         if not self.hidden:
-            x = self._drop(x, dropout)
+            x = self._drop(x, dropout, kind)
         return nn.Dense(1, precision=lax.Precision.HIGHEST, name=OUTPUT)(x)[:, 0]
 
-    def _drop(self, x: jax.Array, share: float | jax.Array) -> jax.Array:
+    def _drop(self, x: jax.Array, share: float | jax.Array, kind: jax.Array | None) -> jax.Array:
         """Dropout whose share may be traced, unlike nn.Dropout's, so that heads of different shares train under vmap."""
         if isinstance(share, float) and share == 0.0:
             return x
-        kept = jax.random.uniform(self.make_rng("dropout"), x.shape) >= share
+        rows, columns = x.shape
+        key = self.make_rng("dropout")
+        drawn = [
+            jnp.pad(jax.random.uniform(key, (rows, count)), ((0, 0), (first, columns - first - count)))
+            for first, count in self.drawn or ((0, columns),)
+        ]
+        kept = (drawn[0] if len(drawn) == 1 else lax.select_n(jnp.asarray(kind), *drawn)) >= share
         return jnp.where(kept, x / (1.0 - share), 0.0)
 
 
@@ -274,12 +284,17 @@ def in_order(params: Params) -> Params:
 
 
 def logits(
-    params: Params, x: jax.Array, dropout: float | jax.Array = 0.0, dropout_key: jax.Array | None = None
+    params: Params,
+    x: jax.Array,
+    dropout: float | jax.Array = 0.0,
+    dropout_key: jax.Array | None = None,
+    drawn: tuple[tuple[int, int], ...] = (),
+    kind: jax.Array | None = None,
 ) -> jax.Array:
     """Applies a head: features [N, columns] -> logits [N] of the second class; see `Head` for the dropout."""
     hidden = tuple(layer["kernel"].shape[1] for name, layer in in_order(params).items() if name != OUTPUT)
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-    return cast(jax.Array, Head(hidden).apply({"params": params}, x, dropout, rngs=rngs))
+    return cast(jax.Array, Head(hidden, drawn).apply({"params": params}, x, dropout, kind, rngs=rngs))
 
 
 _jitted_logits = jax.jit(logits)

@@ -1,17 +1,18 @@
 """Random search over how heads are built and trained (Bergstra & Bengio, 2012), dozens of heads on the same cached features.
 
-Heads of one shape are fitted at once where that pays: linear heads everywhere, wider ones on an
-accelerator. On a CPU the products of a wide head fill the cores alone, so those are fitted one
-after the other. Linear heads are fitted exactly where their rows allow it. Chosen is the lowest
-validation log loss.
+Heads are fitted at once where that pays: linear heads of one pooling everywhere, all others on an
+accelerator, as heads of one shape (see `merging`). On a CPU the products of a wide head fill the
+cores alone, so those are fitted one after the other. Linear heads are fitted exactly where their
+rows allow it. Chosen is the lowest validation log loss.
 """
 
 import csv
 import dataclasses
 import io
+import itertools
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ import numpy as np
 from catdog_jax.backbone import pooling
 from catdog_jax.config import Pool, Recipe
 from catdog_jax.console import progress_bar
-from catdog_jax.heads import fitting, rows
+from catdog_jax.heads import fitting, merging, rows
 from catdog_jax.heads.fitting import Fit
 from catdog_jax.heads.head import Epoch, Trial
 from catdog_jax.heads.rows import Loaders, Scaling
@@ -120,15 +121,15 @@ def search(
     `load` makes the loaders of a split with the features of a pooling; the seed decides initial
     parameters, order and dropout, alike for all. `log` numbers the trials in the order of `recipes`, from 1.
     """
-    results = []
+    together = jax.default_backend() != "cpu"
+    results: list[Result] = []
     numbers = {id(recipe): number for number, recipe in enumerate(recipes, 1)}
     with progress_bar("heads") as progress:
         task = progress.add_task("sweep", total=len(recipes))
-        for pool in dict.fromkeys(recipe.pool for recipe in recipes):
-            of_pool = [recipe for recipe in recipes if recipe.pool == pool]
+        for pool, of_pool in itertools.groupby(_groups(recipes, load, together), merging.pooling):
             training, validation = (load(split, pooling.Pool(pool)) for split in ("train", "validation"))
             scalings: dict[str, Scaling] = {}
-            for group in groups(of_pool, jax.default_backend() != "cpu"):
+            for group in of_pool:
                 solver = group[0].solver
                 if solver not in scalings:
                     scalings[solver] = _scaling(group[0], training)
@@ -145,10 +146,13 @@ def search(
                     for place, fit in enumerate(fits):
                         row(place, fit.best)
                 else:
-                    fits = fitting.fit_many(group, training, validation, scaling, seed, log=row)
+                    fits = fitting.fit_many(group, training, validation, scaling, seed, log=row, pool=pool)
                 for trial, recipe, fit in zip(trials, group, fits, strict=True):
                     log.end(trial, described(recipe), fit.best)
-                results += [Result(recipe, fit, scaling) for recipe, fit in zip(group, fits, strict=True)]
+                results += [
+                    Result(recipe, fit, merging.scaling_of(recipe, pool, scaling))
+                    for recipe, fit in zip(group, fits, strict=True)
+                ]
                 progress.advance(task, len(group))
     return sorted(results, key=_loss)
 
@@ -159,14 +163,11 @@ def _loss(result: Result) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
-def groups(recipes: Sequence[Recipe], together: bool) -> Iterator[list[Recipe]]:
-    """The recipes in lists that are fitted at once: of one shape, and single where a hidden layer fills a CPU."""
-    by_shape: dict[object, list[Recipe]] = {}
-    for i, recipe in enumerate(recipes):
-        alone = bool(recipe.hidden) and not together
-        shape = (recipe.solver, recipe.hidden, recipe.dropout > 0, i if alone else -1)
-        by_shape.setdefault(shape, []).append(recipe)
-    yield from by_shape.values()
+def _groups(recipes: Sequence[Recipe], load: Callable[[str, str], Loaders], together: bool) -> list[list[Recipe]]:
+    """What is fitted at once. Several poolings share a shape where their columns together are one chunk, as each alone is."""
+    several = together and len({recipe.pool for recipe in recipes if merging.can(recipe)}) > 1
+    across = several and all(len(load(split, pooling.Pool.AVG_MAX)) == 1 for split in ("train", "validation"))
+    return merging.groups(recipes, together, across)
 
 
 def settings(trials: Sequence[Trial]) -> dict[str, list[Any]]:

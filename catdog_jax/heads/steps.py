@@ -5,7 +5,7 @@ to the loss, so Adam rescales its gradient like any other; it is not AdamW's dec
 
 Many heads of one shape are computed at once under vmap: they see the same batches and the same
 random bits of the dropout, so a batch is gathered once for all of them, and they differ by their
-hyperparameters alone.
+hyperparameters alone, and by what they have of a shape that is `merging`'s.
 """
 
 import functools
@@ -38,11 +38,27 @@ class Hyper(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What such heads share: the widths of the hidden layers, rows a step, and steps until the rate has decayed once."""
+    """What such heads share: the widths of the hidden layers, rows a step, and steps until the rate has decayed once.
+
+    `drawn` is that of `head.Head`, where heads of several shapes share one.
+    """
 
     hidden: tuple[int, ...]
     batch_size: int
     decay_steps: int
+    drawn: tuple[tuple[int, int], ...] = ()
+
+
+class Cut(NamedTuple):
+    """What each head has of a shape that it shares with others (see `merging`), with a leading axis of heads.
+
+    Attributes:
+      columns: float32 [columns], 1 for the features that it sees and 0 for the others.
+      kind: int32 scalar, which of `Shape.drawn` it is.
+    """
+
+    columns: Any
+    kind: Any
 
 
 class State(NamedTuple):
@@ -61,12 +77,35 @@ def hypers(recipes: Sequence[Recipe]) -> Hyper:
 def initial(key: jax.Array, columns: int, shape: Shape, heads: int) -> State:
     """The same initial parameters for all heads, and moments of zero."""
     params = head.Head(shape.hidden).init(key, jnp.zeros((1, columns)))["params"]
-    state = State(params, optax.scale_by_adam().init(params))
-    return jax.tree.map(lambda array: jnp.repeat(array[None], heads, axis=0), state)
+    return started(jax.tree.map(lambda array: jnp.repeat(array[None], heads, axis=0), params))
+
+
+def started(params: Params) -> State:
+    """Heads before their first step: parameters with a leading axis of heads, and moments of zero."""
+    heads = len(jax.tree.leaves(params)[0])
+    moments = optax.scale_by_adam().init(params)
+    return State(params, moments._replace(count=jnp.repeat(moments.count[None], heads, axis=0)))
+
+
+@jax.jit
+def keep(kept: Params, params: Params, better: np.ndarray) -> Params:
+    """The parameters of those heads that are `better`, bool [heads], and for the others what was kept."""
+
+    def choose(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, kept, params)
 
 
 def objective(
-    params: Params, x: jax.Array, y: jax.Array, weight: jax.Array, key: jax.Array, hyper: Hyper
+    params: Params,
+    x: jax.Array,
+    y: jax.Array,
+    weight: jax.Array,
+    key: jax.Array,
+    hyper: Hyper,
+    drawn: tuple[tuple[int, int], ...] = (),
+    cut: Cut | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """What is minimised: the mean log loss of a batch, plus l2 * sum(kernel ** 2).
 
@@ -77,11 +116,17 @@ def objective(
       weight: float32 [N], what a row weighs, 1 on average over all rows, and 0 for padding.
       key: for the dropout.
       hyper: one head's; with label smoothing s the loss is taken to y (1 - s) + s / 2.
+      drawn: of `Shape`.
+      cut: one head's, where it shares its shape with others.
 
     Returns:
       The objective, and the sum of the rows' log losses to the labels as they are.
     """
-    logits = head.logits(params, x, 0.0 if hyper.dropout is None else hyper.dropout, key)
+    if cut is not None:  # no gradient reaches the rows of the other columns, which are zeros and stay so
+        name, layer = next(iter(head.in_order(params).items()))
+        params = params | {name: layer | {"kernel": layer["kernel"] * cut.columns[:, None]}}
+    kind = None if cut is None else cut.kind
+    logits = head.logits(params, x, 0.0 if hyper.dropout is None else hyper.dropout, key, drawn, kind)
     smoothed = y * (1 - hyper.label_smoothing) + hyper.label_smoothing / 2
     total = (optax.sigmoid_binary_cross_entropy(logits, smoothed) * weight).sum()
     penalty = sum((layer["kernel"] ** 2).sum() for layer in params.values())
@@ -98,10 +143,12 @@ def run_chunk(
     hyper: Hyper,
     shape: Shape,
     class_weights: np.ndarray | None = None,
+    cut: Cut | None = None,
 ) -> tuple[State, jax.Array]:
     """One pass over a chunk in random order; the last batch is padded and masked. Also returns the sums of log losses.
 
-    `class_weights`, float32 [2], is what rows of each class weigh; None for 1 each.
+    `class_weights`, float32 [2], is what rows of each class weigh; None for 1 each. `cut` says what
+    each head has of a shape that it shares with others.
     """
     rows = len(chunk.y)
     batches = -(-rows // shape.batch_size)
@@ -115,15 +162,16 @@ def run_chunk(
         y = jnp.asarray(chunk.y)[index]
         weight = weight if class_weights is None else weight * weigh(y, class_weights)
 
-        def step_one(state: State, hyper: Hyper) -> tuple[State, jax.Array]:
-            gradient, total = jax.grad(objective, has_aux=True)(state.params, x, y, weight, key, hyper)
+        def step_one(state: State, hyper: Hyper, cut: Cut | None) -> tuple[State, jax.Array]:
+            of_head = x, y, weight, key, hyper, shape.drawn, cut
+            gradient, total = jax.grad(objective, has_aux=True)(state.params, *of_head)
             updates, moments = optax.scale_by_adam().update(gradient, state.moments)
             rate = hyper.learning_rate * hyper.decay_rate ** (
                 state.moments.count.astype(jnp.float32) / shape.decay_steps
             )
             return State(jax.tree.map(lambda p, u: p - rate * u, state.params, updates), moments), total
 
-        return _over_heads(step_one)(state, hyper)
+        return _over_heads(step_one)(state, hyper, cut)
 
     by_batch = (order.reshape(batches, -1), weight.reshape(batches, -1), jax.random.split(dropout_key, batches))
     state, totals = jax.lax.scan(step, state, by_batch)

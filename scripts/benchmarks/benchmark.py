@@ -113,7 +113,11 @@ class Contestant:
     def __init__(self, contest: str, name: str, settings: dict[str, Any]):
         command = [sys.executable, "-m", "scripts.benchmarks.contestants", contest, name, json.dumps(settings)]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+        # All sides of a contest live at once, and JAX would take three quarters of a card for each
+        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=environment
+        )
         self.absent = self._answer().get("absent")
 
     def measure(self) -> float:

@@ -1,6 +1,7 @@
 """The layer table, the module and the preprocessing against published numbers and NumPy."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -37,6 +38,26 @@ def test_preprocessing_is_that_of_the_weights(mode):
         "unit": pixels / 255,
     }[mode]
     np.testing.assert_allclose(vgg16.normalise(photo, mode), expected, rtol=2e-6, atol=2e-5)
+
+
+@pytest.mark.parametrize("mode", ["torch", "caffe", "unit"])
+def test_channels_in_slices_are_the_bytes_of_the_gather(mode):
+    photo = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), np.uint8)
+
+    def gathered(images):
+        pixels = images.astype(jnp.float32)[..., jnp.asarray(vgg16.CHANNEL_ORDER[mode])]
+        mean, std = (jnp.asarray(table[mode], jnp.float32).reshape(1, 1, 1, 3) for table in (vgg16.MEAN, vgg16.STD))
+        return (pixels - mean) / std
+
+    found = jax.jit(lambda images: vgg16.normalise(images, mode))(photo)
+    np.testing.assert_array_equal(found, jax.jit(gathered)(photo))
+
+
+def test_no_mode_gathers():
+    """A TPU gathers in loops over float32 copies."""
+    for mode in vgg16.CHANNEL_ORDER:
+        photos = jax.ShapeDtypeStruct((2, 8, 8, 3), np.uint8)
+        assert "gather" not in jax.jit(lambda x, mode=mode: vgg16.normalise(x, mode)).lower(photos).as_text()
 
 
 def test_max_pool_drops_an_odd_row_and_column():

@@ -19,7 +19,7 @@ from PIL import Image
 from catdog_jax import __version__
 from catdog_jax.backbone import vgg16, weights
 from catdog_jax.backbone.pooling import Pool
-from catdog_jax.commands import export
+from catdog_jax.commands import export, export_head
 from catdog_jax.config import ExportConfig, Precision
 from catdog_jax.console import console
 from catdog_jax.deployment import graph, onnx_file, parity
@@ -529,13 +529,13 @@ def test_photos_of_which_none_can_be_read_are_an_error(tmp_path: Path) -> None:
 def test_photos_that_are_left_out_are_counted_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left_out: dict[str, str] = {}
     parity.photos_of(sources.load(str(folder), ()), 6, left_out)
-    export._say_left_out(left_out)
+    export_head._say_left_out(left_out)
     said = " ".join(capsys.readouterr().err.split())
     assert (
         "photos that cannot be decoded and were left out of the checks: 1, for example 'test/dogs/broken.jpg': expected JPEG"
         in said
     )
-    export._say_left_out({})
+    export_head._say_left_out({})
     assert not capsys.readouterr().err
 
 

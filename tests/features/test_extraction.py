@@ -385,12 +385,12 @@ def test_no_batch_depends_on_how_many_photos_there_are(photos, tmp_path, monkeyp
 
     class Asked(Blocks):
         def __init__(self, pretrained, **options):
-            asked.append((options["batch_size"], options.get("at_once")))
+            asked.append(options["batch_size"])
             super().__init__(pretrained, **options)
 
     monkeypatch.setattr(extractors, "Extractor", Asked)
     extract.extract(config(photos, tmp_path, batch_size=1_000))
-    assert asked == [(1_000, None)]  # the training split has 42: with other photos the batch stays the same
+    assert asked == [1_000]  # the training split has 42: with other photos the batch stays the same
 
 
 def test_what_is_taken_over_does_not_pile_up_behind_a_batch_that_is_not_full():

@@ -1,15 +1,19 @@
 """The convolutions on the devices: settings, batches, and both algorithms on real photos."""
 
+import dataclasses
 import re
 import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from catdog_jax import numerics
 from catdog_jax.backbone import weights
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.features import extractor as extractors
+from catdog_jax.features import memory
 from catdog_jax.heads import head
 from catdog_jax.photos import decoding
 
@@ -17,33 +21,76 @@ from catdog_jax.photos import decoding
 @pytest.fixture
 def two_cores(monkeypatch):
     """Two CPU devices that share 8 GB."""
-    monkeypatch.setattr(extractors, "_memory", lambda _: 4e9)
+    monkeypatch.setattr(memory, "of", lambda _: 4e9)
     return [types.SimpleNamespace(platform="cpu")] * 2
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "at_once", "expected"),
-    [
-        (None, None, 8),
-        (None, 512, 8),
-        (None, 5, 3),
-        (1_000_000, 95, 48),
-        (1_000_000, 0, 1),
-        (50, None, 50),
-        (3, 512, 3),
-    ],
-)
-def test_no_batch_is_larger_than_a_shard_fills(two_cores, batch_size, at_once, expected):
-    assert extractors._on_each(two_cores, batch_size, at_once) == expected
+def test_a_core_takes_eight_photos_or_what_is_asked_for(two_cores):
+    assert [memory.photos_on_each(two_cores, asked) for asked in (None, 3, 50)] == [8, 3, 50]
 
 
 def test_a_batch_that_takes_too_much_memory_is_wrong_usage(two_cores):
     with pytest.raises(
         UsageError, match=r"--batch-size 51: .* 4 GB .* 102 photos at once, .* 4 GB\. Try --batch-size 50 or less"
     ):
-        extractors._on_each(two_cores, 51, 512)
+        memory.photos_on_each(two_cores, 51)
     with pytest.raises(UsageError, match="found 1,000,000 photos at once, which take 40,000 GB"):
-        extractors._on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000, None)
+        memory.photos_on_each([types.SimpleNamespace(platform="gpu")] * 8, 1_000_000)
+
+
+def test_an_accelerator_of_little_memory_takes_smaller_batches(monkeypatch):
+    one = [types.SimpleNamespace(platform="gpu")]
+    for total, expected in ((80e9, 256), (4e9, 100), (1e6, 1), (0, 256)):
+        monkeypatch.setattr(memory, "of", lambda _, total=total: total)
+        assert memory.photos_on_each(one, None) == expected
+
+
+def full(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9663676416 bytes.")
+
+
+class Late:
+    """A result whose computation failed behind the program."""
+
+    def __array__(self, *_, **__):
+        full()
+
+
+@pytest.mark.parametrize("compute", [full, lambda *_: Late()], ids=["at once", "when it is read"])
+def test_a_device_without_memory_says_which_batch_to_try(monkeypatch, compute):
+    devices = len(jax.local_devices())
+    photos = np.zeros((1, 224, 224, 3), np.uint8)
+    for size, advice in ((6, "Try --batch-size 3"), (1, "Compute on the CPU with JAX_PLATFORMS=cpu")):
+        many = extractors.Extractor(weights.random(), conv="direct", batch_size=size)
+        assert many.batch_size == size * devices
+        monkeypatch.setattr(many, "_compute", compute)
+        with pytest.raises(CatdogError) as error:
+            many(photos)
+        assert str(error.value) == (
+            f"cpu: expected memory for {size} photos at once, found too little of it free. {advice}, or end other programs "
+            "that use the device."
+        )
+        assert error.value.__suppress_context__
+
+
+def test_a_device_that_is_not_there_is_told_before_weights_are_looked_for(monkeypatch):
+    def absent():
+        raise UsageError("JAX_PLATFORMS=cuda: expected such a device")
+
+    monkeypatch.setattr(extractors.jax_environment, "require_devices", absent)
+    with pytest.raises(UsageError, match="JAX_PLATFORMS=cuda: expected such a device"):
+        extractors.Extractor("no-such-weights.h5")
+
+
+def test_other_errors_of_a_device_stay_what_they_are():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.told(8):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+
+def test_weights_that_do_not_fit_are_told_too(monkeypatch):
+    monkeypatch.setattr(jax, "device_put", full)
+    with pytest.raises(CatdogError, match="found too little of it free"):
+        extractors.Extractor(weights.random(), conv="direct", batch_size=1)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +168,31 @@ def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, share
     np.testing.assert_array_equal(fast >= 0.5, direct >= 0.5)
 
 
+@pytest.mark.parametrize(("conv", "mode"), [("direct-gpu", "caffe"), ("direct-tpu", "torch")])
+def test_forms_for_accelerators_are_the_same_network(conv, mode):
+    """Through all that runs on an accelerator, against NumPy in float64."""
+    pretrained = dataclasses.replace(weights.random(), mode=mode)
+    photos = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    expected = numerics.convolutions(pretrained.params, numerics.vgg16_pixels(photos, mode)).mean(axis=(1, 2))
+    found = extractors.Extractor(pretrained, conv=conv, batch_size=1)(photos)
+    assert np.abs(found - expected).max() <= numerics.FLOAT32 * expected.max()
+
+
+def test_weights_are_in_the_type_that_is_computed_in_before_any_photo_comes():
+    found = extractors.Extractor(weights.random(), conv="direct-gpu", precision="bfloat16", batch_size=1)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found._params)} == {"bfloat16"}
+    assert found._params["block1_conv1"]["kernel"].shape == (64, 3, 3, 8)
+    assert found._params["block2_conv1"]["kernel"].shape == (128, 3, 3, 64)
+
+
+@pytest.mark.parametrize(
+    ("platform", "precision", "expected"),
+    [("cpu", "float32", "winograd"), ("gpu", "bfloat16", "direct-gpu"), ("tpu", "float32", "direct-tpu")],
+)
+def test_each_platform_has_its_fastest(platform, precision, expected):
+    assert extractors._fastest(platform, precision) == expected
+
+
 def test_several_views_are_rows_side_by_side():
     both = extractors.Extractor(weights.random(), views=("original", "mirror"), conv="direct", batch_size=2)
     photos = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
@@ -133,7 +205,7 @@ def test_several_views_are_rows_side_by_side():
     ("options", "message"),
     [
         ({"pool": "gem"}, r"--pool: expected avg, max, avg\+max or none, found gem"),
-        ({"conv": "fft"}, "--conv: expected auto, winograd or direct, found fft"),
+        ({"conv": "fft"}, "--conv: expected auto, winograd, direct, direct-gpu or direct-tpu, found fft"),
         ({"precision": "float64"}, "--precision: expected auto, float32 or bfloat16, found float64"),
         ({"views": ("original", "upside down")}, "--views: expected original or mirror, found original, upside down"),
         ({"views": "original,mirror"}, "--views: expected original or mirror, found original,mirror"),

@@ -14,7 +14,7 @@ from catdog_jax.backbone.pooling import Pool
 from catdog_jax.commands import train
 from catdog_jax.config import PRESETS, Recipe
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.heads import fitting, head, rows, search, steps, training
+from catdog_jax.heads import fitting, head, merging, rows, search, steps, training
 
 pytestmark = pytest.mark.lenient_types
 
@@ -278,8 +278,9 @@ def test_the_same_seed_draws_the_same_heads_and_linear_ones_drop_nothing():
 def test_heads_are_grouped_by_shape_and_wide_ones_stay_alone_on_a_cpu():
     drawn = search.draw(PRESETS["default"], ("avg",), 40, 1, lambda _: True, 300)
     for together in (True, False):
-        found = list(search.groups(drawn, together))
+        found = merging.groups(drawn, together, across=False)
         assert sorted(id(recipe) for group in found for recipe in group) == sorted(map(id, drawn))
-        assert all(len({(recipe.hidden, recipe.dropout > 0) for recipe in group}) == 1 for group in found)
+        assert all(len({(len(recipe.hidden), recipe.solver, recipe.pool) for recipe in group}) == 1 for group in found)
         assert any(len(group) > 1 and group[0].hidden for group in found) is together
-    assert max(len(group) for group in search.groups(drawn, False) if not group[0].hidden) > 1
+    alone = merging.groups(drawn, False, across=False)
+    assert max(len(group) for group in alone if not group[0].hidden) > 1

@@ -11,9 +11,11 @@ import pytest
 
 from scripts.benchmarks.benchmark import Contestant
 
+POSITIONAL = ("--contests", "--targets")
 PROGRAMS = {
     "scripts.benchmarks.benchmark": "BenchmarkConfig",
     "scripts.benchmarks.decoding": "DecodingConfig",
+    "scripts.benchmarks.compiled": "CompiledConfig",
     "scripts.benchmarks.load": "LoadConfig",
     "scripts.experiments.ablate": "AblateConfig",
     "scripts.experiments.reproduce": "ReproduceConfig",
@@ -32,7 +34,7 @@ def test_a_program_starts_by_its_name_and_lists_its_options(name, monkeypatch, c
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: python -m {name} ")
     options = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(settings)]
-    assert not [option for option in options if option not in shown and option != "--contests"]
+    assert not [option for option in options if option not in shown and option not in POSITIONAL]
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, "scripts.experiments.ablation_rows"])
