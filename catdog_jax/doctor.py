@@ -178,7 +178,7 @@ def decode_rate(seconds: float) -> float:
 
 def forward_rate(extractor: Extractor, seconds: float) -> float:
     """Photos a second through the convolutions, compiled before, two batches in flight as in an extraction."""
-    photos = np.zeros((extractor.batch_size, decoding.SIZE, decoding.SIZE, 3), np.uint8)
+    photos = np.zeros((extractor.batch_size, extractor.size, extractor.size, 3), np.uint8)
 
     def work() -> int:
         jax.block_until_ready([extractor.dispatch(photos) for _ in range(2)])

@@ -46,7 +46,7 @@ def _predict(config: PredictConfig) -> int:
     predictor = Predictor(find_model(config.model), batch_size=config.batch_size, threads=config.threads)
     if config.heatmap is not None and not predictor.explains:
         raise UsageError("--heatmap: expected a model with the output 'heatmap', found none. Export it again.")
-    overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap)
+    overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap, predictor.recipe)
     sorter = None if config.sort is None else Sorter(config.sort, config.sort_with, predictor.classes)
     counts: Counts = collections.Counter()
     with contextlib.ExitStack() as watching:

@@ -7,6 +7,7 @@ photos takes the place of the old one only when it is finished (see `growing`).
 """
 
 import collections
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,10 +32,10 @@ from catdog_jax.features.earlier import Earlier
 from catdog_jax.features.extractor import Extractor
 from catdog_jax.features.shards import Rows
 from catdog_jax.files.buckets import Location, location
-from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import SPLITS, Dataset, Record
 from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
 from catdog_jax.photos.prefetch import Decoded, decoded
+from catdog_jax.photos.recipe import DEFAULT, RESIZES, SIZE, VERSIONS, DecodingRecipe
 from catdog_jax.ranges import check_arguments
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
@@ -84,6 +85,8 @@ def extract(
     num_shards: int = 1,
     distributed: str | None = None,
     reuse: Sequence[str | Location] = (),
+    size: int | None = None,
+    resize: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> FeatureCache | None:
     """Extracts the features of every photo, or of those that an interrupted run left.
@@ -103,7 +106,7 @@ def extract(
       out: the feature cache to write or to resume: a folder, or a place in a bucket (a URL).
       weights: where VGG16's weights come from, see `backbone.weights.load`; or loaded ones.
       preprocessing: overrides the preprocessing that the weights were trained with.
-      pool: how the 7x7 cells become one vector: "avg", "max", "avg+max", or "none", which keeps
+      pool: how the cells, 7x7 of 224 pixels, become one vector: "avg", "max", "avg+max", or "none", which keeps
         them all.
       views: what is kept of each photo: some of "original" and "mirror".
       dtype: the type of the stored features, "float16" or "float32".
@@ -116,6 +119,8 @@ def extract(
       num_shards: how many processes extract into `out`, each a share.
       distributed: takes the share of this process in jax.distributed: "auto", or HOST:PORT.
       reuse: other feature caches whose rows are taken over, where they are what would be computed.
+      size: of the squares that photos become, in pixels: a multiple of 32 from 96 to 512; 224 by default.
+      resize: how they become square, see `DecodingRecipe`: "squash" by default, "crop" or "letterbox".
       tell: is given a sentence that says how many photos are taken over, where any might be.
 
     Returns:
@@ -132,10 +137,13 @@ def extract(
     if not isinstance(photos, Dataset):
         raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Make one with load_photos.")
     check_arguments(ExtractConfig, dtype=dtype, shard_size=shard_size, batch_size=batch_size, workers=workers)
+    check_arguments(ExtractConfig, size=size, resize=resize)
+    wanted = DecodingRecipe(size=SIZE if size is None else size, resize=resize or RESIZES[0])
     share = locks.share(shard_index, num_shards, distributed)
     jax_environment.require_devices()
     folder = location(out) if isinstance(out, str) else out
     folder.exists()  # a bucket out of reach is told before the work begins
+    recipe = recipe_of(wanted, [folder, *(location(other) if isinstance(other, str) else other for other in reuse)])
     loaded = backbone_weights.load(weights, preprocessing)
     shards = plan(photos, shard_size)
     extractor = extractors.Extractor(
@@ -146,12 +154,13 @@ def extract(
         conv=conv,
         batch_size=batch_size,
         at_once=shard_size,  # not the photos that there are: another batch may round otherwise
+        size=recipe.size,
     )
     fingerprint = Fingerprint(
         weights_sha256=loaded.sha256,
         preprocessing=loaded.mode,
         preprocessing_version=vgg16.PREPROCESSING_VERSION,
-        image=decoding.RECIPE,
+        image=recipe.to_json(),
         pool=pool,
         views=tuple(views),
         dtype=dtype,
@@ -176,6 +185,17 @@ def extract(
                 return None
             _finish(photos, folder, place, [shard.name for shard in shards], fingerprint)
     return FeatureCache.open(folder)
+
+
+def recipe_of(wanted: DecodingRecipe, places: Sequence[Location]) -> DecodingRecipe:
+    """The recipe that new features are decoded by: in the version of those that are there, the first place first.
+
+    So a cache of an earlier version is resumed and renewed, and taken over from. Where features of
+    another size or resize are in the way, the fingerprints say so.
+    """
+    there = filter(None, map(shard_files.kept, places))
+    versions = [version for prints in there if (version := (prints.image or {}).get("version")) in VERSIONS]
+    return dataclasses.replace(wanted, version=versions[0]) if versions else wanted
 
 
 def _place(out: Location, fingerprint: Fingerprint) -> Location:
@@ -234,7 +254,7 @@ def _check_kept(photos: Dataset, out: Location, earlier: Earlier, workers: int |
 
 def _hashed(records: Iterable[Record], workers: int | None) -> Iterator[Decoded]:
     """The photos with the hashes of their bytes, not decoded."""
-    return decoded(records, workers, _READ_AHEAD, unless=lambda _: True)
+    return decoded(records, workers, _READ_AHEAD, DEFAULT, unless=lambda _: True)
 
 
 def _finish(photos: Dataset, out: Location, place: Location, names: Sequence[str], fingerprint: Fingerprint) -> None:
@@ -288,11 +308,13 @@ def _extract_share(
     sidecars = {name: shard_files.read_sidecar(out, name) for name in finished}
     skipped = {name: sidecar["skipped"] for name, sidecar in sidecars.items()}
     if remaining <= _DECODED_FIRST:
-        check_readable(photos, skipped | _unreadable(pending, known, workers))
+        check_readable(photos, skipped | _unreadable(pending, known, workers, fingerprint.recipe))
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
         task = progress.add_task("extract", total=total, completed=total - remaining)
         commits = collections.deque[Future[None]]()
-        computed = compute_shards(pending, extractor, workers, lambda done: progress.advance(task, done), earlier)
+        computed = compute_shards(
+            pending, extractor, fingerprint.recipe, workers, lambda done: progress.advance(task, done), earlier
+        )
         for shard, rows in computed:
             skipped[shard.name] = rows.skipped
             commits.append(writer.submit(shard_files.write_shard, out, shard.name, rows, fingerprint))
@@ -327,13 +349,13 @@ def _joined(places: Iterable[Location]) -> str:
 
 
 def _unreadable(
-    shards: Sequence[Shard], known: Mapping[str, str], workers: int | None
+    shards: Sequence[Shard], known: Mapping[str, str], workers: int | None, recipe: DecodingRecipe
 ) -> dict[str, list[dict[str, str]]]:
     """The photos of each shard that cannot be decoded, found without the network; those that are known can be."""
     unreadable: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
     unknown = [(shard.name, record) for shard in shards for record in shard.records if record.id not in known]
     names = (name for name, _ in unknown)
-    photos = decoded((record for _, record in unknown), workers, _IN_FLIGHT)
+    photos = decoded((record for _, record in unknown), workers, _IN_FLIGHT, recipe)
     for name, photo in zip(names, photos, strict=True):
         if photo.pixels is None:
             unreadable[name].append(photo.skipped)
@@ -377,6 +399,7 @@ class _Batch:
 def compute_shards(
     shards: Sequence[Shard],
     extractor: Extractor,
+    recipe: DecodingRecipe,
     workers: int | None,
     advance: Callable[[int], None],
     earlier: Earlier | None = None,
@@ -386,12 +409,13 @@ def compute_shards(
     A batch never mixes shards, so a shard's bytes do not depend on which others are computed in the
     same run.
 
-    `workers` are decoding threads, None for one a core; `advance` is told how many further
-    photos are done. Photos that `earlier` holds are taken from there, and not counted.
+    Photos are decoded by `recipe`, whose size is the extractor's. `workers` are decoding threads, None
+    for one a core; `advance` is told how many further photos are done. Photos that `earlier` holds are
+    taken from there, and not counted.
     """
     records = (record for shard in shards for record in shard.records)
     known = earlier.holds if earlier else lambda _: False
-    photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size, unless=known)
+    photos = decoded(records, workers, (_IN_FLIGHT + 1) * extractor.batch_size, recipe, unless=known)
     in_flight: collections.deque[_Batch] = collections.deque()
     for batch in itertools.chain(_dispatch(shards, photos, extractor, earlier), [None] * _IN_FLIGHT):
         if batch is not None:

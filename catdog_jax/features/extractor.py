@@ -17,9 +17,10 @@ from catdog_jax.backbone.pooling import Pool
 from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import SIZE, DecodingRecipe
 from catdog_jax.ranges import check_arguments
 
-# Of a device's memory while its batch is computed: at most 37 MB for any precision and algorithm
+# Of a device's memory while its batch of photos of 224 pixels is computed: at most 37 MB for any precision and algorithm
 _BYTES_A_PHOTO = 40e6
 
 
@@ -28,7 +29,7 @@ class Algorithm(NamedTuple):
 
     Attributes:
       transform: what it makes of the kernels, once.
-      forward: (transformed params, normalised photos [N, 224, 224, 3], type) -> cells [N, 7, 7, 512].
+      forward: (transformed params, normalised photos [N, size, size, 3], type) -> cells [N, grid, grid, 512].
       precisions: the types that it can compute in.
       fastest_on: the platforms of JAX where "auto" takes it for those types.
     """
@@ -62,6 +63,7 @@ class Extractor:
       precision: the type that is computed in, "float32" or "bfloat16".
       conv: the algorithm, one of `ALGORITHMS`.
       pool: how the cells become features.
+      size: of the photos, in pixels a side.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Extractor:
         conv: str = "auto",
         batch_size: int | None = None,
         at_once: int | None = None,
+        size: int = SIZE,
     ):
         """Puts the weights on the devices.
 
@@ -89,6 +92,7 @@ class Extractor:
           conv: one of `ALGORITHMS`, or "auto": the fastest one for the platform.
           batch_size: photos a device computes together; by default 8 on a CPU core, 256 elsewhere.
           at_once: the most photos that will ever come together; no batch is larger than these fill.
+          size: of the photos, in pixels a side, see `DecodingRecipe`.
 
         Raises:
           CatdogError: the weights cannot be used.
@@ -96,6 +100,7 @@ class Extractor:
             or a batch takes more memory than there is.
         """
         check_arguments(ExtractConfig, pool=pool, views=views, precision=precision, batch_size=batch_size)
+        self.size, self._grid = size, DecodingRecipe(size=size).grid
         if conv not in ("auto", *ALGORITHMS):
             raise UsageError(f"--conv: expected auto, {' or '.join(ALGORITHMS)}, found {conv}. Choose from these.")
         pretrained = backbone_weights.load(weights)
@@ -109,7 +114,7 @@ class Extractor:
                 f"--conv {self.conv}: expected --precision {' or '.join(algorithm.precisions)}, found {self.precision}. "
                 "Choose one of the two."
             )
-        self.batch_size = _on_each(devices, batch_size, at_once) * len(devices)
+        self.batch_size = _on_each(devices, batch_size, at_once, size) * len(devices)
         self.pool = Pool(pool)
         mesh = Mesh(np.array(devices), ("batch",))
         self._by_photo = NamedSharding(mesh, PartitionSpec("batch"))
@@ -120,7 +125,7 @@ class Extractor:
             def features(view: str) -> jax.Array:
                 x = vgg16.normalise(VIEWS[view](photos), pretrained.mode, dtype)
                 cells = algorithm.forward(params, x, dtype).astype(jnp.float32)
-                return self.pool.apply(cells).reshape(-1, *self.pool.shape)
+                return self.pool.apply(cells).reshape(-1, *self.pool.shape(self._grid))
 
             return jnp.stack([features(view) for view in views], axis=1)
 
@@ -134,24 +139,24 @@ class Extractor:
         """Starts computing one padded batch and returns at once.
 
         Args:
-          photos: uint8 [batch_size, 224, 224, 3], RGB.
+          photos: uint8 [batch_size, size, size, 3], RGB.
 
         Returns:
-          float32 [batch_size, views, 512], or as `pool` has it; [batch_size, views, 7, 7, 512] for
-          "none".
+          float32 [batch_size, views, 512], or as `pool` has it; [batch_size, views, grid, grid, 512]
+          for "none", with a grid of size / 32.
 
         Raises:
           CatdogError: `photos` has another dtype or shape.
           TypeError: `photos` is no array.
         """
-        decoding.check_photos(photos)
+        decoding.check_photos(photos, self.size)
         return self._compute(self._params, jax.device_put(photos, self._by_photo))
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """Features of any number of photos.
 
         Args:
-          photos: uint8 [N, 224, 224, 3], RGB, as `decoding.decode` gives them.
+          photos: uint8 [N, size, size, 3], RGB, as `decoding.decode` gives them.
 
         Returns:
           float32 [N, columns]; [N, views, columns] where there are several views.
@@ -160,12 +165,13 @@ class Extractor:
           CatdogError: `photos` has another dtype or shape.
           TypeError: `photos` is no array.
         """
-        decoding.check_photos(photos)
-        parts = [np.empty((0, self._views, self.pool.columns), np.float32)]
+        decoding.check_photos(photos, self.size)
+        columns = self.pool.columns(self._grid)
+        parts = [np.empty((0, self._views, columns), np.float32)]
         for start in range(0, len(photos), self.batch_size):
             part = photos[start : start + self.batch_size]
             result = np.asarray(self.dispatch(padded(part, self.batch_size)))[: len(part)]
-            parts.append(result.reshape(len(part), self._views, self.pool.columns))
+            parts.append(result.reshape(len(part), self._views, columns))
         rows = np.concatenate(parts)
         return rows[:, 0] if self._views == 1 else rows
 
@@ -176,8 +182,8 @@ def _fastest(platform: str, precision: str) -> str:
     return next(fit, "direct")
 
 
-def _on_each(devices: Sequence[jax.Device], batch_size: int | None, at_once: int | None) -> int:
-    """How many photos each device computes together.
+def _on_each(devices: Sequence[jax.Device], batch_size: int | None, at_once: int | None, pixels: int) -> int:
+    """How many photos of so many pixels a side each device computes together.
 
     Raises:
       UsageError: a batch of the size that was asked for takes more memory than there is.
@@ -187,12 +193,13 @@ def _on_each(devices: Sequence[jax.Device], batch_size: int | None, at_once: int
     size = int(min(batch_size or (8 if on_cpu else 256), fills))
     sharing = len(devices) if on_cpu else 1  # CPU cores share one memory
     memory = _memory(devices[0])
-    needed = size * sharing * _BYTES_A_PHOTO
+    each = _BYTES_A_PHOTO * (pixels / SIZE) ** 2
+    needed = size * sharing * each
     if batch_size and memory and needed > memory:
         raise UsageError(
             f"--batch-size {batch_size}: expected a batch that fits into {memory / 1e9:,.0f} GB of memory, found "
             f"{size * sharing:,} photos at once, which take {needed / 1e9:,.0f} GB. Try --batch-size "
-            f"{max(1, int(memory / sharing / _BYTES_A_PHOTO))} or less, or leave it out."
+            f"{max(1, int(memory / sharing / each))} or less, or leave it out."
         )
     return size
 

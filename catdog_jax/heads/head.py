@@ -326,7 +326,8 @@ def _check(params: Params, described: dict[str, Any], rest: dict[str, np.ndarray
     if rest:
         raise ValueError(f"extra tensors {', '.join(rest)}")
     own = described["pool"] is not None
-    width = Pool(described["pool"]).columns if own else next(iter(params.values()))["kernel"].shape[0]
+    grid = Fingerprint.from_json(described["fingerprint"]).recipe.grid
+    width = Pool(described["pool"]).columns(grid) if own else next(iter(params.values()))["kernel"].shape[0]
     for name, layer in params.items():
         kernel, bias = layer["kernel"], layer["bias"]
         if kernel.ndim != 2 or kernel.shape[0] != width or bias.shape != kernel.shape[1:]:

@@ -12,6 +12,7 @@ import numpy as np
 from catdog_jax.config import cores
 from catdog_jax.files import atomic
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.photos.sources import Record
 
 Input = TypeVar("Input")
@@ -45,7 +46,7 @@ class Decoded:
     Attributes:
       record: which.
       sha256: of the undecoded photo; empty where there was none to be had.
-      pixels: uint8 [224, 224, 3], RGB, or None.
+      pixels: uint8 [size, size, 3], RGB, as the recipe says, or None.
       reason: why there are no pixels; empty where nobody wants them.
     """
 
@@ -61,9 +62,13 @@ class Decoded:
 
 
 def decoded(
-    records: Iterable[Record], workers: int | None, ahead: int, unless: Callable[[str], bool] = lambda _: False
+    records: Iterable[Record],
+    workers: int | None,
+    ahead: int,
+    recipe: DecodingRecipe,
+    unless: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Decoded]:
-    """Yields every record's pixels, or why it has none, in order.
+    """Yields every record's pixels, by the recipe, or why it has none, in order.
 
     A file that is no photo is yielded with the reason. A file that the system fails to read is an
     error instead, because it may be a good photo. A photo to whose SHA-256 `unless` says yes is
@@ -72,14 +77,14 @@ def decoded(
     Raises:
       CatdogError: the system cannot read a photo, twice.
     """
-    return map_ahead(lambda record: _decode(record, unless), records, workers, ahead)
+    return map_ahead(lambda record: _decode(record, recipe, unless), records, workers, ahead)
 
 
-def _decode(record: Record, unless: Callable[[str], bool]) -> Decoded:
+def _decode(record: Record, recipe: DecodingRecipe, unless: Callable[[str], bool]) -> Decoded:
     digest = ""
     try:
         encoded = sources.read_patiently(record)
         digest = atomic.sha256(encoded)
-        return Decoded(record, digest, None if unless(digest) else decoding.decode(encoded))
+        return Decoded(record, digest, None if unless(digest) else decoding.decode(encoded, recipe))
     except decoding.ImageError as error:
         return Decoded(record, digest, None, str(error))

@@ -44,9 +44,9 @@ def application(predictor: Predictor, config: ServeConfig) -> Starlette:
     asgi.check_origins(config.cors)
     service = _Service(predictor, config)
     described = openapi.document(
-        config, predictor.classes, heatmaps=predictor.explains, assets=_PAGE, parts=_parts(predictor), prefix=prefix
+        config, predictor.classes, heatmaps=predictor.explains, recipe=predictor.recipe, assets=_PAGE, parts=_parts(predictor), prefix=prefix
     )
-    metadata = inference_protocol.model_metadata(predictor.explains)
+    metadata = inference_protocol.model_metadata(predictor.explains, predictor.recipe)
     routes = [
         Route("/", _front(prefix)),
         *(Route(path, _asset(name)) for path, name in _PAGE.items() if path != "/"),
@@ -103,7 +103,7 @@ class _Service:
 
     async def infer(self, request: Request) -> Response:
         lengths = request.headers.getlist(inference_protocol.HEADER)
-        limits = self._config.max_files, self._predictor.explains
+        limits = self._config.max_files, self._predictor.explains, self._predictor.recipe
         async with self._admitted(request) as (body, take), asgi.in_time(self._config.request_timeout):
             try:
                 asked = await self._decoded(inference_protocol.decode_request, body, lengths, *limits)
@@ -165,7 +165,7 @@ class _Service:
     async def _judge(self, name: str | None, data: bytes, wanted: set[str]) -> dict[str, Any]:
         named = {} if name is None else {"name": name}
         try:
-            photo = await self._decoded(decoding.decode, data)
+            photo = await self._decoded(decoding.decode, data, self._predictor.recipe)
         except CatdogError as error:
             self.metrics.unreadable.inc()
             return {**named, "error": str(error)}
@@ -204,7 +204,7 @@ def _about(predictor: Predictor, config: ServeConfig) -> dict[str, Any]:
     """What the page wants to know before the first photo."""
     decision = predictor.rule.settings()
     about = {"classes": predictor.classes, "decision": decision, "heatmaps": predictor.explains}
-    return {**about, "max_bytes": config.max_body}
+    return {**about, "recipe": predictor.recipe.to_json(), "max_bytes": config.max_body}
 
 
 def _raised(result: Any) -> Any:

@@ -13,7 +13,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.serving.metrics import Metrics
 
 Answer = tuple[np.ndarray, np.ndarray | None]
-"""float32 [2], and float32 [7, 7] where a heat map was asked for; with a leading N for a batch."""
+"""float32 [2], and float32 [grid, grid] where a heat map was asked for; with a leading N for a batch."""
 
 
 class _Waiting(NamedTuple):
@@ -68,8 +68,8 @@ class Batcher:
         """Makes a batcher.
 
         Args:
-          model: uint8 [N, 224, 224, 3], and whether heat maps are wanted -> float32 [N, 2] and
-            [N, 7, 7] or None. It is called by one thread only.
+          model: uint8 [N, size, size, 3], and whether heat maps are wanted -> float32 [N, 2] and
+            [N, grid, grid] or None. It is called by one thread only.
           size: photos a batch at most.
           wait: seconds that a batch waits for those that are `coming`, once it has a photo.
           metrics: are told of each photo's wait and of each batch.
@@ -103,7 +103,7 @@ class Batcher:
         self._worker.shutdown(cancel_futures=True)
 
     async def __call__(self, photo: np.ndarray, heatmap: bool) -> Answer:
-        """The answer for one photo, uint8 [224, 224, 3], with a heat map where one is wanted and the model has it.
+        """The answer for one photo, uint8 [size, size, 3], with a heat map where one is wanted and the model has it.
 
         Raises:
           CatdogError: the model has no answer for this photo.
