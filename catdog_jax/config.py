@@ -116,8 +116,8 @@ SquareSize = Annotated[
 SquareBy = Annotated[
     Resize | None,
     arg(
-        help="How photos become square: squash, the whole photo, whatever its shape; crop, the square in its middle; letterbox, "
-        "the whole photo in its shape, with the mean colour of ImageNet beside it.",
+        help="How photos become square: squash, the whole photo, whatever its shape; crop, the square in its middle; "
+        "letterbox, the whole photo in its shape, with the mean colour of ImageNet beside it.",
         help_behavior_hint="(default: squash)",
     ),
 ]
@@ -488,7 +488,8 @@ class RunConfig(HeadSettings):
     features: Cache | None = None
     """The feature cache to write or to resume; by default OUT/features. Several runs may share one."""
     pool: Pool | None = None
-    """What is kept of the cells, 7x7 of 224 pixels; by default what the preset needs. A cache with `none` serves every preset."""
+    """What is kept of the cells, 7x7 of 224 pixels; by default what the preset needs. A cache with `none` serves every
+    preset."""
     weights: Weights = "auto"
     views: Views = ("original",)
     """What is kept of each photo; the mirror image is more to train on, for twice the time."""

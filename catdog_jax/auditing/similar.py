@@ -108,9 +108,9 @@ def _of_cache(cache: "FeatureCache") -> Embeddings:
         ids,
         cache.fingerprint.weights_sha256,
         str(cache.fingerprint.precision),
-        cache.fingerprint.recipe,
         labels,
         hashes,
+        recipe=cache.fingerprint.recipe,
     )
 
 

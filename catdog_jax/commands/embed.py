@@ -53,9 +53,9 @@ def embed(config: EmbedConfig) -> int:
             ids,
             about.get("weights_sha256"),
             about.get("precision", "fp32"),
-            predictor.recipe,
             hashes=hashes,
             skipped=skipped,
+            recipe=predictor.recipe,
         )
         embeddings.save(config.out, embedded)
         say(

@@ -69,8 +69,7 @@ def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
 
 
 def about(model: bytes) -> dict[str, object]:
-    """What the page wants to know of a model, from its metadata: the classes, how it decides, how photos are
-    decoded, and the licences."""
+    """What the page wants to know of a model, from its metadata: classes, how it decides and decodes, licences."""
     metadata = {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props}
     licences = {**json.loads(metadata.get("licences", "{}")), "runtime": LICENCE}
     rule = decision.stored(metadata)

@@ -50,7 +50,9 @@ def build(
     size, grid = fitted.fingerprint.recipe.size, fitted.fingerprint.recipe.grid
     # First: TensorRT wants it right after uint8
     pixels = graph.node("Cast", ["image"], "pixels", to=TensorProto.FLOAT)
-    cells = _backbone(graph, params, _normalise(graph, mode, _with_mirror_images(graph, pixels, size) if mirror else pixels))
+    cells = _backbone(
+        graph, params, _normalise(graph, mode, _with_mirror_images(graph, pixels, size) if mirror else pixels)
+    )
     ending = "_of_views" if mirror else ""
     _probability(graph, _dense(graph, fitted, _pool(graph, fitted.own_pool, cells)), f"probability{ending}")
     _heat_map(graph, fitted, cells, f"heatmap{ending}")
@@ -92,9 +94,7 @@ def heat_map_kind(fitted: head.FittedHead) -> str:
 
 def _with_mirror_images(graph: _Graph, photos: str, size: int) -> str:
     """[2 N, size, size, 3]: the photos, then their mirror images."""
-    mirrored = graph.node(
-        "Gather", [photos, graph.constant("leftwards", np.arange(size)[::-1])], "mirrored", axis=2
-    )
+    mirrored = graph.node("Gather", [photos, graph.constant("leftwards", np.arange(size)[::-1])], "mirrored", axis=2)
     return graph.node("Concat", [photos, mirrored], "views", axis=0)
 
 
@@ -149,7 +149,7 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
 
 
 def _at_maximum(graph: _Graph, cells: str) -> str:
-    """A channel's cells with their number times the maximum where it is reached (shared, where it is reached more than once), else 0."""
+    """A channel's cells: their number times the maximum where it is reached (shared, where that is more than once), else 0."""
     top = graph.node("ReduceMax", [cells], "top", axes=[2, 3])
     reached = graph.node("Cast", [graph.node("Equal", [cells, top], "at_top")], "reached", to=TensorProto.FLOAT)
     times = graph.node("ReduceMean", [reached], "times_reached", axes=[2, 3])  # a share of the cells

@@ -163,9 +163,7 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
     with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=len(chosen.records))
         advance = functools.partial(progress.advance, task)
-        for shard, rows in extraction.compute_shards(
-            shards, extractor, head.fingerprint.recipe, None, advance
-        ):
+        for shard, rows in extraction.compute_shards(shards, extractor, head.fingerprint.recipe, None, advance):
             ids += rows.ids
             labels += rows.labels
             skipped[shard.name] = rows.skipped

@@ -49,7 +49,9 @@ def write_shard(out: Location, name: str, rows: Rows, fingerprint: Fingerprint) 
       CatdogError: the features do not fit the stored type, or a file cannot be written.
     """
     dtype = fingerprint.dtype
-    nothing = np.zeros((0, len(fingerprint.views or ()), *Pool(str(fingerprint.pool)).shape(fingerprint.recipe.grid)), np.float32)
+    nothing = np.zeros(
+        (0, len(fingerprint.views or ()), *Pool(str(fingerprint.pool)).shape(fingerprint.recipe.grid)), np.float32
+    )
     with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
         stored = np.concatenate([nothing, *rows.features]).astype(dtype)
     if not np.isfinite(stored).all():

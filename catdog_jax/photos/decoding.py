@@ -17,7 +17,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -432,9 +432,10 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        return _TRANSPOSE.get(image.getexif().get(0x0112))
+        orientation: Any = image.getexif().get(0x0112)
     except _DECODER_ERRORS:  # a broken EXIF block says nothing about the pixels, which decoded
         return None
+    return _TRANSPOSE.get(orientation)
 
 
 def _describe(data: bytes) -> str:

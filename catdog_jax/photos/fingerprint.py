@@ -56,12 +56,7 @@ class Fingerprint:
         Raises:
           CatdogError: it is none that this version follows; the field is named.
         """
-        if self.image is None:
-            return FIRST
-        try:
-            return DecodingRecipe.from_json(self.image)
-        except CatdogError as error:
-            raise CatdogError(f"fingerprint: image: {error}") from None
+        return FIRST if self.image is None else DecodingRecipe.from_json(self.image, "fingerprint: image")
 
     @classmethod
     def from_json(cls, value: object) -> "Fingerprint":

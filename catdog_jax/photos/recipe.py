@@ -5,6 +5,7 @@ the newest one, so that a photo means the same pixels everywhere.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ VERSIONS = (1, 2)
 RESIZES = ("squash", "crop", "letterbox")
 REDUCED_TO = 2.0  # version 2: how many times the pixels of the square a reduced photo has at least, along each side
 FILL = (124, 116, 104)  # RGB of a letterbox: the mean of ImageNet, which is 0 to weights that subtract it
+
+_ANEW = "Extract and train again."
 
 Extent = tuple[float, float]  # width and height, of which a photo that is decoded scaled may have a part of a pixel
 
@@ -89,29 +92,31 @@ class DecodingRecipe:
         }
 
     @classmethod
-    def from_json(cls, value: object) -> "DecodingRecipe":
-        """Reads what `to_json` gave, and nothing else.
+    def from_json(cls, value: Any, where: str = "recipe") -> "DecodingRecipe":
+        """Reads what `to_json` gave, and nothing else; `where` is what messages call it.
 
         Raises:
           CatdogError: in one line, with the field.
         """
-        if not isinstance(value, dict):
-            raise CatdogError(f"recipe: expected a JSON object, found {type(value).__name__}.")
-        version, size, resize = (value.get(name) for name in ("version", "width", "resize"))
-        if isinstance(version, int) and version > VERSIONS[-1]:
+        if not isinstance(value, Mapping):
+            raise CatdogError(f"{where}: expected a JSON object, found {type(value).__name__}.")
+        version: Any = value.get("version")
+        size: Any = value.get("width")
+        resize: Any = value.get("resize")
+        if type(version) is int and version > VERSIONS[-1]:
             raise CatdogError(
-                f"recipe: version: expected {_either(VERSIONS)}, found {version}. Upgrade: pip install -U catdog-jax."
+                f"{where}: version: expected {_either(VERSIONS)}, found {version}. Upgrade: pip install -U catdog-jax."
             )
         for name, (expected, fits) in _expected(version, size, resize).items():
             if not fits:
                 field = "width" if name == "size" else name
-                raise CatdogError(f"recipe: {field}: expected {expected}, found {value.get(field)!r}.")
+                raise CatdogError(f"{where}: {field}: expected {expected}, found {_shown(value, field)}. {_ANEW}")
         recipe = cls(version, size, resize)
         wanted = recipe.to_json()
         for name in {**wanted, **value}:
             if name not in value or name not in wanted or not _same(value[name], wanted[name]):
-                here, there = (repr(of[name]) if name in of else "none" for of in (wanted, value))
-                raise CatdogError(f"recipe: {str(name)[:100]}: expected {here}, found {there[:100]}.")
+                here, there = (_shown(of, name) for of in (wanted, value))
+                raise CatdogError(f"{where}: {str(name)[:100]}: expected {here}, found {there}. {_ANEW}")
         return recipe
 
     def difference(self, other: "DecodingRecipe") -> str:
@@ -135,6 +140,10 @@ def _expected(version: object, size: object, resize: object) -> dict[str, tuple[
 
 def _either(choices: tuple[Any, ...]) -> str:
     return f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+
+
+def _shown(value: Mapping[str, Any], name: str) -> str:
+    return repr(value[name])[:100] if name in value else "none"
 
 
 def _same(one: object, other: object) -> bool:

@@ -32,20 +32,20 @@ class Embeddings:
       ids: what the photo of each row is called.
       weights_sha256: the hash of the convolutions' weights.
       precision: of the model that computed them.
-      recipe: how photos were decoded.
       labels: the name of each row's class; empty where nobody has said.
       hashes: the SHA-256 of the bytes of each photo's file.
       skipped: photos that cannot be read: {"id": …, "reason": …}.
+      recipe: how photos were decoded.
     """
 
     rows: np.ndarray
     ids: Sequence[str]
     weights_sha256: str | None
     precision: str
-    recipe: DecodingRecipe
     labels: Sequence[str] = ()
     hashes: Sequence[str | None] = ()
     skipped: Sequence[dict[str, str]] = field(default=())
+    recipe: DecodingRecipe = FIRST
 
     @functools.cached_property
     def directions(self) -> np.ndarray:
@@ -127,18 +127,16 @@ def load(path: Path) -> Embeddings:
     if atomic.sha256(data) != described.get("rows_sha256"):
         raise CatdogError(f"{path}: expected the rows that {listed} lists, found others. Run `catdog embed` again.")
     rows = np.load(io.BytesIO(data), allow_pickle=False)
-    try:
-        recipe = DecodingRecipe.from_json(described.get("recipe", FIRST.to_json()))  # earlier versions had one
-    except CatdogError as error:
-        raise CatdogError(f"{listed}: {error} Embed again.") from None
+    # Earlier versions knew one
+    recipe = DecodingRecipe.from_json(described.get("recipe", FIRST.to_json()), f"{listed}: recipe")
     return Embeddings(
         rows,
         described["ids"],
         described["weights_sha256"],
         described["precision"],
-        recipe,
         hashes=described["source_sha256"],
         skipped=described["skipped"],
+        recipe=recipe,
     )
 
 

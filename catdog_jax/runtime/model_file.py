@@ -131,8 +131,4 @@ def rule(path: Path, classes: tuple[str, str], metadata: dict[str, str]) -> deci
 
 def recipe(path: Path, metadata: dict[str, str]) -> DecodingRecipe:
     """How photos are decoded for the model; raises CatdogError where this version cannot."""
-    value = _metadata_json(path, metadata, "recipe")
-    try:
-        return DecodingRecipe.from_json(value)
-    except CatdogError as error:
-        raise CatdogError(f"{path}: metadata: {error}") from None
+    return DecodingRecipe.from_json(_metadata_json(path, metadata, "recipe"), f"{path}: metadata: recipe")

@@ -65,7 +65,9 @@ class Prediction:
         """The photo under its heat map, and the verdict below it."""
         second = self.label == list(self.probabilities)[1]
         cells = np.zeros((1, 1), np.float32) if self.heatmap is None else self.heatmap
-        source = base64.b64encode(heatmaps.overlay(upright(self.photo), cells, second, self.recipe, _SHOWN_SIDE)).decode()
+        source = base64.b64encode(
+            heatmaps.overlay(upright(self.photo), cells, second, self.recipe, _SHOWN_SIDE)
+        ).decode()
         said = f"{decision.said(self.label, self.sure)}, {self.probability:.1%}"
         return (
             f'<figure style="display:inline-block;margin:4px"><img alt="" src="data:image/png;base64,{source}">'

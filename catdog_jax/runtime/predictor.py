@@ -62,10 +62,10 @@ class Predictor:
         self._threads, self._spin = threads, spin
         self._session = model_file.open_session(path, threads, spin)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.recipe: DecodingRecipe = model_file.recipe(path, self.metadata)
-        model_file.check_signature(path, self._session, self.recipe.size)
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = model_file.classes(path, self.metadata)
+        self.recipe: DecodingRecipe = model_file.recipe(path, self.metadata)
+        model_file.check_signature(path, self._session, self.recipe.size)
         self.fingerprint: Fingerprint = model_file.fingerprint(self.metadata)
         self.rule: decision.Rule = model_file.rule(path, self.classes, self.metadata)
 
@@ -136,7 +136,8 @@ class Predictor:
           (2, 512)
         """
         rows = []
-        for photo, row in self.stream_embeddings([photos] if prediction.is_one(photos) else prediction.many(photos, self.recipe.size)):
+        given = [photos] if prediction.is_one(photos) else prediction.many(photos, self.recipe.size)
+        for photo, row in self.stream_embeddings(given):
             if isinstance(row, decoding.ImageError):
                 raise CatdogError(f"{prediction.name(photo)}: {row}. Leave it out, or replace it.")
             rows.append(row)
@@ -151,11 +152,12 @@ class Predictor:
           TypeError, UsageError, CatdogError: as `embed`.
         """
         session = self._embedding_session
+        expected = (_CHANNELS, self.recipe.grid, self.recipe.grid)
         for batch, stack in self._decoded(photos):
             rows: Iterator[np.ndarray] = iter(())
             if len(stack):
                 (cells,) = session.run([CELLS], {"image": stack})
-                if cells.shape[1:] != (expected := (_CHANNELS, self.recipe.grid, self.recipe.grid)) or len(cells) not in (len(stack), 2 * len(stack)):
+                if cells.shape[1:] != expected or len(cells) not in (len(stack), 2 * len(stack)):
                     raise CatdogError(
                         f"{self._path}: expected {CELLS} of [N, {', '.join(map(str, expected))}], "
                         f"found {[*cells.shape]}. Run `catdog export` again."

@@ -65,9 +65,7 @@ def in_turns(models: Sequence[Model], photos: Iterable[Seen], total: int, task: 
     return Turns(np.array(labels, int), [np.concatenate(row) for row in rows], seconds)
 
 
-def readable(
-    records: Iterable[Record], left_out: dict[str, str], recipes: Sequence[DecodingRecipe]
-) -> Iterator[Seen]:
+def readable(records: Iterable[Record], left_out: dict[str, str], recipes: Sequence[DecodingRecipe]) -> Iterator[Seen]:
     """Photos that can be decoded, by the recipe of each model, with their labels; each is decoded once a recipe.
 
     The ids of the others go into `left_out`, with the reason.

@@ -44,7 +44,13 @@ def application(predictor: Predictor, config: ServeConfig) -> Starlette:
     asgi.check_origins(config.cors)
     service = _Service(predictor, config)
     described = openapi.document(
-        config, predictor.classes, heatmaps=predictor.explains, recipe=predictor.recipe, assets=_PAGE, parts=_parts(predictor), prefix=prefix
+        config,
+        predictor.classes,
+        heatmaps=predictor.explains,
+        recipe=predictor.recipe,
+        assets=_PAGE,
+        parts=_parts(predictor),
+        prefix=prefix,
     )
     metadata = inference_protocol.model_metadata(predictor.explains, predictor.recipe)
     routes = [

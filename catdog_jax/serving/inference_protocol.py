@@ -227,9 +227,7 @@ def _output(item: dict[str, Any], where: str, binary: bool) -> Output:
     return Output(item["name"], _flag(parameters, "binary_data", where, default=binary), classes)
 
 
-def _tensor(
-    tensor: dict[str, Any], behind: memoryview, max_photos: int, recipe: DecodingRecipe
-) -> np.ndarray:
+def _tensor(tensor: dict[str, Any], behind: memoryview, max_photos: int, recipe: DecodingRecipe) -> np.ndarray:
     for key, wanted in INPUT.items():
         if tensor.get(key) != wanted:
             raise ProtocolError(f"inputs[0].{key}: expected {wanted!r}, found {str(tensor.get(key))[:100]!r}.")

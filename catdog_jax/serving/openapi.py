@@ -171,9 +171,7 @@ def _infer(identity: str) -> Json:
     return _post(identity, summary, body, {"200": answer, **_errors(400, 408, 413, 415, 500, 503, 504)}, [header])
 
 
-def _photo_schemas(
-    config: ServeConfig, classes: tuple[str, str], heatmaps: bool, recipe: DecodingRecipe
-) -> Json:
+def _photo_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool, recipe: DecodingRecipe) -> Json:
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     cells: Json = _NUMBER
     for size in reversed(inference_protocol.output_shape("heatmap", recipe)):
@@ -220,9 +218,7 @@ def _photo_schemas(
     }
 
 
-def _tensor_schemas(
-    config: ServeConfig, classes: tuple[str, str], heatmaps: bool, recipe: DecodingRecipe
-) -> Json:
+def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], heatmaps: bool, recipe: DecodingRecipe) -> Json:
     most, binary = (
         inference_protocol.most_photos(config.max_files, config.max_body, recipe, binary=way) for way in (False, True)
     )

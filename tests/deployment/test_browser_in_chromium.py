@@ -18,6 +18,7 @@ from PIL import Image
 from catdog_jax.deployment import browser as browser_build
 from catdog_jax.photos import decoding
 from catdog_jax.photos.demo import drawing
+from catdog_jax.photos.recipe import SIZE
 from catdog_jax.runtime.predictor import Predictor
 
 PUBLISHED = Path(__file__).parents[2] / "artifacts" / "default" / "model-int8.onnx"
@@ -169,7 +170,7 @@ def decoded(page: Any, data: bytes) -> np.ndarray | str:
     found = page.execute_async_script(script, base64.b64encode(data).decode())
     if "error" in found:
         return found["error"]
-    return np.frombuffer(base64.b64decode(found["pixels"]), np.uint8).reshape(decoding.SIZE, decoding.SIZE, 3)
+    return np.frombuffer(base64.b64decode(found["pixels"]), np.uint8).reshape(SIZE, SIZE, 3)
 
 
 @pytest.mark.parametrize("name", EXACT)
