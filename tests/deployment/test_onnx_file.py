@@ -513,7 +513,7 @@ def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
 
 def test_unreadable_photos_are_passed_over_and_the_test_split_comes_first(folder: Path) -> None:
     left_out: dict[str, str] = {}
-    pixels = parity.photos_of(sources.load(str(folder), ()), 2, left_out)
+    pixels = parity.photos_of(sources.load(str(folder), ()), 2, left_out, FIRST)
     expected = [decoding.decode((folder / "test" / name / "0.png").read_bytes()) for name in ("cats", "dogs")]
     assert sorted(one.tobytes() for one in pixels) == sorted(one.tobytes() for one in expected)
 
@@ -524,12 +524,12 @@ def test_photos_of_which_none_can_be_read_are_an_error(tmp_path: Path) -> None:
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "0.jpg").write_bytes(b"no photo")
     with pytest.raises(CatdogError, match="expected at least 2 photos that can be read, found 0"):
-        parity.photos_of(sources.load(str(tmp_path)), 32, {})
+        parity.photos_of(sources.load(str(tmp_path)), 32, {}, FIRST)
 
 
 def test_photos_that_are_left_out_are_counted_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left_out: dict[str, str] = {}
-    parity.photos_of(sources.load(str(folder), ()), 6, left_out)
+    parity.photos_of(sources.load(str(folder), ()), 6, left_out, FIRST)
     export._say_left_out(left_out)
     said = " ".join(capsys.readouterr().err.split())
     assert (

@@ -13,6 +13,7 @@ from scripts.benchmarks.benchmark import Contestant
 
 PROGRAMS = {
     "scripts.benchmarks.benchmark": "BenchmarkConfig",
+    "scripts.benchmarks.large_photos": "LargePhotosConfig",
     "scripts.benchmarks.load": "LoadConfig",
     "scripts.experiments.ablate": "AblateConfig",
     "scripts.experiments.reproduce": "ReproduceConfig",
