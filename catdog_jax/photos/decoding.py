@@ -349,10 +349,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _check_scans(data: bytes) -> None:
     """Counts a JPEG's scans: each may cost a pass over all pixels and hardly a byte (libjpeg-turbo's "progressive bomb").
 
-    A file with no more of their markers, wherever they are, has no more scans. That is counted
-    many times as fast as segments are followed, which holds up all other threads.
+    A file that has no more of their markers, wherever they are, has no more scans. Counting those is
+    some thirty times as fast as following the segments, and holds up no other thread.
     """
-    if not data.startswith(b"\xff\xd8") or data.count(b"\xff\xda") <= MAX_SCANS:
+    if not data.startswith(b"\xff\xd8") or _scan_markers(data) <= MAX_SCANS:
         return
     scans, place = 0, 2
     while scans <= MAX_SCANS and (marker := _MARKER.search(data, place)):
@@ -367,6 +367,12 @@ def _check_scans(data: bytes) -> None:
         place += int.from_bytes(data[place : place + 2])
     if scans > MAX_SCANS:
         raise ImageError(f"expected a JPEG of at most {MAX_SCANS} scans, found more")
+
+
+def _scan_markers(data: bytes) -> int:
+    """How often the two bytes of a scan's marker stand in the data, in numbers of 16 bits from an even place or an odd one."""
+    pairs = (np.frombuffer(data, ">u2", (len(data) - start) // 2, start) for start in (0, 1) if len(data) > start + 1)
+    return sum(int(np.count_nonzero(pair == 0xFFDA)) for pair in pairs)
 
 
 def decoders(data: bytes) -> tuple[str, ...]:
