@@ -149,7 +149,11 @@ def drawn(monkeypatch):
         for i in range(3)
     ]
     dataset = sources.Dataset("made", ("cats", "dogs"), tuple(records))
-    monkeypatch.setattr(side_by_side, "readable", lambda records, _: ((photos(1)[0], one.label) for one in records))
+    monkeypatch.setattr(
+        side_by_side,
+        "readable",
+        lambda records, _, recipes: (([photos(1)[0]] * len(recipes), one.label) for one in records),
+    )
 
     def make(precision, classes=("cats", "dogs"), force=False, splits=("train", "validation")):
         taken = dataclasses.replace(dataset, records=tuple(one for one in records if one.split in splits))
