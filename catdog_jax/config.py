@@ -60,6 +60,7 @@ Views = Annotated[  # of a photo, in the order in which features keep them
 Pool = Literal["avg", "max", "avg+max", "none"]
 Preprocessing = Literal["torch", "caffe", "unit"]
 Precision = Literal["fp32", "fp16", "int8"]  # of an exported file; how it is made is in `deployment.precisions`
+Resize = Literal["squash", "crop", "letterbox"]
 Seconds = Annotated[float, MoreThan(0)]
 Count = Annotated[int, AtLeast(1)]
 Dropout = Annotated[float, Between(0, 0.999)]
@@ -105,6 +106,22 @@ Preset = Annotated[
         "decaying Adam)."
     ),
 ]
+SquareSize = Annotated[
+    Annotated[int, Between(96, 512)] | None,
+    arg(
+        help="Pixels a side of the square that photos become: a multiple of 32, 224 by default. Larger ones show small animals "
+        "better, and take time with their area.",
+        help_behavior_hint="(default: 224)",
+    ),
+]
+SquareBy = Annotated[
+    Resize | None,
+    arg(
+        help="How photos become square: squash, the whole photo, whatever its shape; crop, the square in its middle; "
+        "letterbox, the whole photo in its shape, with the mean colour of ImageNet beside it.",
+        help_behavior_hint="(default: squash)",
+    ),
+]
 Model = Annotated[
     Path | None,
     arg(
@@ -147,7 +164,7 @@ class ExtractConfig:
     preprocessing: Preprocessing | None = None
     """Override the preprocessing that the weights were trained with (for ablations only)."""
     pool: Pool = "avg"
-    """How the 7x7 cells become one vector; `none` keeps them all, and every head can be trained on them."""
+    """How the cells, 7x7 of 224 pixels, become one vector; `none` keeps them all, and every head can be trained on them."""
     views: Views = ("original",)
     """What is kept of each photo: the photo, or the photo and its mirror image (more to train on, for twice the time)."""
     dtype: Literal["float16", "float32"] = "float16"
@@ -178,6 +195,8 @@ class ExtractConfig:
     reuse: tuple[Cache, ...] = ()
     """Other feature caches of the same weights and settings: photos that they hold, by their bytes, are taken over and not
     computed. What --out holds of another list of photos is taken over always."""
+    size: SquareSize = None
+    resize: SquareBy = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +204,7 @@ class Recipe:
     """How a head is built and trained: everything that a preset decides."""
 
     pool: Pool = "avg+max"
-    """What the head sees of the features; `none` flattens all 7x7x512."""
+    """What the head sees of the features; `none` flattens all cells, 7x7x512 of 224 pixels."""
     hidden: Widths = (1024,)
     """Widths of the hidden layers; empty for a linear head."""
     dropout: Dropout = 0.8
@@ -493,7 +512,8 @@ class RunConfig(HeadSettings):
     features: Cache | None = None
     """The feature cache to write or to resume; by default OUT/features. Several runs may share one."""
     pool: Pool | None = None
-    """What is kept of the 7x7 cells; by default what the preset needs. A cache with `none` serves every preset."""
+    """What is kept of the cells, 7x7 of 224 pixels; by default what the preset needs. A cache with `none` serves every
+    preset."""
     weights: Weights = "auto"
     views: Views = ("original",)
     """What is kept of each photo; the mirror image is more to train on, for twice the time."""
@@ -501,6 +521,8 @@ class RunConfig(HeadSettings):
     groups: Groups = None
     reuse: tuple[Cache, ...] = ()
     """Other feature caches, whose photos need not be computed again; see `catdog extract`."""
+    size: SquareSize = None
+    resize: SquareBy = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,7 +172,7 @@ def decode_rate(seconds: float) -> float:
 
 def forward_rate(extractor: Extractor, seconds: float) -> float:
     """Photos a second through the convolutions, compiled before, two batches in flight as in an extraction."""
-    shape = extractor.batch_size, decoding.SIZE, decoding.SIZE, 3
+    shape = extractor.batch_size, extractor.size, extractor.size, 3
     photos = np.random.default_rng(0).integers(0, 256, shape, np.uint8)  # a GPU computes zeros faster
 
     def work() -> int:

@@ -105,10 +105,9 @@ def thumbnails(dataset: Dataset, ids: set[str]) -> Thumbnails:
 
     def thumbnail(record: Record) -> tuple[str, tuple[bytes, tuple[int, int]] | None]:
         try:
-            image = decoding.load(sources.read_patiently(record)).image
+            image = decoding.preview(sources.read_patiently(record), SIDE)
         except CatdogError:
             return record.id, None
-        image.thumbnail((SIDE, SIDE))
         return record.id, (html.jpeg(image), image.size)
 
     made = map_ahead(thumbnail, (record for record in dataset.records if record.id in ids), None, _AHEAD)

@@ -45,7 +45,8 @@ def similar(
       label is known in a feature cache.
 
     Raises:
-      CatdogError: a photo, the model or `among` cannot be read, or it is of other weights.
+      CatdogError: a photo, the model or `among` cannot be read, or it is of other weights or of photos of
+        another size or resize.
       UsageError: a number is out of range, or there is no photo.
 
     Example:
@@ -57,10 +58,10 @@ def similar(
     check_arguments(SimilarConfig, top=top)
     opened = model if isinstance(model, Predictor) else Predictor(find_model(None if model is None else Path(model)))
     known = among if isinstance(among, Embeddings) else look_in(among)
-    embeddings.check_weights(known, "among", opened)
+    embeddings.check_comparable(known, "among", opened)
     if prediction.is_one(photos):
         return embeddings.nearest(opened.embed(photos), known, top, [inputs.digest(photos)])[0]
-    photos = list(prediction.many(photos))
+    photos = list(prediction.many(photos, opened.recipe.size))
     return embeddings.nearest(opened.embed(photos), known, top, [inputs.digest(photo) for photo in photos])
 
 
@@ -93,7 +94,13 @@ def _of_cache(cache: FeatureCache) -> Embeddings:
         hashes += sidecar["source_sha256"]
         labels += [cache.classes[label] for label in cache.shard_labels(name)]
     return Embeddings(
-        np.concatenate(rows), ids, cache.fingerprint.weights_sha256, str(cache.fingerprint.precision), labels, hashes
+        np.concatenate(rows),
+        ids,
+        cache.fingerprint.weights_sha256,
+        str(cache.fingerprint.precision),
+        labels,
+        hashes,
+        recipe=cache.fingerprint.recipe,
     )
 
 

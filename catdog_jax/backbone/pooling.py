@@ -1,4 +1,4 @@
-"""How the 7x7 cells that the convolutions give of a photo become the features that a head sees."""
+"""How the cells, 7x7 of a photo of 224 pixels, that the convolutions give of a photo become the features that a head sees."""
 
 import enum
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from catdog_jax.backbone.layers import CHANNELS, GRID
+from catdog_jax.backbone.layers import CHANNELS
 
 
 class Pool(enum.StrEnum):
@@ -30,20 +30,18 @@ class Pool(enum.StrEnum):
         """The reductions over the cells whose results lie side by side; empty where the cells are kept."""
         return () if self is Pool.NONE else tuple(self.value.split("+"))
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of a photo's features as they are stored: (columns,), or (7, 7, 512) for "none"."""
-        return (len(self.parts) * CHANNELS,) if self.parts else (GRID, GRID, CHANNELS)
+    def shape(self, grid: int) -> tuple[int, ...]:
+        """The shape of a photo's features as they are stored: (columns,), or (grid, grid, 512) for "none"."""
+        return (len(self.parts) * CHANNELS,) if self.parts else (grid, grid, CHANNELS)
 
-    @property
-    def columns(self) -> int:
-        """How many features a head sees of a photo."""
-        return math.prod(self.shape)
+    def columns(self, grid: int) -> int:
+        """How many features a head sees of a photo whose cells are [grid, grid, 512]."""
+        return math.prod(self.shape(grid))
 
     def apply(self, cells: Any) -> Any:
         """Reduces cells, of NumPy or JAX, to what a head sees.
 
-        From [..., 7, 7, 512] to [..., columns]; for "none" the cells are in the order y, x,
+        From [..., grid, grid, 512] to [..., columns]; for "none" the cells are in the order y, x,
         channel.
         """
         if not self.parts:
@@ -59,11 +57,11 @@ class Pool(enum.StrEnum):
     def convert(self, stored: np.ndarray, other: "Pool") -> np.ndarray:
         """Features of the other pooling, which this one `gives`.
 
-        From [..., *shape] of this pooling to [..., other.columns], of the stored type where
+        From [..., *shape] of this pooling to [..., columns] of the other, of the stored type where
         nothing is computed, else float32.
         """
         if other is self:
-            return stored.reshape(*stored.shape[: stored.ndim - len(self.shape)], self.columns)
+            return stored if self.parts else stored.reshape(*stored.shape[:-3], math.prod(stored.shape[-3:]))
         if not self.parts:
             return other.apply(np.asarray(stored, np.float32))
         start = self.parts.index(other.value) * CHANNELS

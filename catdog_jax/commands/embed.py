@@ -48,7 +48,13 @@ def embed(config: EmbedConfig) -> int:
             )
         about = predictor.metadata
         embedded = Embeddings(
-            np.stack(rows), ids, about.get("weights_sha256"), about.get("precision", "fp32"), (), hashes, skipped
+            np.stack(rows),
+            ids,
+            about.get("weights_sha256"),
+            about.get("precision", "fp32"),
+            hashes=hashes,
+            skipped=skipped,
+            recipe=predictor.recipe,
         )
         embeddings.save(config.out, embedded)
         say(

@@ -61,6 +61,8 @@ def extract(config: ExtractConfig, photos: Dataset | None = None) -> FeatureCach
         shard_index=share.index,
         num_shards=share.count,
         reuse=config.reuse,
+        size=config.size,
+        resize=config.resize,
         tell=say,
     )
     if cache is None:

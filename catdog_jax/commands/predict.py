@@ -52,7 +52,7 @@ def _predict(config: PredictConfig) -> int:
             "--require-strangeness: expected a model with the output 'strangeness', found none: it cannot tell photos of "
             "neither class. Train and export again, or leave it out."
         )
-    overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap)
+    overlays = None if config.heatmap is None else heatmaps.Folder(config.heatmap, predictor.recipe)
     sorter = None if config.sort is None else Sorter(config.sort, config.sort_with, predictor.classes)
     counts: Counts = collections.Counter()
     with contextlib.ExitStack() as watching:

@@ -77,6 +77,8 @@ def run(config: RunConfig) -> None:
                 groups=config.groups,
                 undivided=undivided,
                 reuse=config.reuse,
+                size=config.size,
+                resize=config.resize,
             ),
             photos,
         )
@@ -176,7 +178,8 @@ def _pool_there(cache: Location, preset: str) -> Pool:
       UsageError: the cache is there and cannot give what the preset needs.
     """
     needed = PRESETS[preset].pool
-    there = shards.kept_pool(cache)
+    kept = shards.kept(cache)
+    there = kept and kept.pool
     if there not in (None, needed, "none"):
         able = "none" if needed == "none" else f"{needed} or none"
         raise UsageError(
@@ -228,7 +231,7 @@ def _unseen(photos: Dataset, model: Path) -> Table:
     for record in records[:: max(1, len(records) // _SHOWN)][:_SHOWN]:
         truth = predictor.classes[record.label]
         try:
-            pixels = decoding.decode(record.read())
+            pixels = decoding.decode(record.read(), predictor.recipe)
         except decoding.ImageError as error:
             table.add_row(Text(record.id), Text(truth), Text(f"cannot be read: {error}", "yellow"))
             continue

@@ -40,7 +40,7 @@ def similar(config: SimilarConfig) -> int:
         photos = find_photos(config.paths, config.list, config.null)
         known = look_in(config.among)
         predictor = opened(config)
-        embeddings.check_weights(known, config.among, predictor)
+        embeddings.check_comparable(known, config.among, predictor)
         rows: list[dict[str, Any]] = []
         said: list[str] = []
         for photo, row in predictor.stream_embeddings(photos):

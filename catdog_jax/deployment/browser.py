@@ -67,11 +67,12 @@ def write(directory: Path, model: bytes, runtime: Path | None = None) -> Path:
 
 
 def about(model: bytes) -> dict[str, object]:
-    """What the page wants to know of a model, from its metadata: the classes, how it decides, and the licences."""
+    """What the page wants to know of a model, from its metadata: classes, how it decides and decodes, licences."""
     metadata = model_file.described(model).metadata
     licences = {**json.loads(metadata.get("licences", "{}")), "runtime": LICENCE}
     rule = decision.stored(metadata)
-    return {"classes": rule.classes, "decision": rule.settings(), "licences": licences}
+    recipe = json.loads(metadata["recipe"])
+    return {"classes": rule.classes, "decision": rule.settings(), "recipe": recipe, "licences": licences}
 
 
 def _package(named: Path | None) -> Path:

@@ -49,7 +49,7 @@ class Gate(NamedTuple):
 
 
 def measure(
-    model: bytes, fp32: bytes, photos: Iterable[tuple[np.ndarray, int]], total: int, threshold: float = THRESHOLD
+    model: bytes, fp32: bytes, photos: Iterable[side_by_side.Seen], total: int, threshold: float = THRESHOLD
 ) -> Gate:
     """Measures a file beside the float32 one that it was made of, see `side_by_side.in_turns`; both decide by the threshold.
 

@@ -14,7 +14,6 @@ from catdog_jax import __version__
 from catdog_jax.backbone import vgg16
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.heads import head, strangeness
-from catdog_jax.photos import decoding
 
 OPSET, IR_VERSION = 17, 8
 
@@ -40,17 +39,20 @@ def build(
 ) -> onnx.ModelProto:
     """Builds the model: opset 17, IR 8, everything inside, any batch.
 
-    Its input is `image`, uint8 [N, 224, 224, 3], RGB. Its outputs are `probability`, float32 [N, 2]
-    in the order of the classes, and `heatmap`, float32 [N, 7, 7]; see `heat_map_kind`. A head that
-    tells strangers adds `strangeness`, float32 [N].
+    Its input is `image`, uint8 [N, size, size, 3], RGB, as the recipe of the head's features has it. Its
+    outputs are `probability`, float32 [N, 2] in the order of the classes, and `heatmap`, float32 [N,
+    size / 32, size / 32]; see `heat_map_kind`. A head that tells strangers adds `strangeness`, float32 [N].
 
     `metadata` becomes `metadata_props`, along with the kind of the heat map. With `mirror` each
     output of a photo is the mean of its own and of its mirror image's.
     """
     graph = _Graph()
+    size, grid = fitted.fingerprint.recipe.size, fitted.fingerprint.recipe.grid
     # First: TensorRT wants it right after uint8
     pixels = graph.node("Cast", ["image"], "pixels", to=TensorProto.FLOAT)
-    cells = _backbone(graph, params, _normalise(graph, mode, _with_mirror_images(graph, pixels) if mirror else pixels))
+    cells = _backbone(
+        graph, params, _normalise(graph, mode, _with_mirror_images(graph, pixels, size) if mirror else pixels)
+    )
     ending = "_of_views" if mirror else ""
     _probability(graph, _dense(graph, fitted, _pool(graph, fitted.own_pool, cells)), f"probability{ending}")
     _heat_map(graph, fitted, cells, f"heatmap{ending}")
@@ -60,14 +62,14 @@ def build(
         if fitted.strangeness is not None:
             _mean_of_views(graph, "strangeness", ())
         _mean_of_views(graph, "probability", (2,))
-        _mean_of_views(graph, "heatmap", (vgg16.GRID, vgg16.GRID))
+        _mean_of_views(graph, "heatmap", (grid, grid))
     outputs = [
         helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 2]),
-        helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", vgg16.GRID, vgg16.GRID]),
+        helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", grid, grid]),
     ]
     if fitted.strangeness is not None:
         outputs.append(helper.make_tensor_value_info("strangeness", TensorProto.FLOAT, ["N"]))
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", decoding.SIZE, decoding.SIZE, 3])
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])
     model = helper.make_model(
         helper.make_graph(graph.nodes, "catdog", [image], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -83,7 +85,7 @@ def heat_map_kind(fitted: head.FittedHead) -> str:
     """What the output `heatmap` of this head's model shows.
 
     A cell's value is its contribution to the logit of the second class, positive for and negative
-    against; the mean over the 7x7 cells plus a constant is the logit. For a linear head on averaged
+    against; the mean over the cells plus a constant is the logit. For a linear head on averaged
     features that is the "class activation map" (Zhou et al., "Learning Deep Features for
     Discriminative Localization", 2016), and the constant is the head's bias. For any other it is a
     "linearised head": which units of its ReLU layers are on is taken as this photo has it, and so
@@ -96,11 +98,9 @@ def heat_map_kind(fitted: head.FittedHead) -> str:
     )
 
 
-def _with_mirror_images(graph: _Graph, photos: str) -> str:
-    """[2 N, 224, 224, 3]: the photos, then their mirror images."""
-    mirrored = graph.node(
-        "Gather", [photos, graph.constant("leftwards", np.arange(decoding.SIZE)[::-1])], "mirrored", axis=2
-    )
+def _with_mirror_images(graph: _Graph, photos: str, size: int) -> str:
+    """[2 N, size, size, 3]: the photos, then their mirror images."""
+    mirrored = graph.node("Gather", [photos, graph.constant("leftwards", np.arange(size)[::-1])], "mirrored", axis=2)
     return graph.node("Concat", [photos, mirrored], "views", axis=0)
 
 
@@ -120,7 +120,7 @@ def _mean_of_views(graph: _Graph, name: str, shape: tuple[int, ...]) -> str:
 
 
 def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> str:
-    """The tensor `end`: [N, 1, columns] slopes of the logit, times [N, columns, 49] what each cell gives to each column.
+    """The tensor `end`: [N, 1, columns] slopes of the logit, times [N, columns, cells] what each cell gives to each column.
 
     The slopes are the product of the kernels from the output back to the input, without the units
     that are off. A kernel is the first factor of its product, not transposed as the second:
@@ -134,19 +134,20 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
         slopes = graph.node("Mul", [slopes, active], f"{name}_kept")
         columns = graph.node("Gemm", [f"{name}_kernel", slopes], f"{name}_slopes_of_columns", transB=1)
         slopes = graph.node("Transpose", [columns], f"{name}_slopes", perm=[1, 0])
-    grid = graph.constant("grid", np.array([-1, vgg16.GRID, vgg16.GRID]))
+    side = fitted.fingerprint.recipe.grid
+    grid = graph.constant("grid", np.array([-1, side, side]))
     if not fitted.own_pool.parts:
         at_cells = graph.node("Mul", [slopes, "features"], "contributions")
-        shape = graph.constant("cells_shape", np.array([-1, vgg16.GRID, vgg16.GRID, vgg16.CHANNELS]))
+        shape = graph.constant("cells_shape", np.array([-1, side, side, vgg16.CHANNELS]))
         by_channel = graph.node("Reshape", [at_cells, shape], "contributions_of_channels")
         total = graph.node(
             "ReduceSum", [by_channel, graph.constant("channels_last", np.array([3]))], "shares", keepdims=0
         )
-        return graph.node("Mul", [total, graph.constant("count", np.array(vgg16.GRID**2, np.float32))], end)
+        return graph.node("Mul", [total, graph.constant("count", np.array(side**2, np.float32))], end)
     parts = {"avg": cells, "max": _at_maximum(graph, cells)}
     given = graph.node("Concat", [parts[part] for part in fitted.own_pool.parts], "given", axis=1)
     # -1 would not be told of a batch of none
-    flat = graph.constant("columns_by_cells", np.array([0, 0, vgg16.GRID**2]))
+    flat = graph.constant("columns_by_cells", np.array([0, 0, side**2]))
     given = graph.node("Reshape", [given, flat], "given_by_cells")
     if len(fitted.params) > 1:  # they differ from photo to photo
         slopes = graph.node("Unsqueeze", [slopes, graph.constant("row_axis", np.array([1]))], "slopes")
@@ -154,10 +155,10 @@ def _heat_map(graph: _Graph, fitted: head.FittedHead, cells: str, end: str) -> s
 
 
 def _at_maximum(graph: _Graph, cells: str) -> str:
-    """A channel's cells with 49 times the maximum where it is reached (shared, where it is reached more than once), else 0."""
+    """A channel's cells: their number times the maximum where it is reached (shared, where that is more than once), else 0."""
     top = graph.node("ReduceMax", [cells], "top", axes=[2, 3])
     reached = graph.node("Cast", [graph.node("Equal", [cells, top], "at_top")], "reached", to=TensorProto.FLOAT)
-    times = graph.node("ReduceMean", [reached], "times_reached", axes=[2, 3])  # of 49
+    times = graph.node("ReduceMean", [reached], "times_reached", axes=[2, 3])  # a share of the cells
     return graph.node("Div", [graph.node("Mul", [cells, reached], "tops"), times], "maxima")
 
 

@@ -22,9 +22,10 @@ from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.head import FittedHead, digest
 from catdog_jax.heads.run_directory import TEST
-from catdog_jax.photos import decoding, sources
+from catdog_jax.photos import sources
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import decision, side_by_side
 
@@ -130,7 +131,7 @@ def export(
         else sources.load(str(photos or "demo"), PRECISIONS[precision].splits, undivided=seen)
     )
     left_out: dict[str, str] = {}
-    pixels = parity.photos_of(dataset, parity_photos, left_out)
+    pixels = parity.photos_of(dataset, parity_photos, left_out, head.fingerprint.recipe)
     figures = tested_figures(head, views, metrics)
     compared = {"photos": len(pixels), "tolerance": parity.TOLERANCE}
     described = {**metadata(head, loaded, views, figures), "parity": json.dumps(compared), "seal": sealed.UNSEALED}
@@ -143,7 +144,17 @@ def export(
     passed = None
     if PRECISIONS[precision].splits:
         model, passed = smaller(
-            name, model, precision, dataset, head.classes, gate_photos, force, left_out, head.threshold, seen
+            name,
+            model,
+            precision,
+            dataset,
+            head.classes,
+            gate_photos,
+            force,
+            left_out,
+            head.fingerprint.recipe,
+            head.threshold,
+            seen,
         )
     model = sealed.seal(model)
     if path is not None:
@@ -160,6 +171,7 @@ def smaller(
     gate_photos: int,
     force: bool,
     left_out: dict[str, str],
+    recipe: DecodingRecipe,
     threshold: float = THRESHOLD,
     seen: bool = False,
 ) -> tuple[bytes, Gate]:
@@ -177,8 +189,8 @@ def smaller(
             f"{dataset.source}: expected photos of {classes}, found {dataset.classes}. Name some with --data."
         )
     splits, convert = PRECISIONS[precision]
-    training = side_by_side.readable(dataset.split("train") if "train" in splits else (), left_out)
-    model = convert(fp32, [photo for photo, _ in itertools.islice(training, precisions.CALIBRATION_PHOTOS)])
+    training = side_by_side.readable(dataset.split("train") if "train" in splits else (), left_out, [recipe])
+    model = convert(fp32, [views[0] for views, _ in itertools.islice(training, precisions.CALIBRATION_PHOTOS)])
     onnx.checker.check_model(model, full_check=True)
     if wrong := precisions.saturating(model):
         raise CatdogError(
@@ -187,7 +199,8 @@ def smaller(
         )
     unseen = dataset.split("validation")
     records = (unseen or dataset.split("train")[::-1])[: gate_photos or None]
-    measured = gate.measure(model, fp32, side_by_side.readable(records, left_out), len(records), threshold)
+    judged = side_by_side.readable(records, left_out, [recipe, recipe])
+    measured = gate.measure(model, fp32, judged, len(records), threshold)
     if seen or not unseen:
         measured = measured._replace(split="train")
     if measured.drop > gate.MAX_DROP and not force:
@@ -212,7 +225,9 @@ def _matching_weights(source: str, head: FittedHead) -> weight_files.Weights:
             f"found {loaded.sha256} ({loaded.source}). Name those with --weights, or extract and train again."
         )
     current = dataclasses.replace(
-        head.fingerprint, preprocessing_version=vgg16.PREPROCESSING_VERSION, image=decoding.RECIPE
+        head.fingerprint,
+        preprocessing_version=vgg16.PREPROCESSING_VERSION,
+        image=head.fingerprint.recipe.to_json(),
     )
     head.fingerprint.check_compatible(current)
     return loaded
@@ -255,7 +270,7 @@ def metadata(
     values = {
         "classes": head.classes,
         "views": list(views),
-        "recipe": decoding.RECIPE,
+        "recipe": head.fingerprint.recipe.to_json(),
         "features": fingerprint,
         "head": head.recipe,
         "decision": decision.read(head.classes, {"head": json.dumps(head.recipe)}).settings(),

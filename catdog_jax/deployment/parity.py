@@ -15,6 +15,7 @@ from catdog_jax.files import buckets, sealed
 from catdog_jax.heads.head import FittedHead
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.runtime import side_by_side
 
 TOLERANCE = 1e-4  # on probabilities and strangeness; decisions must be the same, however near to it
@@ -74,8 +75,8 @@ def photos_at_hand(run: RunDirectory, needed: Sequence[str], undivided: bool = F
         return sources.load("demo", needed), note
 
 
-def photos_of(dataset: sources.Dataset, count: int, left_out: dict[str, str]) -> np.ndarray:
-    """The photos to compare on, uint8 [N, 224, 224, 3], those of the test split first.
+def photos_of(dataset: sources.Dataset, count: int, left_out: dict[str, str], recipe: DecodingRecipe) -> np.ndarray:
+    """The photos to compare on, uint8 [N, size, size, 3], those of the test split first.
 
     `left_out` takes the ids of those that cannot be decoded, with the reason.
 
@@ -83,7 +84,7 @@ def photos_of(dataset: sources.Dataset, count: int, left_out: dict[str, str]) ->
       CatdogError: fewer than two can be decoded.
     """
     records = itertools.chain.from_iterable(dataset.split(split) for split in reversed(sources.SPLITS))
-    photos = [photo for photo, _ in itertools.islice(side_by_side.readable(records, left_out), count)]
+    photos = [seen[0] for seen, _ in itertools.islice(side_by_side.readable(records, left_out, [recipe]), count)]
     if len(photos) < 2:
         raise CatdogError(
             f"{dataset.source}: expected at least 2 photos that can be read, found {len(photos)}. Check --data."
@@ -93,7 +94,8 @@ def photos_of(dataset: sources.Dataset, count: int, left_out: dict[str, str]) ->
 
 def expected(loaded: weights.Weights, fitted: FittedHead, photos: np.ndarray, mirror: bool) -> Answers:
     """What JAX says of photos, its features computed in full float32 on whatever device there is."""
-    extract = extractor.Extractor(loaded, pool=fitted.own_pool, precision="float32", batch_size=_BATCH)
+    size = fitted.fingerprint.recipe.size
+    extract = extractor.Extractor(loaded, pool=fitted.own_pool, precision="float32", batch_size=_BATCH, size=size)
     views = [photos, photos[:, :, ::-1]] if mirror else [photos]
     rows = [extract(view) for view in views]
     strange = [value for row in rows if (value := fitted.strange(row)) is not None]

@@ -34,7 +34,7 @@ class Precision(NamedTuple):
     Attributes:
       splits: of the photos that this and the gate take; none of fp32, which is what the others are
         compared with.
-      convert: from the float32 file, and photos of the training, uint8 [224, 224, 3] each.
+      convert: from the float32 file, and photos of the training, uint8 [size, size, 3] each.
     """
 
     splits: tuple[str, ...]
@@ -61,7 +61,7 @@ def to_fp16(model: bytes) -> bytes:
 def to_int8(model: bytes, photos: Sequence[np.ndarray]) -> bytes:
     """The same graph with its convolutions in 8 bits.
 
-    The ranges of the activations are measured on the photos, uint8 [224, 224, 3] each.
+    The ranges of the activations are measured on the photos, uint8 [size, size, 3] each.
 
     Raises:
       CatdogError: there are no photos.

@@ -1,7 +1,7 @@
 """Exported models side by side on photos that they have not seen.
 
-The files alone are measured, as a deployment runs them: decoded by `decoding.decode`, computed by
-ONNX Runtime.
+The files alone are measured, as a deployment runs them: photos decoded by the recipe of each, computed
+by ONNX Runtime.
 """
 
 from collections.abc import Sequence
@@ -153,7 +153,7 @@ def compare(
     records = chosen.split(split)
     labels, rows, seconds = side_by_side.in_turns(
         [predictor.probabilities for predictor in predictors],
-        side_by_side.readable(records, skipped),
+        side_by_side.readable(records, skipped, [predictor.recipe for predictor in predictors]),
         len(records),
         "evaluate",
     )

@@ -20,7 +20,6 @@ from catdog_jax.heads import cross_validation
 from catdog_jax.heads.head import FittedHead, probabilities
 from catdog_jax.heads.rows import Pair, checked
 from catdog_jax.heads.run_directory import FOLDS
-from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.ranges import check_arguments
@@ -167,7 +166,8 @@ def of_photos(head: FittedHead, dataset: Dataset, split: str, weights: str) -> P
     with progress_bar("photos") as progress:
         task = progress.add_task("evaluate", total=len(chosen.records))
         advance = functools.partial(progress.advance, task)
-        for shard, rows in batches.compute_shards(shards, extractor, None, advance, processes=processes):
+        recipe = head.fingerprint.recipe
+        for shard, rows in batches.compute_shards(shards, extractor, recipe, None, advance, processes=processes):
             ids += rows.ids
             labels += rows.labels
             skipped[shard.name] = rows.skipped
@@ -241,8 +241,8 @@ def _extractor(head: FittedHead, dataset: Dataset, weights: str) -> features_ext
         weights_sha256=pretrained.sha256,
         preprocessing=pretrained.mode,
         preprocessing_version=vgg16.PREPROCESSING_VERSION,
-        image=decoding.RECIPE,
+        image=head.fingerprint.recipe.to_json(),
         classes=dataset.classes,
     )
     head.fingerprint.check_compatible(now)
-    return features_extractor.Extractor(pretrained, pool=head.own_pool)
+    return features_extractor.Extractor(pretrained, pool=head.own_pool, size=head.fingerprint.recipe.size)

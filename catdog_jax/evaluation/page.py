@@ -4,6 +4,7 @@ Pure functions of plain data. The plots are inline SVG whose colours are the pag
 so they follow the light or dark mode of the reader; no text of strangers enters them.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +15,13 @@ from PIL import Image
 from catdog_jax.config import THRESHOLD
 from catdog_jax.evaluation import explained
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.reporting import html
 from catdog_jax.reporting.intervals import METHODS
 from catdog_jax.reporting.metrics import METRICS, PERCENT, Measured, baseline, photos_of, shown
 from catdog_jax.reporting.plots import History, Json, curves, reliability, roc
 
-THUMBNAIL = 160  # width and height in pixels
+THUMBNAIL = 160  # width and height in pixels, as recipes may have it
 _CARDS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "ece")  # the first four that there are
 _LONGEST = 300  # characters of a setting that are shown
 _NOTES = {
@@ -111,13 +113,13 @@ def render(
     )
 
 
-def thumbnail(photo: bytes) -> bytes:
-    """A photo as the model sees it, squashed to a square, as a small JPEG.
+def thumbnail(photo: bytes, recipe: DecodingRecipe) -> bytes:
+    """A photo as the model sees it, a square by its recipe, as a small JPEG.
 
     Raises:
       decoding.ImageError: the photo cannot be decoded.
     """
-    return html.jpeg(Image.fromarray(decoding.decode(photo, THUMBNAIL)))
+    return html.jpeg(Image.fromarray(decoding.decode(photo, dataclasses.replace(recipe, size=THUMBNAIL))))
 
 
 def abstention(sure: Json) -> str:

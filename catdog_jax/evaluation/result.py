@@ -272,7 +272,7 @@ class Evaluation:
         photos, unreadable = {}, [f"{name}: it is not in {source} any more" for name in ids if name not in records]
         for record in records.values():
             try:
-                photos[record.id] = page.thumbnail(sources.read_patiently(record))
+                photos[record.id] = page.thumbnail(sources.read_patiently(record), self.head.fingerprint.recipe)
             except CatdogError as error:  # the figures are true without a picture
                 unreadable.append(f"{record.id}: {error}")
         return photos, f"Photos that cannot be shown: {'; '.join(unreadable)}." if unreadable else ""

@@ -18,9 +18,10 @@ import numpy as np
 from catdog_jax.features.earlier import Earlier
 from catdog_jax.features.extractor import Extractor
 from catdog_jax.features.shards import Rows
-from catdog_jax.photos import decoding, decoding_pool, prefetch
+from catdog_jax.photos import decoding_pool, prefetch
 from catdog_jax.photos.dataset import Record
 from catdog_jax.photos.prefetch import Decoded
+from catdog_jax.photos.recipe import DecodingRecipe
 
 _IN_FLIGHT = 2  # batches dispatched before the first is waited for, so that the device never waits for the host
 _AHEAD = 1024  # decoded photos that wait for their batch, at most: 154 MB
@@ -62,7 +63,7 @@ class _Batch:
     """Photos that are computed together.
 
     Attributes:
-      pixels: uint8 [batch_size, 224, 224, 3], used again for a later batch when this one is computed.
+      pixels: uint8 [batch_size, size, size, 3], used again for a later batch when this one is computed.
       photos: the shard of each photo, and which of its rows.
       done: how many photos are done with it: these, and those that cannot be decoded.
       features: the device's result, float32 [batch_size, views, …].
@@ -77,6 +78,7 @@ class _Batch:
 def compute_shards(
     shards: Sequence[Shard],
     extractor: Extractor,
+    recipe: DecodingRecipe,
     workers: int | None,
     advance: Callable[[int], None],
     earlier: Earlier | None = None,
@@ -88,6 +90,7 @@ def compute_shards(
     Args:
       shards: what to compute.
       extractor: the convolutions.
+      recipe: how photos are decoded, to the extractor's size.
       workers: decoding threads or processes, None for one a core.
       advance: is told how many further photos are done, without those of `known`.
       earlier: has the rows that are not computed.
@@ -100,7 +103,7 @@ def compute_shards(
     decoded = decoding_pool.decoded if processes else prefetch.decoded
     records = (record for shard in shards for record in shard.records)
     ahead = min((_IN_FLIGHT + 1) * extractor.batch_size, _AHEAD)
-    with contextlib.closing(decoded(records, workers, ahead, known)) as photos:
+    with contextlib.closing(decoded(records, workers, ahead, recipe, known)) as photos:
         yield from _Line(extractor, advance, earlier).run(shards, photos)
 
 
@@ -133,7 +136,7 @@ class _Line:
         yield from self._finished()
 
     def _new_batch(self) -> _Batch:
-        shape = (self._extractor.batch_size, decoding.SIZE, decoding.SIZE, 3)
+        shape = (self._extractor.batch_size, self._extractor.size, self._extractor.size, 3)
         return _Batch(self._free.pop() if self._free else np.empty(shape, np.uint8))
 
     def _take(self, photo: Decoded, into: _Open) -> None:

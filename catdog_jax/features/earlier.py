@@ -143,6 +143,7 @@ class _Shard:
         self._path = shards.array_path(place, sidecar["shard"], "features")
         self._written = sidecar["arrays"]["features"]
         self._has, self._wants = Pool(str(found.pool)), Pool(str(wanted.pool))
+        self._shape = self._wants.shape(wanted.recipe.grid)
         self._views = [(found.views or ()).index(view) for view in wanted.views or ()]
 
     @functools.cached_property
@@ -162,7 +163,7 @@ class _Shard:
         """float32 [views, …], which the stored type holds exactly."""
         assert self.features is not None
         stored = self.features[row][self._views]
-        return self._has.convert(stored, self._wants).reshape(-1, *self._wants.shape).astype(np.float32)
+        return self._has.convert(stored, self._wants).reshape(-1, *self._shape).astype(np.float32)
 
 
 def _on_disk(array: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ photos takes the place of the old one only when it is finished (see `growing`).
 
 import collections
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,9 +31,10 @@ from catdog_jax.features.cache import FeatureCache
 from catdog_jax.features.earlier import Earlier
 from catdog_jax.features.extractor import Extractor
 from catdog_jax.files.buckets import Location, location
-from catdog_jax.photos import decoding, decoding_pool, prefetch
+from catdog_jax.photos import decoding_pool, prefetch
 from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
+from catdog_jax.photos.recipe import RESIZES, SIZE, VERSIONS, DecodingRecipe
 from catdog_jax.ranges import check_arguments
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
@@ -75,6 +77,8 @@ def extract(
     num_shards: int = 1,
     distributed: str | None = None,
     reuse: Sequence[str | Location] = (),
+    size: int | None = None,
+    resize: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> FeatureCache | None:
     """Extracts the features of every photo, or of those that an interrupted run left.
@@ -94,7 +98,7 @@ def extract(
       out: the feature cache to write or to resume: a folder, or a place in a bucket (a URL).
       weights: where VGG16's weights come from, see `backbone.weights.load`; or loaded ones.
       preprocessing: overrides the preprocessing that the weights were trained with.
-      pool: how the 7x7 cells become one vector: "avg", "max", "avg+max", or "none", which keeps
+      pool: how the cells, 7x7 of 224 pixels, become one vector: "avg", "max", "avg+max", or "none", which keeps
         them all.
       views: what is kept of each photo: some of "original" and "mirror".
       dtype: the type of the stored features, "float16" or "float32".
@@ -109,6 +113,8 @@ def extract(
       num_shards: how many processes extract into `out`, each a share.
       distributed: takes the share of this process in jax.distributed: "auto", or HOST:PORT.
       reuse: other feature caches whose rows are taken over, where they are what would be computed.
+      size: of the squares that photos become, in pixels: a multiple of 32 from 96 to 512; 224 by default.
+      resize: how they become square, see `DecodingRecipe`: "squash" by default, "crop" or "letterbox".
       tell: is given a sentence that says how many photos are taken over, where any might be.
 
     Returns:
@@ -126,11 +132,13 @@ def extract(
     if not isinstance(photos, Dataset):
         raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Make one with load_photos.")
     check_arguments(ExtractConfig, dtype=dtype, shard_size=shard_size, batch_size=batch_size)
-    check_arguments(ExtractConfig, workers=workers, decode_in=decode_in)
+    check_arguments(ExtractConfig, workers=workers, decode_in=decode_in, size=size, resize=resize)
+    wanted = DecodingRecipe(size=SIZE if size is None else size, resize=resize or RESIZES[0])
     share = locks.share(shard_index, num_shards, distributed)
     jax_environment.require_devices()
     folder = location(out) if isinstance(out, str) else out
     folder.exists()  # a bucket out of reach is told before the work begins
+    recipe = recipe_of(wanted, [folder, *(location(other) if isinstance(other, str) else other for other in reuse)])
     loaded = backbone_weights.load(weights, preprocessing)
     shards = plan(photos, shard_size)
     extractor = extractors.Extractor(
@@ -140,12 +148,13 @@ def extract(
         precision=precision,
         conv=conv,
         batch_size=batch_size,  # not the photos that there are at most: another batch may round otherwise
+        size=recipe.size,
     )
     fingerprint = Fingerprint(
         weights_sha256=loaded.sha256,
         preprocessing=loaded.mode,
         preprocessing_version=vgg16.PREPROCESSING_VERSION,
-        image=decoding.RECIPE,
+        image=recipe.to_json(),
         pool=pool,
         views=tuple(views),
         dtype=dtype,
@@ -171,6 +180,17 @@ def extract(
                 return None
             _finish(photos, folder, place, [shard.name for shard in shards], fingerprint)
     return FeatureCache.open(folder)
+
+
+def recipe_of(wanted: DecodingRecipe, places: Sequence[Location]) -> DecodingRecipe:
+    """The recipe that new features are decoded by: in the version of those that are there, the first place first.
+
+    So a cache of an earlier version is resumed and renewed, and taken over from. Where features of
+    another size or resize are in the way, the fingerprints say so.
+    """
+    there = filter(None, map(shard_files.kept, places))
+    versions = [version for prints in there if (version := (prints.image or {}).get("version")) in VERSIONS]
+    return dataclasses.replace(wanted, version=versions[0]) if versions else wanted
 
 
 def _place(out: Location, fingerprint: Fingerprint) -> Location:
@@ -278,14 +298,14 @@ def _extract_share(
         tell(_taken_over(known, earlier, total, remaining))
     sidecars = {name: shard_files.read_sidecar(out, name) for name in finished}
     skipped = {name: sidecar["skipped"] for name, sidecar in sidecars.items()}
-    processes = in_processes(decode_in, remaining)
+    recipe, processes = fingerprint.recipe, in_processes(decode_in, remaining)
     if _on_cpu() and remaining <= _DECODED_FIRST:  # an accelerator computes as fast as this would find anything
-        check_readable(photos, skipped | _unreadable(pending, known, workers, processes))
+        check_readable(photos, skipped | _unreadable(pending, known, workers, recipe, processes))
     with progress_bar("photos") as progress, ThreadPoolExecutor(1) as writer:
         task = progress.add_task("extract", total=total, completed=total - remaining)
         commits = collections.deque[Future[None]]()
         computed = compute_shards(
-            pending, extractor, workers, lambda done: progress.advance(task, done), earlier, known, processes
+            pending, extractor, recipe, workers, lambda done: progress.advance(task, done), earlier, known, processes
         )
         with contextlib.closing(computed):
             for shard, rows in computed:
@@ -333,14 +353,14 @@ def _joined(places: Iterable[Location]) -> str:
 
 
 def _unreadable(
-    shards: Sequence[Shard], known: Mapping[str, str], workers: int | None, processes: bool
+    shards: Sequence[Shard], known: Mapping[str, str], workers: int | None, recipe: DecodingRecipe, processes: bool
 ) -> dict[str, list[dict[str, str]]]:
     """The photos of each shard that cannot be decoded, found without the network; those that are known can be."""
     unreadable: dict[str, list[dict[str, str]]] = {shard.name: [] for shard in shards}
     unknown = [(shard.name, record) for shard in shards for record in shard.records if record.id not in known]
     names = (name for name, _ in unknown)
     decoded = decoding_pool.decoded if processes else prefetch.decoded
-    photos = decoded((record for _, record in unknown), workers, _AHEAD)
+    photos = decoded((record for _, record in unknown), workers, _AHEAD, recipe)
     for name, photo in zip(names, photos, strict=True):
         if photo.pixels is None:
             unreadable[name].append(photo.skipped)

@@ -18,6 +18,7 @@ from catdog_jax.config import ExtractConfig
 from catdog_jax.errors import UsageError
 from catdog_jax.features import memory
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import SIZE, DecodingRecipe
 from catdog_jax.ranges import check_arguments
 
 
@@ -26,7 +27,7 @@ class Algorithm(NamedTuple):
 
     Attributes:
       transform: what it makes of the kernels, once.
-      forward: (transformed params, normalised photos [N, 224, 224, 3], type) -> cells [N, 7, 7, 512].
+      forward: (transformed params, normalised photos [N, size, size, 3], type) -> cells [N, grid, grid, 512].
       precisions: the types that it can compute in.
       fastest_on: the platforms of JAX where "auto" takes it for those types.
     """
@@ -72,6 +73,7 @@ class Extractor:
       precision: the type that is computed in, "float32" or "bfloat16".
       conv: the algorithm, one of `ALGORITHMS`.
       pool: how the cells become features.
+      size: of the photos, in pixels a side.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Extractor:
         precision: str = "auto",
         conv: str = "auto",
         batch_size: int | None = None,
+        size: int = SIZE,
     ):
         """Puts the weights on the devices.
 
@@ -98,6 +101,7 @@ class Extractor:
           conv: one of `ALGORITHMS`, or "auto": the fastest one for the platform.
           batch_size: photos a device computes together; by default 8 on a CPU core, 256 elsewhere,
             or as many as the memory holds.
+          size: of the photos, in pixels a side, see `DecodingRecipe`.
 
         Raises:
           CatdogError: the weights cannot be used, or the device has too little memory for them.
@@ -105,6 +109,7 @@ class Extractor:
             a batch takes more memory than there is, or JAX has no device.
         """
         check_arguments(ExtractConfig, pool=pool, views=views, precision=precision, batch_size=batch_size)
+        self.size, self._grid = size, DecodingRecipe(size=size).grid
         if conv not in ("auto", *ALGORITHMS):
             *names, last = "auto", *ALGORITHMS
             raise UsageError(f"--conv: expected {', '.join(names)} or {last}, found {conv}. Choose from these.")
@@ -120,7 +125,7 @@ class Extractor:
                 f"--conv {self.conv}: expected --precision {' or '.join(algorithm.precisions)}, found {self.precision}. "
                 "Choose one of the two."
             )
-        self.batch_size = memory.photos_on_each(devices, batch_size) * len(devices)
+        self.batch_size = memory.photos_on_each(devices, batch_size, size) * len(devices)
         self.pool = Pool(pool)
         mesh = Mesh(np.array(devices), ("batch",))
         self._by_photo = NamedSharding(mesh, PartitionSpec("batch"))
@@ -133,7 +138,7 @@ class Extractor:
             def features(view: str) -> jax.Array:
                 x = vgg16.normalise(VIEWS[view](photos), pretrained.mode, dtype)
                 cells = algorithm.forward(params, x, dtype).astype(jnp.float32)
-                return self.pool.apply(cells).reshape(-1, *self.pool.shape)
+                return self.pool.apply(cells).reshape(-1, *self.pool.shape(self._grid))
 
             return jnp.stack([features(view) for view in views], axis=1)
 
@@ -147,18 +152,18 @@ class Extractor:
         """Starts computing one padded batch and returns at once.
 
         Args:
-          photos: uint8 [batch_size, 224, 224, 3], RGB.
+          photos: uint8 [batch_size, size, size, 3], RGB.
 
         Returns:
-          float32 [batch_size, views, 512], or as `pool` has it; [batch_size, views, 7, 7, 512] for
-          "none".
+          float32 [batch_size, views, 512], or as `pool` has it; [batch_size, views, grid, grid, 512]
+          for "none", with a grid of size / 32.
 
         Raises:
           CatdogError: `photos` has another dtype or shape, or the device has too little memory, of
             which it may tell only when the result is read: see `memory.told`.
           TypeError: `photos` is no array.
         """
-        decoding.check_photos(photos)
+        decoding.check_photos(photos, self.size)
         with memory.told(self.batch_size):
             return self._compute(self._params, jax.device_put(photos, self._by_photo))
 
@@ -166,7 +171,7 @@ class Extractor:
         """Features of any number of photos.
 
         Args:
-          photos: uint8 [N, 224, 224, 3], RGB, as `decoding.decode` gives them.
+          photos: uint8 [N, size, size, 3], RGB, as `decoding.decode` gives them.
 
         Returns:
           float32 [N, columns]; [N, views, columns] where there are several views.
@@ -175,13 +180,14 @@ class Extractor:
           CatdogError: `photos` has another dtype or shape, or the device has too little memory.
           TypeError: `photos` is no array.
         """
-        decoding.check_photos(photos)
-        parts = [np.empty((0, self._views, self.pool.columns), np.float32)]
+        decoding.check_photos(photos, self.size)
+        columns = self.pool.columns(self._grid)
+        parts = [np.empty((0, self._views, columns), np.float32)]
         for start in range(0, len(photos), self.batch_size):
             part = photos[start : start + self.batch_size]
             with memory.told(self.batch_size):
                 result = np.asarray(self.dispatch(padded(part, self.batch_size)))[: len(part)]
-            parts.append(result.reshape(len(part), self._views, self.pool.columns))
+            parts.append(result.reshape(len(part), self._views, columns))
         rows = np.concatenate(parts)
         return rows[:, 0] if self._views == 1 else rows
 

@@ -9,20 +9,22 @@ import jax
 
 from catdog_jax import jax_environment
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.photos.recipe import SIZE
 
 jax_environment.keep_sums_right()
 
-# Of a device's memory while its batch is computed: at most 37 MB for any precision and algorithm
+# Of a device's memory while its batch of photos of 224 pixels is computed: at most 37 MB for any precision and algorithm
 _BYTES_A_PHOTO = 40e6
 _ON_A_CORE, _ON_AN_ACCELERATOR = 8, 256  # photos at once, where nothing else is asked for
 
 
-def photos_on_each(devices: Sequence[jax.Device], batch_size: int | None) -> int:
-    """How many photos each device computes together.
+def photos_on_each(devices: Sequence[jax.Device], batch_size: int | None, pixels: int = SIZE) -> int:
+    """How many photos of so many pixels a side each device computes together.
 
     Args:
       devices: of this process, all of one kind.
       batch_size: what was asked for; None for the usual number, or as many as an accelerator holds.
+      pixels: of a side of a photo.
 
     Raises:
       UsageError: a batch of the size that was asked for takes more memory than there is.
@@ -30,10 +32,11 @@ def photos_on_each(devices: Sequence[jax.Device], batch_size: int | None) -> int
     on_cpu = devices[0].platform == "cpu"
     sharing = len(devices) if on_cpu else 1  # CPU cores share one memory
     memory = of(devices[0])
-    holds = max(1, int(memory / sharing / _BYTES_A_PHOTO)) if memory else math.inf
+    each = _BYTES_A_PHOTO * (pixels / SIZE) ** 2
+    holds = max(1, int(memory / sharing / each)) if memory else math.inf
     usual = _ON_A_CORE if on_cpu else min(_ON_AN_ACCELERATOR, holds)
     size = int(batch_size or usual)
-    needed = size * sharing * _BYTES_A_PHOTO
+    needed = size * sharing * each
     if batch_size and memory and needed > memory:
         raise UsageError(
             f"--batch-size {batch_size}: expected a batch that fits into {memory / 1e9:,.0f} GB of memory, found "

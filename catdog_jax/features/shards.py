@@ -3,7 +3,7 @@
 import functools
 import importlib.metadata
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,9 @@ def write_shard(out: Location, name: str, rows: Rows, fingerprint: Fingerprint) 
       CatdogError: the features do not fit the stored type, or a file cannot be written.
     """
     dtype = fingerprint.dtype
-    nothing = np.zeros((0, len(fingerprint.views or ()), *Pool(str(fingerprint.pool)).shape), np.float32)
+    nothing = np.zeros(
+        (0, len(fingerprint.views or ()), *Pool(str(fingerprint.pool)).shape(fingerprint.recipe.grid)), np.float32
+    )
     with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
         stored = np.concatenate([nothing, *rows.features]).astype(dtype)
     if not np.isfinite(stored).all():
@@ -109,7 +111,10 @@ def sidecars(out: Location) -> dict[str, dict[str, Any]]:
     Raises:
       UnreachableError: the bucket cannot be reached.
     """
-    found = {}
+    return dict(_readable(out))
+
+
+def _readable(out: Location) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in sorted(with_sidecar(out)):
         try:
             sidecar = read_sidecar(out, name)
@@ -118,13 +123,12 @@ def sidecars(out: Location) -> dict[str, dict[str, Any]]:
             raise
         except (CatdogError, KeyError):
             continue
-        found[name] = sidecar
-    return found
+        yield name, sidecar
 
 
-def kept_pool(out: Location) -> str | None:
-    """How the features at a place are pooled, of a finished cache or an interrupted one; None where there are none."""
-    return next((of_fingerprint(sidecar).pool for sidecar in sidecars(out).values()), None)
+def kept(out: Location) -> Fingerprint | None:
+    """The fingerprint of the features at a place, of a finished cache or an interrupted one; None where there are none."""
+    return next((of_fingerprint(sidecar) for _, sidecar in _readable(out)), None)
 
 
 def of_fingerprint(sidecar: dict[str, Any]) -> Fingerprint:

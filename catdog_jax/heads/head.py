@@ -15,6 +15,7 @@ import safetensors.numpy
 from flax import linen as nn
 from jax import lax
 
+from catdog_jax.backbone.layers import CHANNELS
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import Params
 from catdog_jax.config import THRESHOLD, Recipe
@@ -366,9 +367,8 @@ def _read_strangeness(described: dict[str, Any], tensors: dict[str, np.ndarray])
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level < math.inf:
         raise ValueError(f"strange_above {level!r}, expected a finite number from 0 on")
     mean, basis = (tensors.pop(name) for name in _STRANGENESS)
-    columns = strangeness.seen_of(Pool(described["pool"])).columns
-    if mean.shape != (columns,) or basis.ndim != 2 or len(basis) != columns:
-        raise ValueError(f"strangeness of shapes {mean.shape} and {basis.shape}, expected {columns} rows")
+    if mean.shape != (CHANNELS,) or basis.ndim != 2 or len(basis) != CHANNELS:
+        raise ValueError(f"strangeness of shapes {mean.shape} and {basis.shape}, expected {CHANNELS} rows")
     found = Strangeness(mean, basis)
     if found.sha256 != described.get("strangeness_sha256"):
         raise ValueError("altered tensors of the strangeness: their sha256 differs from the recorded one")
@@ -381,7 +381,8 @@ def _check(params: Params, described: dict[str, Any], rest: dict[str, np.ndarray
     if rest:
         raise ValueError(f"extra tensors {', '.join(rest)}")
     own = described["pool"] is not None
-    width = Pool(described["pool"]).columns if own else next(iter(params.values()))["kernel"].shape[0]
+    grid = Fingerprint.from_json(described["fingerprint"]).recipe.grid
+    width = Pool(described["pool"]).columns(grid) if own else next(iter(params.values()))["kernel"].shape[0]
     for name, layer in params.items():
         kernel, bias = layer["kernel"], layer["bias"]
         if kernel.ndim != 2 or kernel.shape[0] != width or bias.shape != kernel.shape[1:]:

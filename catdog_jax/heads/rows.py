@@ -86,7 +86,7 @@ def of_cache(cache: FeatureCache, resident_gib: float) -> Rows:
         len(cache.views),
         lambda pool: (
             _resident(cache, resident_gib, "train", pool)
-            and convex.fits(cache.rows("train") * len(cache.views), Pool(pool).columns)
+            and convex.fits(cache.rows("train") * len(cache.views), _columns(cache, pool))
         ),
     )
 
@@ -95,8 +95,12 @@ def _resident(cache: FeatureCache, resident_gib: float, split: str, pool: str) -
     """Whether the rows of a split stay on the device."""
     views = len(cache.views) if split == "train" else 1
     stored_type = cache.fingerprint.dtype if cache.pool == pool else np.float32  # pooling computes it
-    size = cache.rows(split) * views * Pool(pool).columns * np.dtype(stored_type).itemsize
+    size = cache.rows(split) * views * _columns(cache, pool) * np.dtype(stored_type).itemsize
     return size <= resident_gib * 2**30
+
+
+def _columns(cache: FeatureCache, pool: str) -> int:
+    return Pool(pool).columns(cache.fingerprint.recipe.grid)
 
 
 def _load(cache: FeatureCache, resident_gib: float, split: str, pool: str) -> Loaders:
@@ -139,9 +143,9 @@ def of_arrays(
     columns = x.shape[1]
     if parts["validation"].x.shape[1] != columns:
         raise UsageError(f"validation: expected x [N, {columns}], found {list(parts['validation'].x.shape)}.")
-    if pool is not None and pool.columns != columns:
-        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {pool.columns:,}.")
     fingerprint = fingerprint or Fingerprint()
+    if pool is not None and (has := pool.columns(fingerprint.recipe.grid)) != columns:
+        raise UsageError(f"--pool: expected one of {columns} columns, found {pool}, which has {has:,}.")
     names = tuple(classes or fingerprint.classes or ("0", "1"))
     if len(names) != 2 or names[0] == names[1] or not all(map(is_class_name, names)):
         raise UsageError(f"--classes: expected the names of two classes, found {names}.")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from catdog_jax.backbone.layers import CHANNELS
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.files import atomic, sealed
 
@@ -88,7 +89,8 @@ def seen_of(pool: Pool) -> Pool:
 def seen(x: np.ndarray, pool: Pool) -> np.ndarray:
     """What the strangeness sees of features [N, columns] of a pooling: [N, channels]."""
     x = np.asarray(x)
-    return pool.convert(x.reshape(len(x), *pool.shape), seen_of(pool))
+    grid = math.isqrt(x.shape[1] // CHANNELS)  # of cells; averages and maxima have none
+    return pool.convert(x.reshape(len(x), *pool.shape(grid)), seen_of(pool))
 
 
 def unit(x: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ export const privacy = "Photos are sent to this server, and forgotten with the a
  * @param {{max_bytes: ?number, heatmaps: ?boolean}} about what model.json says.
  * @returns {Promise<{classes: string[], class: string, probability: number, sure: ?boolean, why: string,
  *   neither: (boolean|undefined), heatmap: ?number[][]}>} whether the model is sure of the class, null where it does not know,
- *   and why it is not; whether the photo is of neither class; the heat map is 7 x 7, each cell's share of the logit of the
- *   second class.
+ *   and why it is not; whether the photo is of neither class; the heat map is a square of cells, each cell's share of the
+ *   logit of the second class.
  * @throws {Error} with a message for the reader; its `again` says whether it is worth another try.
  */
 export async function classify(file, say, { max_bytes: most = Infinity, heatmaps = false }) {

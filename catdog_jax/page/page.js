@@ -75,7 +75,7 @@ class Card {
     this.remark.textContent = remark;
   }
 
-  judged(answer) {
+  judged(answer, recipe) {
     const { class: name, probability, sure, why, heatmap, neither = false } = answer; // old models know no strangers
     names = answer.classes;
     const second = name === names[1];
@@ -88,7 +88,7 @@ class Card {
     this.meter.firstChild.style.width = `${100 * probability}%`;
     if (!heatmap) return;
     at("toggle").hidden = false; // there is nothing to switch while no model has shown its evidence
-    this.shown.then(() => this.photo.append(paint(heatmap, second ? 1 : -1, this.image)));
+    this.shown.then(() => this.photo.append(paint(heatmap, second ? 1 : -1, this.image, recipe)));
   }
 
   failed(error) {
@@ -111,10 +111,10 @@ function percent(share) {
   return share >= 0.9995 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`;
 }
 
-/** The heat map in the shape of the photo, so that the same `object-fit` puts it over the photo. */
-function paint(cells, sign, { naturalWidth: width, naturalHeight: height }) {
-  const small = new OffscreenCanvas(7, 7);
-  const pixels = new ImageData(7, 7);
+/** The heat map in the shape of the photo, so that the same `object-fit` puts it over the photo; placed as heatmaps.py places it. */
+function paint(cells, sign, { naturalWidth: width, naturalHeight: height }, { resize = "squash" } = {}) {
+  const small = new OffscreenCanvas(cells.length, cells.length);
+  const pixels = new ImageData(cells.length, cells.length);
   const top = Math.max(LEAST_SCALE, ...cells.flat().map(Math.abs));
   cells.flat().forEach((cell, i) => {
     const strength = Math.max(0, sign * cell) / top;
@@ -128,7 +128,9 @@ function paint(cells, sign, { naturalWidth: width, naturalHeight: height }) {
   canvas.setAttribute("aria-hidden", "true");
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+  const sides = [canvas.width, canvas.height];
+  const [across, down] = { crop: sides.map(() => Math.min(...sides)), letterbox: sides.map(() => Math.max(...sides)) }[resize] ?? sides;
+  context.drawImage(small, (canvas.width - across) / 2, (canvas.height - down) / 2, across, down);
   return canvas;
 }
 
@@ -153,7 +155,7 @@ async function judge(card) {
     const answer = await classify(card.file, (text) => card.say(text), about);
     const upright = await turned(card.file).catch(() => null);
     if (upright) card.display(upright);
-    card.judged(answer);
+    card.judged(answer, about.recipe);
   } catch (error) {
     card.failed(error);
   }

@@ -1,4 +1,4 @@
-"""The only way from the bytes of a photo to pixels, uint8 [224, 224, 3] RGB.
+"""The only way from the bytes of a photo to pixels, uint8 [size, size, 3] RGB, by a recipe (see `recipe`).
 
 Training, the exported model's client and the server share this file, so that a photo means the same
 pixels everywhere; it needs NumPy and Pillow alone (pillow-heif for HEIC). Photos come from strangers. So formats are on an
@@ -17,7 +17,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -25,8 +25,8 @@ from PIL import Image, TiffImagePlugin
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 from catdog_jax.photos import av1
+from catdog_jax.photos.recipe import DEFAULT, FILL, REDUCED_TO, DecodingRecipe, Extent
 
-SIZE = 224
 HEIC = "HEIF"  # needs the extra `heic`
 
 
@@ -58,8 +58,6 @@ SUFFIXES = {suffix: name for name, form in FORMATS.items() for suffix in form.su
 MAX_PIXELS = 2**26  # decoded, 256 MiB of RGB, as Pillow pads it; below the size at which it refuses by itself
 MAX_BYTES = 2**28
 MAX_SCANS = 100  # of a JPEG; a progressive one has some ten
-VERSION = 1  # raised by every change that alters a pixel of what `decode` returns
-RECIPE = {"version": VERSION, "width": SIZE, "height": SIZE, "resize": "squash", "filter": "bicubic", "antialias": True}
 
 _TRANSPOSE = {  # EXIF tag 0x0112 (Exif 2.32, table 4) -> what turns the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -175,30 +173,70 @@ class Photo(NamedTuple):
     format: str
 
 
-def check_photos(photos: np.ndarray) -> None:
+def check_photos(photos: np.ndarray, size: int) -> None:
     """Checks that an array is a stack of what `decode` gives: the network has an answer to any pixels, a wrong one.
 
     Raises:
-      CatdogError: it is not uint8 [N, 224, 224, 3].
+      CatdogError: it is not uint8 [N, size, size, 3].
       TypeError: it is no array.
     """
     if not hasattr(photos, "dtype"):
         raise TypeError(f"photos: expected an array, found {type(photos).__name__}. Give np.stack of decoded photos.")
-    if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (SIZE, SIZE, 3):
-        expected = f"uint8 [N, {SIZE}, {SIZE}, 3]"
+    if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (size, size, 3):
+        expected = f"uint8 [N, {size}, {size}, 3]"
         raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use decoding.decode.")
 
 
-def decode(data: bytes, size: int = SIZE) -> np.ndarray:
-    """Decodes a photo, see `load`, and squashes it to a square.
+def decode(data: bytes, recipe: DecodingRecipe = DEFAULT) -> np.ndarray:
+    """Decodes a photo, see `load`, and makes it the square of a recipe.
 
-    The result is uint8 [size, size, 3], RGB, resized by bicubic interpolation with
-    antialiasing.
+    Where the photo goes to a model, the recipe is the model's.
+
+    Returns:
+      uint8 [size, size, 3], RGB.
 
     Raises:
       ImageError: see `load`.
     """
-    return squash(load(data).image, size)
+    with _refusing(data), _opened(data) as image:
+        extent = _scaled(image, recipe) if recipe.version > 1 else None
+        image.load()
+        if extent is None:
+            return square(to_rgb(upright(image)), recipe)
+        # Turned last, because the part of a pixel at its edges would turn with it
+        return square(to_rgb(image), recipe, extent, _turn(image))
+
+
+def _scaled(image: Image.Image, recipe: DecodingRecipe) -> Extent | None:
+    """Sets a JPEG up to be decoded scaled, and tells its extent in the pixels that it then has; None where it is not.
+
+    The decoder computes fewer pixels of each block of 8 x 8, and still reads them all.
+    """
+    if _CAMERA.get(image.format or "", image.format) != "JPEG":
+        return None
+    stored = image.size
+    width, height = recipe.given(stored)
+    drafted = image.draft(None, (round(REDUCED_TO * width), round(REDUCED_TO * height)))
+    return None if drafted is None or image.size == stored else drafted[1][2:]
+
+
+def square(
+    image: Image.Image, recipe: DecodingRecipe, extent: Extent | None = None, turn: Image.Transpose | None = None
+) -> np.ndarray:
+    """A picture as the model sees it: RGB -> uint8 [size, size, 3].
+
+    `extent` is its width and height, where they are no whole pixels; `turn` is what turns it upright, where it is not.
+    """
+    extent = extent or image.size
+    gap = REDUCED_TO if recipe.version > 1 else None
+    fitted = image.resize(recipe.given(extent), Image.Resampling.BICUBIC, recipe.taken(extent), gap)
+    if turn is not None:
+        fitted = fitted.transpose(turn)
+    if recipe.resize == "letterbox":
+        whole = Image.new("RGB", (recipe.size, recipe.size), FILL)
+        whole.paste(fitted, ((recipe.size - fitted.width) // 2, (recipe.size - fitted.height) // 2))
+        return np.asarray(whole)
+    return np.asarray(fitted)
 
 
 def load(data: bytes) -> Photo:
@@ -217,6 +255,22 @@ def load(data: bytes) -> Photo:
         image.load()
         kind = image.format or ""
         return Photo(to_rgb(upright(image)), _CAMERA.get(kind, kind))
+
+
+def preview(data: bytes, longest: int) -> Image.Image:
+    """A photo to look at: upright, RGB, in its own shape, and no side longer than `longest`.
+
+    It passes the same gates as `load`; a JPEG is decoded at down to an eighth of its size.
+
+    Raises:
+      ImageError: see `load`.
+    """
+    with _refusing(data), _opened(data) as image:
+        image.draft(None, (2 * longest, 2 * longest))
+        image.load()
+        picture = to_rgb(upright(image)).copy()
+        picture.thumbnail((longest, longest))
+        return picture
 
 
 def thumbnail(data: bytes, size: int) -> np.ndarray:
@@ -271,11 +325,6 @@ def _refusing(data: bytes) -> Iterator[None]:
         raise ImageError(f"damaged or truncated: {error or type(error).__name__}") from None
 
 
-def squash(image: Image.Image, size: int = SIZE) -> np.ndarray:
-    """A picture as the model sees it: RGB -> uint8 [size, size, 3], by bicubic interpolation with antialiasing."""
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-
-
 def to_rgb(image: Image.Image) -> Image.Image:
     """Converts a decoded picture of any mode to RGB: alpha composited onto white, 16-bit greys scaled, not clipped."""
     if image.mode.startswith("I"):
@@ -298,9 +347,15 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _check_scans(data: bytes) -> None:
-    """Counts a JPEG's scans: each may cost a pass over all pixels and hardly a byte (libjpeg-turbo's "progressive bomb")."""
+    """Counts a JPEG's scans: each may cost a pass over all pixels and hardly a byte (libjpeg-turbo's "progressive bomb").
+
+    A file that has no more of their markers, wherever they are, has no more scans. Counting those is
+    some thirty times as fast as following the segments, and holds up no other thread.
+    """
+    if not data.startswith(b"\xff\xd8") or _scan_markers(data) <= MAX_SCANS:
+        return
     scans, place = 0, 2
-    while data.startswith(b"\xff\xd8") and scans <= MAX_SCANS and (marker := _MARKER.search(data, place)):
+    while scans <= MAX_SCANS and (marker := _MARKER.search(data, place)):
         place = marker.end()
         match marker[1]:
             case b"\xd9":  # the end
@@ -312,6 +367,12 @@ def _check_scans(data: bytes) -> None:
         place += int.from_bytes(data[place : place + 2])
     if scans > MAX_SCANS:
         raise ImageError(f"expected a JPEG of at most {MAX_SCANS} scans, found more")
+
+
+def _scan_markers(data: bytes) -> int:
+    """How often the two bytes of a scan's marker stand in the data, in numbers of 16 bits from an even place or an odd one."""
+    pairs = (np.frombuffer(data, ">u2", (len(data) - start) // 2, start) for start in (0, 1) if len(data) > start + 1)
+    return sum(int(np.count_nonzero(pair == 0xFFDA)) for pair in pairs)
 
 
 def decoders(data: bytes) -> tuple[str, ...]:
@@ -371,11 +432,16 @@ def _check_size(size: tuple[int, int], most: int | None = None) -> None:
 
 def upright(image: Image.Image) -> Image.Image:
     """A picture turned as its EXIF note says; one without a note, or with a broken one, stays as it is."""
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        orientation = image.getexif().get(0x0112)
+        orientation: Any = image.getexif().get(0x0112)
     except _DECODER_ERRORS:  # a broken EXIF block says nothing about the pixels, which decoded
-        return image
-    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+        return None
+    return _TRANSPOSE.get(orientation)
 
 
 def _describe(data: bytes) -> str:

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import functools
 import itertools
+import json
 import mmap
 import os
 import queue
@@ -31,14 +32,15 @@ from catdog_jax.photos import decoding_worker as worker
 from catdog_jax.photos.dataset import Record
 from catdog_jax.photos.decoding_worker import Answer, Photo
 from catdog_jax.photos.prefetch import Decoded
+from catdog_jax.photos.recipe import DecodingRecipe
 
 _TOGETHER = 16  # photos of a request
 _BYTES_TOGETHER = 2**20  # that are sent with a request, but for one photo that is larger
 _TRIES = 3  # processes that a photo may end
 _START = """import sys
-sys.path[:] = sys.argv[4:]
+sys.path[:] = sys.argv[5:]
 from catdog_jax.photos import decoding_worker
-decoding_worker.main(*map(int, sys.argv[1:4]))"""
+decoding_worker.main(*map(int, sys.argv[1:4]), sys.argv[4])"""
 
 
 class _UnavailableError(Exception):
@@ -62,23 +64,24 @@ def decoded(
     records: Iterable[Record],
     workers: int | None,
     ahead: int,
+    recipe: DecodingRecipe,
     known: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[Decoded, None, None]:
     """Yields what `prefetch.decoded` yields, decoded in processes; in threads where that cannot be, which is said.
 
     A photo's pixels are there until the next photo is asked for: copy what is to stay.
 
-    `workers` are processes, None for one a core; `ahead` and `known` are as of `prefetch.decoded`.
+    `workers` are processes, None for one a core; `ahead`, `recipe` and `known` are as of `prefetch.decoded`.
 
     Raises:
       CatdogError: the system cannot read a photo, twice; or decoding it ends its process, three
         times.
     """
     try:
-        pool = _Pool(min(workers or cores(), worker.MOST), ahead)
+        pool = _Pool(min(workers or cores(), worker.MOST), ahead, recipe)
     except _UnavailableError as error:
         say(f"photos are decoded in threads, because {error}", "yellow")
-        yield from prefetch.decoded(records, workers, ahead, known)
+        yield from prefetch.decoded(records, workers, ahead, recipe, known)
         return
     try:
         yield from pool.decoded(records, known)
@@ -96,11 +99,14 @@ class _Memory:
       slots: likewise.
     """
 
-    def __init__(self, chunks: int, least: int):
-        """Takes memory for so many requests; for fewer where there is less, which is said, and for `least` at least."""
+    def __init__(self, chunks: int, least: int, side: int):
+        """Takes memory for so many requests; for fewer where there is less, which is said, and for `least` at least.
+
+        A photo has so many pixels a side.
+        """
         self.chunks, wanted = chunks, chunks
         while True:
-            size = worker.size_of(self.chunks * _TOGETHER)
+            size = worker.size_of(self.chunks * _TOGETHER, side)
             try:
                 self.descriptor = _open_memory(size)
                 break
@@ -116,7 +122,7 @@ class _Memory:
                 "yellow",
             )
         self.size = size
-        self.places, self.slots = worker.views(mmap.mmap(self.descriptor, size))
+        self.places, self.slots = worker.views(mmap.mmap(self.descriptor, size), side)
 
 
 def _open_memory(size: int) -> int:
@@ -144,8 +150,8 @@ def _open_memory(size: int) -> int:
 class _Process:
     """One process. Where it has ended, the next question starts it again."""
 
-    def __init__(self, memory: _Memory, index: int):
-        self._memory, self._index = memory, index
+    def __init__(self, memory: _Memory, index: int, recipe: DecodingRecipe):
+        self._memory, self._index, self._recipe = memory, index, json.dumps(recipe.to_json())
         self._lock = threading.Lock()
         self._closed = False
         self._popen: subprocess.Popen[bytes] | None = None
@@ -160,7 +166,7 @@ class _Process:
                 raise _EndedError(worker.IDLE, "closed")
             self._memory.places[self._index] = worker.IDLE
             self._popen = subprocess.Popen(
-                [sys.executable, "-c", _START, *map(str, numbers), *path],
+                [sys.executable, "-c", _START, *map(str, numbers), self._recipe, *path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(self._memory.descriptor,),
@@ -227,7 +233,7 @@ class _Process:
 class _Pool:
     """Processes, and a thread for each."""
 
-    def __init__(self, workers: int, ahead: int):
+    def __init__(self, workers: int, ahead: int, recipe: DecodingRecipe):
         """Starts the processes.
 
         Raises:
@@ -237,14 +243,15 @@ class _Pool:
             raise _UnavailableError("this system cannot give processes a file without a name")
         if not sys.executable:
             raise _UnavailableError("Python does not know its own program")
-        self._memory = _Memory(max(-(-ahead // _TOGETHER), 2 * workers), least=workers)
+        self._memory = _Memory(max(-(-ahead // _TOGETHER), 2 * workers), workers, recipe.size)
+        self._recipe = recipe
         self._threads = ThreadPoolExecutor(workers)
         self._processes: list[_Process] = []
         self._idle = queue.SimpleQueue[_Process]()
         self._closed = False
         try:
             for index in range(workers):
-                self._processes.append(_Process(self._memory, index))
+                self._processes.append(_Process(self._memory, index, recipe))
             for process in self._processes:
                 process.wait_until_ready()
                 self._idle.put(process)
@@ -329,7 +336,7 @@ class _Pool:
     def _made(self, record: Record, photo: Photo, answer: Answer, known: Mapping[str, str]) -> Decoded | Exception:
         if answer.status == worker.FAILED:  # a disk that fails once, for instance: here, it raises what threads raise
             try:
-                return prefetch.decode_record(record, known)
+                return prefetch.decode_record(record, self._recipe, known)
             except Exception as error:
                 return error
         pixels = self._memory.slots[photo.slot] if answer.status == worker.PIXELS else None

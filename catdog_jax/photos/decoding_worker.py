@@ -7,6 +7,7 @@ is closed, which the system does where the parent is killed.
 """
 
 import contextlib
+import json
 import marshal
 import mmap
 import os
@@ -24,9 +25,9 @@ import numpy as np
 
 from catdog_jax.files import atomic
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DecodingRecipe
 
 PIXELS, KNOWN, REFUSED, FAILED = range(4)  # what became of a photo
-SHAPE = (decoding.SIZE, decoding.SIZE, 3)
 IDLE = -1  # the place of the photo in work, where there is none
 MOST = 1024  # processes
 _HEADER = 4 * MOST
@@ -62,15 +63,15 @@ class Answer(NamedTuple):
     reason: str
 
 
-def size_of(slots: int) -> int:
-    """The bytes of shared memory with so many slots."""
-    return _HEADER + slots * int(np.prod(SHAPE))
+def size_of(slots: int, side: int) -> int:
+    """The bytes of shared memory with so many slots, for photos of so many pixels a side."""
+    return _HEADER + slots * 3 * side**2
 
 
-def views(memory: mmap.mmap) -> tuple[np.ndarray, np.ndarray]:
+def views(memory: mmap.mmap, side: int) -> tuple[np.ndarray, np.ndarray]:
     """What is in the shared memory: int32 [`MOST`], the place of the photo that each process works on; and the slots."""
     places = np.frombuffer(memory, np.int32, MOST)
-    return places, np.frombuffer(memory, np.uint8, offset=_HEADER).reshape(-1, *SHAPE)
+    return places, np.frombuffer(memory, np.uint8, offset=_HEADER).reshape(-1, side, side, 3)
 
 
 def send(pipe: IO[bytes], message: Any) -> None:
@@ -89,7 +90,7 @@ def receive(pipe: IO[bytes]) -> Any:
     return marshal.loads(content)
 
 
-def decode(photo: Photo, slots: np.ndarray) -> Answer:
+def decode(photo: Photo, recipe: DecodingRecipe, slots: np.ndarray) -> Answer:
     """Puts a photo's pixels into its slot."""
     digest = ""
     try:
@@ -97,7 +98,7 @@ def decode(photo: Photo, slots: np.ndarray) -> Answer:
         digest = atomic.sha256(data)
         if digest == photo.known:
             return Answer(KNOWN, digest, "")
-        slots[photo.slot] = decoding.decode(data)
+        slots[photo.slot] = decoding.decode(data, recipe)
         return Answer(PIXELS, digest, "")
     except decoding.UnreadableError as error:
         return Answer(FAILED, digest, str(error))
@@ -122,13 +123,14 @@ def _requests(pipe: IO[bytes]) -> Iterable[Any]:
     return iter(waiting.get, None)
 
 
-def main(descriptor: int, size: int, index: int) -> None:
+def main(descriptor: int, size: int, index: int, recipe: str) -> None:
     """Serves requests until the parent ends: lists of `Photo` come, lists of `Answer` go.
 
     Args:
       descriptor: an open file, which is the shared memory.
       size: its length in bytes.
       index: which of the processes this is.
+      recipe: of decoding, as JSON.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and a scheduler's word are the parent's to answer
         signal.signal(number, signal.SIG_IGN)
@@ -136,7 +138,8 @@ def main(descriptor: int, size: int, index: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    places, slots = views(mmap.mmap(descriptor, size))
+    by = DecodingRecipe.from_json(json.loads(recipe))
+    places, slots = views(mmap.mmap(descriptor, size), by.size)
     os.close(descriptor)
     try:
         send(answers, "ready")
@@ -144,7 +147,7 @@ def main(descriptor: int, size: int, index: int) -> None:
             done = []
             for place, photo in enumerate(request):
                 places[index] = place
-                done.append(tuple(decode(Photo(*photo), slots)))
+                done.append(tuple(decode(Photo(*photo), by, slots)))
             places[index] = IDLE
             send(answers, done)
     except BrokenPipeError:

@@ -7,6 +7,7 @@ from typing import Any
 
 from catdog_jax.config import Preprocessing
 from catdog_jax.errors import CatdogError
+from catdog_jax.photos.recipe import FIRST, DecodingRecipe
 
 
 class FingerprintError(CatdogError):
@@ -21,7 +22,7 @@ class Fingerprint:
       weights_sha256: the hash of the convolutions' weights.
       preprocessing: what the weights expect of pixels.
       preprocessing_version: the version of that code.
-      image: the recipe of decoding, `decoding.RECIPE`.
+      image: how photos were decoded, as `DecodingRecipe.to_json` has it.
       pool: how the cells were pooled.
       views: which views of each photo there are, in their order in the arrays.
       dtype: the type of the stored features.
@@ -47,6 +48,15 @@ class Fingerprint:
     inputs: int | None = None
     inputs_sha256: str | None = None
     others: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def recipe(self) -> DecodingRecipe:
+        """How photos were decoded; the first recipe, where `image` does not say.
+
+        Raises:
+          CatdogError: it is none that this version follows; the field is named.
+        """
+        return FIRST if self.image is None else DecodingRecipe.from_json(self.image, "fingerprint: image")
 
     @classmethod
     def from_json(cls, value: object) -> "Fingerprint":
@@ -80,14 +90,12 @@ class Fingerprint:
         Raises:
           FingerprintError: naming the first field that differs.
         """
-        here, there = self.to_json(), found.to_json()
-        for name in {**here, **there}:
-            if there.get(name) != here.get(name):
-                raise FingerprintError(
-                    f"{where}: holds features of another fingerprint: {name} is {there.get(name)!r}, expected "
-                    f"{here.get(name)!r}. "
-                    f"Choose another --out, or remove the directory to extract again."
-                )
+        if difference := first_difference(self.to_json(), found.to_json()):
+            name, here, there = difference
+            raise FingerprintError(
+                f"{where}: holds features of another fingerprint: {name} is {there!r}, expected {here!r}. "
+                f"Choose another --out, or remove the directory to extract again."
+            )
 
     def check_compatible(self, found: "Fingerprint") -> None:
         """Checks that a head that was trained on features of this fingerprint may be given those of another.
@@ -95,13 +103,25 @@ class Fingerprint:
         Raises:
           CatdogError: naming the first field that differs.
         """
-        mine, other = self.to_json(), found.to_json()
-        for name in _COMPATIBLE:
-            if mine.get(name) != other.get(name):
-                raise CatdogError(
-                    f"features: expected {name} = {mine.get(name)!r}, as the head was trained with, found "
-                    f"{other.get(name)!r}. Use the head's own feature cache, or train again."
-                )
+        needed = ({name: prints.to_json().get(name) for name in _COMPATIBLE} for prints in (self, found))
+        if difference := first_difference(*needed):
+            name, mine, other = difference
+            raise CatdogError(
+                f"features: expected {name} = {mine!r}, as the head was trained with, found {other!r}. "
+                "Use the head's own feature cache, or train again."
+            )
+
+
+def first_difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first field that differs, as JSON has it, and its two values; of the recipe of decoding "image.resize" and such."""
+    for name in {**here, **there}:
+        one, other = here.get(name), there.get(name)
+        if one == other:
+            continue
+        if isinstance(one, Mapping) and isinstance(other, Mapping) and (inner := first_difference(one, other)):
+            return f"{name}.{inner[0]}", *inner[1:]
+        return name, one, other
+    return None
 
 
 # The type of each field in JSON, in the order in which files have them

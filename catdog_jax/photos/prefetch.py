@@ -13,6 +13,7 @@ import numpy as np
 from catdog_jax.config import cores
 from catdog_jax.files import atomic
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.photos.sources import Record
 
 Input = TypeVar("Input")
@@ -47,7 +48,7 @@ class Decoded:
     Attributes:
       record: which.
       sha256: of the undecoded photo; empty where there was none to be had.
-      pixels: uint8 [224, 224, 3], RGB, or None.
+      pixels: uint8 [size, size, 3], RGB, as the recipe says, or None.
       reason: why there are no pixels; empty where nobody wants them.
     """
 
@@ -63,9 +64,13 @@ class Decoded:
 
 
 def decoded(
-    records: Iterable[Record], workers: int | None, ahead: int, known: Mapping[str, str] = MappingProxyType({})
+    records: Iterable[Record],
+    workers: int | None,
+    ahead: int,
+    recipe: DecodingRecipe,
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[Decoded, None, None]:
-    """Yields every record's pixels, or why it has none, in order.
+    """Yields every record's pixels, by the recipe, or why it has none, in order.
 
     A file that is no photo is yielded with the reason. A file that the system fails to read is an
     error instead, because it may be a good photo. `known` has the SHA-256 of photos by their ids: one
@@ -74,16 +79,16 @@ def decoded(
     Raises:
       CatdogError: the system cannot read a photo, twice.
     """
-    return map_ahead(lambda record: decode_record(record, known), records, workers, ahead)
+    return map_ahead(lambda record: decode_record(record, recipe, known), records, workers, ahead)
 
 
-def decode_record(record: Record, known: Mapping[str, str] = MappingProxyType({})) -> Decoded:
+def decode_record(record: Record, recipe: DecodingRecipe, known: Mapping[str, str] = MappingProxyType({})) -> Decoded:
     """One photo, see `decoded`."""
     digest = ""
     try:
         encoded = sources.read_patiently(record)
         digest = atomic.sha256(encoded)
-        return Decoded(record, digest, None if digest == known.get(record.id) else decoding.decode(encoded))
+        return Decoded(record, digest, None if digest == known.get(record.id) else decoding.decode(encoded, recipe))
     except decoding.ImageError as error:
         return Decoded(record, digest, None, str(error))
 

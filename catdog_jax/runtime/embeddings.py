@@ -4,6 +4,7 @@ NAME.npy holds float32 [N, 512], for NumPy; NAME.json beside it, written last an
 row is which photo, what was skipped, which model computed them, and the hash of the array.
 """
 
+import dataclasses
 import functools
 import io
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import numpy as np
 
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
+from catdog_jax.photos.recipe import FIRST, DecodingRecipe
 from catdog_jax.runtime.predictor import Predictor
 
 FORMAT = 1
@@ -33,6 +35,7 @@ class Embeddings:
       labels: the name of each row's class; empty where nobody has said.
       hashes: the SHA-256 of the bytes of each photo's file.
       skipped: photos that cannot be read: {"id": …, "reason": …}.
+      recipe: how photos were decoded.
     """
 
     rows: np.ndarray
@@ -42,6 +45,7 @@ class Embeddings:
     labels: Sequence[str] = ()
     hashes: Sequence[str | None] = ()
     skipped: Sequence[dict[str, str]] = field(default=())
+    recipe: DecodingRecipe = FIRST
 
     @functools.cached_property
     def directions(self) -> np.ndarray:
@@ -88,6 +92,7 @@ def save(path: Path, embedded: Embeddings) -> None:
         "shape": list(embedded.rows.shape),
         "weights_sha256": embedded.weights_sha256,
         "precision": embedded.precision,
+        "recipe": embedded.recipe.to_json(),
         "ids": list(embedded.ids),
         "source_sha256": list(embedded.hashes),
         "skipped": list(embedded.skipped),
@@ -122,6 +127,8 @@ def load(path: Path) -> Embeddings:
     if atomic.sha256(data) != described.get("rows_sha256"):
         raise CatdogError(f"{path}: expected the rows that {listed} lists, found others. Run `catdog embed` again.")
     rows = np.load(io.BytesIO(data), allow_pickle=False)
+    # Earlier versions knew one
+    recipe = DecodingRecipe.from_json(described.get("recipe", FIRST.to_json()), f"{listed}: recipe")
     return Embeddings(
         rows,
         described["ids"],
@@ -129,16 +136,29 @@ def load(path: Path) -> Embeddings:
         described["precision"],
         hashes=described["source_sha256"],
         skipped=described["skipped"],
+        recipe=recipe,
     )
 
 
-def check_weights(among: Embeddings, where: object, model: Predictor) -> None:
-    """Checks that rows were computed with the weights of a model; raises CatdogError."""
+def check_comparable(among: Embeddings, where: object, model: Predictor) -> None:
+    """Checks that rows are of the weights of a model, and of photos that became squares as its photos do.
+
+    The version of the recipe may differ, as the precision may: the rows are nearly the same.
+
+    Raises:
+      CatdogError: naming what differs.
+    """
     expected = model.metadata.get("weights_sha256")
     if among.weights_sha256 != expected:
         raise CatdogError(
             f"{where}: expected features of the model's weights, sha256 {str(expected)[:12]}…, found those of "
             f"{str(among.weights_sha256)[:12]}…. Name the model that they belong to with --model, or embed again."
+        )
+    field = dataclasses.replace(model.recipe, version=among.recipe.version).difference(among.recipe)
+    if field:
+        raise CatdogError(
+            f"{where}: expected photos of {field} {getattr(model.recipe, field)}, as the model has it, found "
+            f"{getattr(among.recipe, field)}. Name the model that they belong to with --model, or embed again."
         )
 
 

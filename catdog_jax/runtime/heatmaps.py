@@ -10,6 +10,7 @@ from PIL import Image
 
 from catdog_jax.files import atomic
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DecodingRecipe
 
 LEAST_SCALE = 12.25  # the colours are at their strongest here or higher, so that next to no evidence looks like none
 LONGEST_SIDE = 1024  # of an overlay, in pixels
@@ -20,30 +21,48 @@ _FAINT, _STRONG = np.array([255, 200, 0, 0.0]), np.array([255, 40, 0, 165.0])  #
 def tint(cells: np.ndarray, second: bool) -> np.ndarray:
     """The colours of a heat map.
 
-    The cells, float32 [7, 7], are contributions to the logit of the second class, as the model
+    The cells, float32 [grid, grid], are contributions to the logit of the second class, as the model
     gives them; what speaks against the verdict, the `second` class or the first, is not shown.
-    The colours are uint8 [7, 7, 4], RGBA: from transparent over yellow to red.
+    The colours are uint8 [grid, grid, 4], RGBA: from transparent over yellow to red.
     """
     evidence = cells if second else -cells
     strength = np.clip(evidence, 0, None) / max(LEAST_SCALE, float(np.abs(cells).max()))
     return np.rint(_FAINT + strength[..., None] * (_STRONG - _FAINT)).astype(np.uint8)
 
 
-def overlay(picture: Image.Image, cells: np.ndarray, second: bool, longest: int = LONGEST_SIDE) -> bytes:
-    """A picture, at most `longest` pixels wide and high, under its heat map, as PNG; see `tint` for the other arguments."""
+def overlay(
+    picture: Image.Image, cells: np.ndarray, second: bool, recipe: DecodingRecipe, longest: int = LONGEST_SIDE
+) -> bytes:
+    """A picture, at most `longest` pixels wide and high, under its heat map, as PNG.
+
+    `recipe` is how the model saw it: of a photo that was cropped the map lies over its middle. See `tint` for the
+    other arguments.
+    """
     picture = picture.convert("RGB")  # a copy
     picture.thumbnail((longest, longest))
-    heat = Image.fromarray(tint(cells, second)).resize(picture.size, Image.Resampling.BICUBIC)
+    heat = _placed(Image.fromarray(tint(cells, second)), picture.size, recipe.resize)
     buffer = io.BytesIO()
     Image.alpha_composite(picture.convert("RGBA"), heat).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 
+def _placed(heat: Image.Image, size: tuple[int, int], resize: str) -> Image.Image:
+    """The colours of the square where it lies in a picture of a size, RGBA; page.js does the same."""
+    width, height = size
+    if resize == "squash":
+        return heat.resize(size, Image.Resampling.BICUBIC)
+    side = min(size) if resize == "crop" else max(size)
+    square = heat.resize((side, side), Image.Resampling.BICUBIC)
+    left, upper = (width - side) // 2, (height - side) // 2  # below 0 where the square is the larger one
+    return square.crop((-left, -upper, width - left, height - upper))
+
+
 class Folder:
     """A folder of overlays: `write` names each after its photo, and two photos of one name differently."""
 
-    def __init__(self, path: Path):
-        """Nothing is created before the first overlay."""
+    def __init__(self, path: Path, recipe: DecodingRecipe):
+        """Nothing is created before the first overlay. `recipe` is the model's."""
+        self._recipe = recipe
         self._path = path
         self._taken: set[str] = set()
 
@@ -58,7 +77,7 @@ class Folder:
         """
         path = Path("stdin") if isinstance(photo, bytes) else Path(photo)
         data = photo if isinstance(photo, bytes) else decoding.read_photo(path)
-        content = overlay(decoding.load(data).image, cells, second)
+        content = overlay(decoding.preview(data, LONGEST_SIDE), cells, second, self._recipe)
         name = next(name for name in _names(path) if name.casefold() not in self._taken)
         self._taken.add(name.casefold())
         atomic.write_bytes(self._path / name, content)

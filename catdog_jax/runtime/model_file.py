@@ -10,12 +10,11 @@ import onnxruntime as ort
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
-from catdog_jax.photos import decoding
 from catdog_jax.photos.dataset import is_class_name
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.runtime import decision, devices, model_check, wire
 
-_INPUT = f"image tensor(uint8) [N, {decoding.SIZE}, {decoding.SIZE}, 3]"
 _OUTPUT = "probability tensor(float) [N, 2]"
 _STRANGENESS = "strangeness tensor(float) [N]"
 
@@ -98,13 +97,14 @@ def _not_a_model(path: Path, found: str, advice: str) -> CatdogError:
     return CatdogError(f"{path}: expected an ONNX model of `catdog export`, found {found}. {advice}")
 
 
-def check_signature(path: Path, session: ort.InferenceSession) -> None:
-    """Checks the names, types and shapes of what goes in and comes out; raises CatdogError."""
+def check_signature(path: Path, session: ort.InferenceSession, size: int) -> None:
+    """Checks the names, types and shapes of what goes in and comes out, of photos of `size`; raises CatdogError."""
+    expected = f"image tensor(uint8) [N, {size}, {size}, 3]"
     inputs, outputs = (
         [_signature(tensor) for tensor in side] for side in (session.get_inputs(), session.get_outputs())
     )
-    if inputs != [_INPUT]:
-        raise _not_a_model(path, f"the input {'; '.join(inputs)} instead of {_INPUT}", "Check --model.")
+    if inputs != [expected]:
+        raise _not_a_model(path, f"the input {'; '.join(inputs)} instead of {expected}", "Check --model.")
     if _OUTPUT not in outputs:
         raise _not_a_model(path, f"the output {'; '.join(outputs)} instead of {_OUTPUT}", "Check --model.")
 
@@ -166,17 +166,6 @@ def _check_strangeness(path: Path, found: decision.Rule, outputs: Sequence[Any])
     return found
 
 
-def check_recipe(path: Path, metadata: dict[str, str]) -> None:
-    """Checks that the model is for photos as this version decodes them; raises CatdogError."""
-    recipe = _metadata_json(path, metadata, "recipe")
-    if recipe == decoding.RECIPE:
-        return
-    version = recipe.get("version") if isinstance(recipe, dict) else None
-    if isinstance(version, int) and version > decoding.VERSION:
-        raise CatdogError(
-            f"{path}: expected a model for photos of decoding recipe {decoding.VERSION}, found recipe {version}. "
-            "Upgrade: pip install -U catdog-jax."
-        )
-    raise _not_a_model(
-        path, f"photos of the recipe {recipe!r} instead of {decoding.RECIPE!r}", "Extract and train again."
-    )
+def recipe(path: Path, metadata: dict[str, str]) -> DecodingRecipe:
+    """How photos are decoded for the model; raises CatdogError where this version cannot."""
+    return DecodingRecipe.from_json(_metadata_json(path, metadata, "recipe"), f"{path}: metadata: recipe")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from catdog_jax.errors import UsageError
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DEFAULT, DecodingRecipe
 from catdog_jax.runtime import decision, heatmaps, inputs
 from catdog_jax.runtime.decision import Verdict
 
@@ -26,14 +27,16 @@ class Prediction:
 
     Attributes:
       verdict: the class, the probabilities, and whether the model is sure.
-      heatmap: float32 [7, 7], what each cell of the photo gives to the logit of the second class, or
+      heatmap: float32 [grid, grid], what each cell of the photo gives to the logit of the second class, or
         None where it was not asked for or the model has none.
       photo: as it was given.
+      recipe: how it was decoded.
     """
 
     verdict: Verdict
     heatmap: np.ndarray | None = field(compare=False)
     photo: Any = field(compare=False)
+    recipe: DecodingRecipe = field(default=DEFAULT, compare=False)
 
     @property
     def label(self) -> str:
@@ -73,8 +76,10 @@ class Prediction:
     def _repr_html_(self) -> str:
         """The photo under its heat map, and the verdict below it."""
         second = self.label == list(self.probabilities)[1]
-        cells = np.zeros((7, 7), np.float32) if self.heatmap is None else self.heatmap
-        source = base64.b64encode(heatmaps.overlay(upright(self.photo), cells, second, _SHOWN_SIDE)).decode()
+        cells = np.zeros((1, 1), np.float32) if self.heatmap is None else self.heatmap
+        source = base64.b64encode(
+            heatmaps.overlay(upright(self.photo), cells, second, self.recipe, _SHOWN_SIDE)
+        ).decode()
         said = f"{decision.said(self.label, self.sure, self.neither)}, {self.probability:.1%}"
         return (
             f'<figure style="display:inline-block;margin:4px"><img alt="" src="data:image/png;base64,{source}">'
@@ -89,17 +94,17 @@ def is_one(photos: Any) -> bool:
     )
 
 
-def many(photos: Any) -> Iterator[Any]:
-    """The photos of a list, of any other iterable, or of an array uint8 [N, 224, 224, 3].
+def many(photos: Any, size: int) -> Iterator[Any]:
+    """The photos of a list, of any other iterable, or of an array uint8 [N, size, size, 3].
 
     Raises:
       TypeError: it is none of these.
       UsageError: an array of another type or shape.
     """
     if isinstance(photos, np.ndarray):
-        if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (decoding.SIZE, decoding.SIZE, 3):
+        if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (size, size, 3):
             raise UsageError(
-                f"photos: expected uint8 [H, W, 3] or [N, {decoding.SIZE}, {decoding.SIZE}, 3], "
+                f"photos: expected uint8 [H, W, 3] or [N, {size}, {size}, 3], "
                 f"found {photos.dtype} {list(photos.shape)}."
             )
     elif not isinstance(photos, Iterable):
@@ -107,8 +112,8 @@ def many(photos: Any) -> Iterator[Any]:
     return iter(photos)
 
 
-def decoded(numbered: tuple[int, Any]) -> tuple[Any, np.ndarray | decoding.ImageError]:
-    """A photo as it was given, and its pixels, uint8 [224, 224, 3], or why it has none.
+def decoded(numbered: tuple[int, Any], recipe: DecodingRecipe) -> tuple[Any, np.ndarray | decoding.ImageError]:
+    """A photo as it was given, and its pixels by the recipe, uint8 [size, size, 3], or why it has none.
 
     Raises:
       TypeError: it is no photo; the message has its number.
@@ -116,7 +121,10 @@ def decoded(numbered: tuple[int, Any]) -> tuple[Any, np.ndarray | decoding.Image
     """
     number, photo = numbered
     try:
-        return photo, decoding.squash(upright(photo, f"photos[{number}]"))
+        encoded = _encoded(photo)
+        if encoded is not None:
+            return photo, decoding.decode(encoded, recipe)
+        return photo, decoding.square(upright(photo, f"photos[{number}]"), recipe)
     except decoding.ImageError as error:
         return photo, error
 
@@ -132,13 +140,10 @@ def upright(photo: Any, name: str = "photo") -> Image.Image:
       TypeError: it is none of these.
       UsageError: an array of another type or shape.
     """
+    encoded = _encoded(photo)
+    if encoded is not None:
+        return decoding.load(encoded).image
     match photo:
-        case str() | os.PathLike():
-            if inputs.url(photo):
-                raise decoding.ImageError("expected a file, found a URL: nothing is fetched; download it first")
-            return decoding.load(decoding.read_photo(Path(photo))).image
-        case bytes() | bytearray() | memoryview():
-            return decoding.load(bytes(photo)).image
         case Image.Image():
             try:
                 photo.load()  # Pillow decodes a file that it opened when its pixels are asked for
@@ -150,6 +155,18 @@ def upright(photo: Any, name: str = "photo") -> Image.Image:
                 raise UsageError(f"{name}: expected uint8 [H, W, 3], RGB, found {photo.dtype} {list(photo.shape)}.")
             return Image.fromarray(photo)
     raise TypeError(f"{name}: expected {_KINDS}, found {type(photo).__name__}.")
+
+
+def _encoded(photo: Any) -> bytes | None:
+    """The bytes of a photo's file; None of pixels. Raises ImageError where the file cannot be read."""
+    match photo:
+        case str() | os.PathLike():
+            if inputs.url(photo):
+                raise decoding.ImageError("expected a file, found a URL: nothing is fetched; download it first")
+            return decoding.read_photo(Path(photo))
+        case bytes() | bytearray() | memoryview():
+            return bytes(photo)
+    return None
 
 
 def name(photo: Any) -> str:

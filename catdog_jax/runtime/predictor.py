@@ -12,14 +12,14 @@ from catdog_jax.config import Device, PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding, prefetch
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import decision, devices, model_file, prediction
 from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.prediction import Prediction
 
 CELLS = "block5_conv3_pool"  # what the convolutions give, in every file of `catdog export`
-_CELLS_SHAPE = (512, 7, 7)
-_EMPTY = {"probability": (0, 2), "heatmap": (0, 7, 7), "strangeness": (0,)}  # outputs of no photo
+_CHANNELS = 512
 _DECIDING = {"probability": "probabilities", "strangeness": "strangeness"}  # outputs that verdicts are made of
 
 
@@ -28,7 +28,7 @@ class Computed(NamedTuple):
 
     Attributes:
       probabilities: float32 [N, 2], in the order of the classes.
-      heatmaps: float32 [N, 7, 7], or None where they were not asked for or the model has none.
+      heatmaps: float32 [N, grid, grid], or None where they were not asked for or the model has none.
       strangeness: float32 [N], or None of a model that knows no strangers.
     """
 
@@ -52,6 +52,7 @@ class Predictor:
       classes: the names of the two classes, in the order of the probabilities.
       metadata: what the file says of itself (`metadata_props`), as strings.
       fingerprint: of the features that its head was trained on; empty where the file does not say.
+      recipe: how photos are decoded for it.
       rule: what makes verdicts of the probabilities.
       explains: whether the model has heat maps.
       knows_strangers: whether it says of a photo that it is of neither class.
@@ -82,7 +83,7 @@ class Predictor:
 
         Raises:
           CatdogError: the file is missing, is not ONNX, is not a model of `catdog export`, or was
-            made for photos that are decoded in another way than this version does.
+            made for photos that are decoded in a way that this version cannot.
           UsageError: a number is out of range; the device is not there, or does not run the model.
         """
         check_arguments(PredictConfig, batch_size=batch_size, threads=threads)
@@ -91,13 +92,13 @@ class Predictor:
         self._threads, self._spin = threads, spin
         self._session, self.placement = model_file.open_session(path, threads, spin, device=device)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        model_file.check_signature(path, self._session)
         self.explains: bool = any(output.name == "heatmap" for output in self._session.get_outputs())
         self.classes: tuple[str, str] = model_file.classes(path, self.metadata)
+        self.recipe: DecodingRecipe = model_file.recipe(path, self.metadata)
+        model_file.check_signature(path, self._session, self.recipe.size)
         self.fingerprint: Fingerprint = model_file.fingerprint(self.metadata)
         self.rule: decision.Rule = model_file.rule(path, self.classes, self.metadata, self._session.get_outputs())
         self.knows_strangers: bool = self.rule.strange_above is not None
-        model_file.check_recipe(path, self.metadata)
 
     def __repr__(self) -> str:
         heat = "with" if self.explains else "without"
@@ -115,7 +116,7 @@ class Predictor:
 
         Args:
           photos: a photo: its path, the bytes of its file, a PIL image, or an array uint8 [H, W, 3] in
-            RGB; or many: a list or any other iterable of those, or an array uint8 [N, 224, 224, 3].
+            RGB; or many: a list or any other iterable of those, or an array uint8 [N, size, size, 3].
 
         Returns:
           A `Prediction` of one photo, a list of them of many, in their order. The pixels of a batch
@@ -138,7 +139,7 @@ class Predictor:
         if prediction.is_one(photos):
             (answer,) = self._raising([photos])
             return answer
-        answers = list(self._raising(prediction.many(photos)))
+        answers = list(self._raising(prediction.many(photos, self.recipe.size)))
         if not answers:
             raise UsageError("photos: expected at least one photo, found none.")
         return answers
@@ -152,7 +153,7 @@ class Predictor:
     def embed(self, photos: Any) -> np.ndarray:
         """The averaged features of photos, as vectors: photos that look alike have a high cosine.
 
-        They are what the convolutions give, averaged over the 7x7 cells, before any head; of a photo
+        They are what the convolutions give, averaged over the cells, before any head; of a photo
         itself, where the model looks at its mirror image too. `catdog extract --pool avg` gives the
         same of the same weights: an fp32 file agrees to rounding, int8 within its own.
 
@@ -172,7 +173,8 @@ class Predictor:
           (2, 512)
         """
         rows = []
-        for photo, row in self.stream_embeddings([photos] if prediction.is_one(photos) else prediction.many(photos)):
+        given = [photos] if prediction.is_one(photos) else prediction.many(photos, self.recipe.size)
+        for photo, row in self.stream_embeddings(given):
             if isinstance(row, decoding.ImageError):
                 raise CatdogError(f"{prediction.name(photo)}: {row}. Leave it out, or replace it.")
             rows.append(row)
@@ -187,13 +189,14 @@ class Predictor:
           TypeError, UsageError, CatdogError: as `embed`.
         """
         session = self._embedding_session
+        expected = (_CHANNELS, self.recipe.grid, self.recipe.grid)
         for batch, stack in self._decoded(photos):
             rows: Iterator[np.ndarray] = iter(())
             if len(stack):
                 (cells,) = self._run(session, [CELLS], stack)
-                if cells.shape[1:] != _CELLS_SHAPE or len(cells) not in (len(stack), 2 * len(stack)):
+                if cells.shape[1:] != expected or len(cells) not in (len(stack), 2 * len(stack)):
                     raise CatdogError(
-                        f"{self._path}: expected {CELLS} of [N, {', '.join(map(str, _CELLS_SHAPE))}], "
+                        f"{self._path}: expected {CELLS} of [N, {', '.join(map(str, expected))}], "
                         f"found {[*cells.shape]}. Run `catdog export` again."
                     )
                 averages = cells[: len(stack)].mean(axis=(2, 3), dtype=np.float32)  # mirror images come behind
@@ -218,12 +221,13 @@ class Predictor:
     def _decoded(
         self, photos: Iterable[Any]
     ) -> Iterator[tuple[list[tuple[Any, np.ndarray | decoding.ImageError]], np.ndarray]]:
-        """Yields batches: each photo with its pixels or why it has none, and all pixels together, [n, 224, 224, 3].
+        """Yields batches: each photo with its pixels or why it has none, and all pixels together, [n, size, size, 3].
 
         Decoding runs ahead in threads, and memory is bounded by a few batches.
         """
-        decoded = prefetch.map_ahead(prediction.decoded, enumerate(photos), workers=None, ahead=2 * self._batch_size)
-        nothing = np.empty((0, decoding.SIZE, decoding.SIZE, 3), np.uint8)
+        decode = functools.partial(prediction.decoded, recipe=self.recipe)
+        decoded = prefetch.map_ahead(decode, enumerate(photos), workers=None, ahead=2 * self._batch_size)
+        nothing = np.empty((0, self.recipe.size, self.recipe.size, 3), np.uint8)
         while batch := list(itertools.islice(decoded, self._batch_size)):
             pixels = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
             yield batch, np.stack(pixels) if pixels else nothing
@@ -253,13 +257,13 @@ class Predictor:
                     yield photo, picture
                 else:
                     pair, heatmap, strangeness = next(computed)
-                    yield photo, Prediction(self.rule.decide(pair, strangeness), heatmap, photo)
+                    yield photo, Prediction(self.rule.decide(pair, strangeness), heatmap, photo, self.recipe)
 
     def probabilities(self, photos: np.ndarray) -> np.ndarray:
         """The probabilities of the two classes.
 
-        From uint8 [N, 224, 224, 3], RGB, as `decoding.decode` makes them, to float32 [N,
-        2], in the order of `classes`.
+        From uint8 [N, size, size, 3], RGB, as `decoding.decode` makes them by the model's recipe, to
+        float32 [N, 2], in the order of `classes`.
 
         Raises:
           CatdogError: `photos` has another type or shape, or the model answers with NaN.
@@ -267,7 +271,7 @@ class Predictor:
         return self._outputs(photos, ["probability"])[0]
 
     def explain(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The `probabilities`, and float32 [N, 7, 7], what each cell gives to the second class's logit, or None."""
+        """The `probabilities`, and float32 [N, grid, grid], what each cell gives to the second class's logit, or None."""
         computed = self.compute(photos, heatmaps=True)
         return computed.probabilities, computed.heatmaps
 
@@ -282,11 +286,12 @@ class Predictor:
         return Computed(found["probability"], found.get("heatmap"), found.get("strangeness"))
 
     def _outputs(self, photos: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
-        decoding.check_photos(photos)
+        decoding.check_photos(photos, self.recipe.size)
         starts = range(0, len(photos), self._batch_size)
         parts = [self._run(self._session, outputs, photos[i : i + self._batch_size]) for i in starts]
         if not parts:
-            return [np.empty(_EMPTY[name], np.float32) for name in outputs]
+            of_a_photo = {"probability": (2,), "heatmap": (self.recipe.grid, self.recipe.grid), "strangeness": ()}
+            return [np.empty((0, *of_a_photo[name]), np.float32) for name in outputs]
         whole = [np.concatenate(part) for part in zip(*parts, strict=True)]
         for name, values in zip(outputs, whole, strict=True):
             if name in _DECIDING and not np.isfinite(values).all():

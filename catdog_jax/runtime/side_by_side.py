@@ -9,13 +9,16 @@ import numpy as np
 import onnxruntime as ort
 
 from catdog_jax.console import progress_bar
-from catdog_jax.photos.prefetch import decoded
+from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.prefetch import map_ahead
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.photos.sources import Record
 
 BATCH = 8  # photos a turn
 _AHEAD = 16  # photos that wait, decoded, for their turn
 
-Model = Callable[[np.ndarray], np.ndarray]  # uint8 [N, 224, 224, 3] -> probabilities [N, 2]
+Model = Callable[[np.ndarray], np.ndarray]  # uint8 [N, size, size, 3] -> probabilities [N, 2]
+Seen = tuple[Sequence[np.ndarray], int]  # a photo as each model sees it, uint8 [size, size, 3], and its label, 0 or 1
 
 
 class Turns(NamedTuple):
@@ -44,11 +47,11 @@ def opened_for(model: bytes, outputs: Sequence[str]) -> Callable[[np.ndarray], l
     return lambda photos: session.run([*outputs], {"image": photos})
 
 
-def in_turns(models: Sequence[Model], photos: Iterable[tuple[np.ndarray, int]], total: int, task: str) -> Turns:
+def in_turns(models: Sequence[Model], photos: Iterable[Seen], total: int, task: str) -> Turns:
     """Runs models on photos, in turns.
 
-    A photo is uint8 [224, 224, 3] with its label, 0 or 1, and read as it is needed; `total` and
-    `task` are for the progress display.
+    The photos, see `readable`, are read as they are needed; `total` and `task` are for the progress
+    display.
     """
     remaining = iter(photos)
     labels: list[int] = []
@@ -57,9 +60,9 @@ def in_turns(models: Sequence[Model], photos: Iterable[tuple[np.ndarray, int]], 
     with progress_bar("photos") as progress:
         shown = progress.add_task(task, total=total)
         while batch := list(itertools.islice(remaining, BATCH)):
-            pixels = np.stack([photo for photo, _ in batch])
             labels += [label for _, label in batch]
             for i, model in enumerate(models):
+                pixels = np.stack([seen[i] for seen, _ in batch])
                 start = time.perf_counter()
                 answer = model(pixels)
                 seconds[i] += time.perf_counter() - start
@@ -68,10 +71,25 @@ def in_turns(models: Sequence[Model], photos: Iterable[tuple[np.ndarray, int]], 
     return Turns(np.array(labels, int), [np.concatenate(row) for row in rows], seconds)
 
 
-def readable(records: Iterable[Record], left_out: dict[str, str]) -> Iterator[tuple[np.ndarray, int]]:
-    """Pixels and label of the photos that can be decoded; the ids of the others go into `left_out`, with the reason."""
-    for photo in decoded(records, None, _AHEAD):
-        if photo.pixels is None:
-            left_out[photo.record.id] = photo.reason
+def readable(records: Iterable[Record], left_out: dict[str, str], recipes: Sequence[DecodingRecipe]) -> Iterator[Seen]:
+    """Photos that can be decoded, by the recipe of each model, with their labels; each is decoded once a recipe.
+
+    The ids of the others go into `left_out`, with the reason.
+
+    Raises:
+      CatdogError: the system cannot read a photo, twice.
+    """
+    different = [*dict.fromkeys(recipes)]
+
+    def decoded(record: Record) -> tuple[Record, dict[DecodingRecipe, np.ndarray], str]:
+        try:
+            encoded = sources.read_patiently(record)
+            return record, {recipe: decoding.decode(encoded, recipe) for recipe in different}, ""
+        except decoding.ImageError as error:
+            return record, {}, str(error)
+
+    for record, pixels, reason in map_ahead(decoded, records, None, _AHEAD):
+        if reason:
+            left_out[record.id] = reason
         else:
-            yield photo.pixels, photo.record.label
+            yield [pixels[recipe] for recipe in recipes], record.label

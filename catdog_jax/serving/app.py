@@ -46,9 +46,15 @@ def application(predictor: Predictor, config: ServeConfig) -> Starlette:
     service = _Service(predictor, config)
     given = inference_protocol.given(predictor)
     described = openapi.document(
-        config, predictor.classes, outputs=given, assets=_PAGE, parts=_parts(predictor), prefix=prefix
+        config,
+        predictor.classes,
+        outputs=given,
+        recipe=predictor.recipe,
+        assets=_PAGE,
+        parts=_parts(predictor),
+        prefix=prefix,
     )
-    metadata = inference_protocol.model_metadata(given)
+    metadata = inference_protocol.model_metadata(given, predictor.recipe)
     routes = [
         Route("/", _front(prefix)),
         *(Route(path, _asset(name)) for path, name in _PAGE.items() if path != "/"),
@@ -107,7 +113,7 @@ class _Service:
 
     async def infer(self, request: Request) -> Response:
         lengths = request.headers.getlist(inference_protocol.HEADER)
-        limits = self._config.max_files, inference_protocol.given(self._predictor)
+        limits = self._config.max_files, inference_protocol.given(self._predictor), self._predictor.recipe
         async with self._admitted(request) as (body, take), asgi.in_time(self._config.request_timeout):
             try:
                 asked = await self._decoded(inference_protocol.decode_request, body, lengths, *limits)
@@ -169,7 +175,7 @@ class _Service:
     async def _judge(self, name: str | None, data: bytes, wanted: set[str]) -> dict[str, Any]:
         named = {} if name is None else {"name": name}
         try:
-            photo = await self._decoded(decoding.decode, data)
+            photo = await self._decoded(decoding.decode, data, self._predictor.recipe)
         except CatdogError as error:
             self.metrics.unreadable.inc()
             return {**named, "error": str(error)}
@@ -213,7 +219,7 @@ def _about(predictor: Predictor, config: ServeConfig) -> dict[str, Any]:
     """What the page wants to know before the first photo."""
     decision = predictor.rule.settings()
     about = {"classes": predictor.classes, "decision": decision, "heatmaps": predictor.explains}
-    return {**about, "max_bytes": config.max_body}
+    return {**about, "recipe": predictor.recipe.to_json(), "max_bytes": config.max_body}
 
 
 def _raised(result: Any) -> Any:

@@ -18,7 +18,7 @@ class Answer(NamedTuple):
 
     Attributes:
       probabilities: float32 [2].
-      heatmap: float32 [7, 7], where it was asked for and the model has it.
+      heatmap: float32 [grid, grid], where it was asked for and the model has it.
       strangeness: a float32, where the model knows strangers.
     """
 
@@ -84,7 +84,7 @@ class Batcher:
         """Makes a batcher.
 
         Args:
-          model: uint8 [N, 224, 224, 3], and whether heat maps are wanted -> the answers of the batch.
+          model: uint8 [N, size, size, 3], and whether heat maps are wanted -> the answers of the batch.
             It is called by one thread only.
           size: photos a batch at most.
           wait: seconds that a batch waits for those that are `coming`, once it has a photo.
@@ -119,7 +119,7 @@ class Batcher:
         self._worker.shutdown(cancel_futures=True)
 
     async def __call__(self, photo: np.ndarray, heatmap: bool) -> Answer:
-        """The answer for one photo, uint8 [224, 224, 3], with a heat map where one is wanted and the model has it.
+        """The answer for one photo, uint8 [size, size, 3], with a heat map where one is wanted and the model has it.
 
         Raises:
           CatdogError: the model has no answer for this photo.

@@ -17,7 +17,7 @@ import numpy as np
 
 from catdog_jax import __version__
 from catdog_jax.errors import CatdogError
-from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.runtime.predictor import Predictor
 
 MODEL, VERSION = "catdog", "1"
@@ -30,10 +30,9 @@ LIVE: dict[str, dict[str, Any]] = {  # path -> what it answers while the server 
 }
 HEADER = "inference-header-content-length"
 SERVER = {"name": "catdog_jax", "version": __version__, "extensions": ["binary_tensor_data", "classification"]}
-INPUT: dict[str, Any] = {"name": "image", "datatype": "UINT8", "shape": [-1, decoding.SIZE, decoding.SIZE, 3]}
-OUTPUTS: dict[str, tuple[int, ...]] = {"probability": (2,), "heatmap": (7, 7), "strangeness": ()}
-PHOTO = decoding.SIZE * decoding.SIZE * 3  # bytes of a photo in binary
-TEXT = 5 * PHOTO  # bytes of a photo in JSON, at most: three digits, a comma and a space a value
+INPUT = {"name": "image", "datatype": "UINT8"}
+OUTPUTS = ("probability", "heatmap", "strangeness")
+_TEXT = 5  # bytes of a value in JSON, at most: three digits, a comma and a space
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -50,18 +49,29 @@ class Output(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """A request: its id, uint8 [N, 224, 224, 3], and the outputs that are asked for."""
+    """A request: its id, uint8 [N, size, size, 3], and the outputs that are asked for."""
 
     identity: str | None
     photos: np.ndarray
     outputs: list[Output]
 
 
-def most_photos(limit: int, max_body: int, each: int) -> int:
+def input_shape(recipe: DecodingRecipe) -> tuple[int, int, int]:
+    """The shape of a photo in the tensor `image`."""
+    return recipe.size, recipe.size, 3
+
+
+def output_shape(name: str, recipe: DecodingRecipe) -> tuple[int, ...]:
+    """The shape of a photo's part in an output."""
+    return {"probability": (2,), "heatmap": (recipe.grid, recipe.grid)}[name]
+
+
+def most_photos(limit: int, max_body: int, recipe: DecodingRecipe, *, binary: bool) -> int:
     """The photos of a tensor that a request may have at most, so that its body is sure to be taken.
 
-    `each` is `PHOTO` in binary and `TEXT` in JSON; what else the JSON says has 1,000 bytes.
+    What else the JSON says has 1,000 bytes.
     """
+    each = math.prod(input_shape(recipe)) * (1 if binary else _TEXT)
     return max(1, min(limit, (max_body - 1000) // each))
 
 
@@ -71,7 +81,9 @@ def given(predictor: Predictor) -> list[str]:
     return [name for name in OUTPUTS if has.get(name, True)]
 
 
-def decode_request(body: bytes, lengths: Sequence[str], max_photos: int, outputs: Sequence[str]) -> Inference:
+def decode_request(
+    body: bytes, lengths: Sequence[str], max_photos: int, outputs: Sequence[str], recipe: DecodingRecipe
+) -> Inference:
     """Reads an inference request.
 
     Args:
@@ -79,6 +91,7 @@ def decode_request(body: bytes, lengths: Sequence[str], max_photos: int, outputs
       lengths: what the header `Inference-Header-Content-Length` says, once or not at all.
       max_photos: in the tensor.
       outputs: the names of those that the model has.
+      recipe: the model's, whose size the photos have.
 
     Returns:
       The request; where it names no outputs, it has all of them.
@@ -96,7 +109,7 @@ def decode_request(body: bytes, lengths: Sequence[str], max_photos: int, outputs
         raise ProtocolError(f"body: expected a JSON object, found something else.{hint}") from None
     match request:
         case {"inputs": [dict(tensor)]}:
-            photos = _tensor(tensor, memoryview(body)[split:], max_photos)
+            photos = _tensor(tensor, memoryview(body)[split:], max_photos, recipe)
         case _:
             raise ProtocolError("inputs: expected a list of one tensor named 'image', found something else.")
     parameters = _parameters(request, "", "binary_data_output")
@@ -134,11 +147,12 @@ def encode_response(
     return b"".join([head, *behind]), len(head) if behind else None
 
 
-def model_metadata(outputs: Sequence[str]) -> dict[str, Any]:
+def model_metadata(outputs: Sequence[str], recipe: DecodingRecipe) -> dict[str, Any]:
     """What `/v2/models/catdog` answers of a model with these outputs."""
-    described = [{"name": name, "datatype": "FP32", "shape": [-1, *OUTPUTS[name]]} for name in outputs]
+    inputs = [{**INPUT, "shape": [-1, *input_shape(recipe)]}]
+    described = [{"name": name, "datatype": "FP32", "shape": [-1, *output_shape(name, recipe)]} for name in outputs]
     about = {"name": MODEL, "versions": [VERSION], "platform": "onnxruntime_onnx"}
-    return {**about, "inputs": [INPUT], "outputs": described}
+    return {**about, "inputs": inputs, "outputs": described}
 
 
 # What is asked for
@@ -198,7 +212,7 @@ def _outputs(wanted: Any, given: Sequence[str], binary: bool) -> list[Output]:
 def _output(item: dict[str, Any], where: str, binary: bool) -> Output:
     parameters = _parameters(item, where, "binary_data", "classification")
     classes = parameters.get("classification", 0)
-    most = OUTPUTS["probability"][0]
+    most = 2
     if "classification" in parameters:
         if item["name"] != "probability":
             raise ProtocolError(
@@ -212,14 +226,14 @@ def _output(item: dict[str, Any], where: str, binary: bool) -> Output:
     return Output(item["name"], _flag(parameters, "binary_data", where, default=binary), classes)
 
 
-def _tensor(tensor: dict[str, Any], behind: memoryview, max_photos: int) -> np.ndarray:
-    for key in ("name", "datatype"):
-        if tensor.get(key) != INPUT[key]:
-            raise ProtocolError(f"inputs[0].{key}: expected {INPUT[key]!r}, found {str(tensor.get(key))[:100]!r}.")
+def _tensor(tensor: dict[str, Any], behind: memoryview, max_photos: int, recipe: DecodingRecipe) -> np.ndarray:
+    for key, wanted in INPUT.items():
+        if tensor.get(key) != wanted:
+            raise ProtocolError(f"inputs[0].{key}: expected {wanted!r}, found {str(tensor.get(key))[:100]!r}.")
     shape = tensor.get("shape")
-    expected = f"[N, {decoding.SIZE}, {decoding.SIZE}, 3] with N from 1 to {max_photos}"
+    expected = f"[N, {recipe.size}, {recipe.size}, 3] with N from 1 to {max_photos}"
     match shape:
-        case [int(count), decoding.SIZE, decoding.SIZE, 3] if not isinstance(count, bool) and 1 <= count <= max_photos:
+        case [int(count), recipe.size, recipe.size, 3] if not isinstance(count, bool) and 1 <= count <= max_photos:
             pass
         case _:
             raise ProtocolError(f"inputs[0].shape: expected {expected}, found {str(shape)[:100]}.")

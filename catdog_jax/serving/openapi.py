@@ -10,6 +10,7 @@ from typing import Any
 from catdog_jax import __version__
 from catdog_jax.config import ServeConfig
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.serving import inference_protocol
 
 Json = dict[str, Any]
@@ -50,7 +51,7 @@ _REASONS = {
 }
 _PARTS = {
     "probabilities": "the probability of each class",
-    "heatmap": "what each of 7 × 7 cells of the photo gives to the logit of the second class",
+    "heatmap": "what each cell of the photo, of 32 × 32 pixels, gives to the logit of the second class",
 }
 
 
@@ -59,6 +60,7 @@ def document(
     classes: tuple[str, str],
     *,
     outputs: Sequence[str],
+    recipe: DecodingRecipe,
     assets: Iterable[str],
     parts: Sequence[str],
     prefix: str,
@@ -69,6 +71,7 @@ def document(
       config: whose limits it has.
       classes: the names of the two classes.
       outputs: the names of those that the model has.
+      recipe: how photos are decoded for it.
       assets: the paths of the page's files.
       parts: what `/predict` may be asked for beside the verdict.
       prefix: below which a proxy offers the server; may be empty.
@@ -102,7 +105,10 @@ def document(
         "servers": [{"url": prefix or "/"}],
         "paths": paths,
         "components": {
-            "schemas": {**_photo_schemas(config, classes, outputs), **_tensor_schemas(config, classes, outputs)},
+            "schemas": {
+                **_photo_schemas(config, classes, outputs, recipe),
+                **_tensor_schemas(config, classes, outputs, recipe),
+            },
             "responses": {_name(status): _error(status) for status in _REASONS},
         },
     }
@@ -172,11 +178,13 @@ def _infer(identity: str) -> Json:
     return _post(identity, summary, body, {"200": answer, **_errors(400, 408, 413, 415, 500, 503, 504)}, [header])
 
 
-def _photo_schemas(config: ServeConfig, classes: tuple[str, str], outputs: Sequence[str]) -> Json:
+def _photo_schemas(
+    config: ServeConfig, classes: tuple[str, str], outputs: Sequence[str], recipe: DecodingRecipe
+) -> Json:
     heatmaps, strangers = ("heatmap" in outputs), ("strangeness" in outputs)
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     cells: Json = _NUMBER
-    for size in reversed(inference_protocol.OUTPUTS["heatmap"]):
+    for size in reversed(inference_protocol.output_shape("heatmap", recipe)):
         cells = {"type": "array", "items": cells, "minItems": size, "maxItems": size}
     verdict = {
         "class": _said({"enum": [*classes]}, "What the photo shows, by the model's rule."),
@@ -201,6 +209,7 @@ def _photo_schemas(config: ServeConfig, classes: tuple[str, str], outputs: Seque
         **names,
         "decision": _rule(probability, strangers),
         "heatmaps": _said({"const": heatmaps}, "Whether the model has heat maps."),
+        "recipe": _said({"const": recipe.to_json()}, "How a photo becomes the square that the model sees."),
         "max_bytes": _said({"const": config.max_body}, "Bytes of a request at most."),
     }
     photo = _object(
@@ -220,10 +229,13 @@ def _photo_schemas(config: ServeConfig, classes: tuple[str, str], outputs: Seque
     }
 
 
-def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], given: Sequence[str]) -> Json:
-    most = inference_protocol.most_photos(config.max_files, config.max_body, inference_protocol.TEXT)
-    binary = inference_protocol.most_photos(config.max_files, config.max_body, inference_protocol.PHOTO)
-    sizes = inference_protocol.INPUT["shape"][1:]
+def _tensor_schemas(
+    config: ServeConfig, classes: tuple[str, str], given: Sequence[str], recipe: DecodingRecipe
+) -> Json:
+    most, binary = (
+        inference_protocol.most_photos(config.max_files, config.max_body, recipe, binary=way) for way in (False, True)
+    )
+    sizes = inference_protocol.input_shape(recipe)
     size = math.prod(sizes)
     pixels = {"type": "integer", "minimum": 0, "maximum": 255}
     head = {
@@ -233,7 +245,7 @@ def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], given: Sequen
     values = {"type": "array", "items": pixels, "minItems": size, "maxItems": size * most}
     length = {"type": "integer", "multipleOf": size, "minimum": size, "maximum": size * binary}
     behind = _object({"binary_data_size": _said(length, "The bytes of the tensor, behind the JSON.")})
-    shape = "Photos, height, width, and red, green and blue: [N, 224, 224, 3]."
+    shape = f"Photos, height, width, and red, green and blue: [N, {recipe.size}, {recipe.size}, 3]."
     inputs = [
         _object(
             {
@@ -281,13 +293,13 @@ def _tensor_schemas(config: ServeConfig, classes: tuple[str, str], given: Sequen
         },
         "parameters": _said(all_binary, "Of the whole request."),
     }
-    metadata = inference_protocol.model_metadata(given)
+    metadata = inference_protocol.model_metadata(given, recipe)
     answered = {
         "model_name": _said({"const": inference_protocol.MODEL}, "The model."),
         "model_version": _said({"const": inference_protocol.VERSION}, "Its version; there is one."),
         "outputs": {
             "type": "array",
-            "items": {"oneOf": [schema for name in given for schema in _answered(name, config)]},
+            "items": {"oneOf": [schema for name in given for schema in _answered(name, config, recipe)]},
             "description": "The outputs that were asked for.",
         },
     }
@@ -313,10 +325,10 @@ _SERVER = {
 }
 
 
-def _answered(name: str, config: ServeConfig) -> list[Json]:
+def _answered(name: str, config: ServeConfig, recipe: DecodingRecipe) -> list[Json]:
     """An output as it is answered: its values, or the classes, in JSON or in binary."""
     count = _count(config.max_files)
-    shape = inference_protocol.OUTPUTS[name]
+    shape = inference_protocol.output_shape(name, recipe)
     size = {"type": "integer", "minimum": 0}
     behind = {
         "parameters": _said(_object({"binary_data_size": _said(size, "Its bytes behind the JSON.")}), "In binary.")

@@ -84,7 +84,7 @@ def in_json(photos: Iterable[bytes]) -> bytes:
 
 
 def tensor(pixels: np.ndarray, **changes: Any) -> bytes:
-    """A request of the Open Inference Protocol for one photo, uint8 [224, 224, 3]."""
+    """A request of the Open Inference Protocol for one photo, uint8 [size, size, 3]."""
     image = {**inference_protocol.INPUT, "shape": [1, *pixels.shape], "data": pixels.ravel().tolist(), **changes}
     return request(f"{inference_protocol.PATH}/infer", json.dumps({"inputs": [image]}).encode(), "application/json")
 
@@ -238,5 +238,5 @@ def load_photos(source: str, count: int, predictor: Predictor) -> list[Photo]:
     if not files:
         raise UsageError(f"--data: {root}: expected photos below it, found none.")
     contents = [path.read_bytes() for path in files[:: max(1, len(files) // count)][:count]]
-    pixels = [decoding.decode(content) for content in contents]
+    pixels = [decoding.decode(content, predictor.recipe) for content in contents]
     return [Photo(*one, predictor.probabilities(one[1][None])[0]) for one in zip(contents, pixels, strict=True)]

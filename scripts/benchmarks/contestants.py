@@ -185,6 +185,7 @@ def extract_ours(settings: Settings) -> Measure:
     from catdog_jax.features.extractor import Extractor
     from catdog_jax.photos import decoding
     from catdog_jax.photos.fingerprint import Fingerprint
+    from catdog_jax.photos.recipe import DEFAULT
     from catdog_jax.photos.sources import Record
 
     extractor = Extractor(weights.load())
@@ -199,7 +200,7 @@ def extract_ours(settings: Settings) -> Measure:
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as writer:
-            for shard, rows in batches.compute_shards(shards, extractor, None, lambda _: None):
+            for shard, rows in batches.compute_shards(shards, extractor, DEFAULT, None, lambda _: None):
                 writer.submit(shard_files.write_shard, Path(folder), shard.name, rows, described).result()
         return len(records)
 

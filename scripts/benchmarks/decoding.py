@@ -32,13 +32,14 @@ from catdog_jax.features import batches
 from catdog_jax.files import sealed
 from catdog_jax.photos import decoding, decoding_pool, folders
 from catdog_jax.photos.dataset import Record
+from catdog_jax.photos.recipe import DEFAULT
 from scripts.benchmarks import benchmark
 
 WAYS = {"threads": False, "processes": True}
 NOTHING = "nothing, in processes"
 DECODES_NOTHING = """import numpy
 from catdog_jax.photos import decoding
-picture = numpy.zeros((decoding.SIZE, decoding.SIZE, 3), numpy.uint8)
+picture = numpy.zeros((224, 224, 3), numpy.uint8)
 decoding.read_photo, decoding.decode = lambda *_: b"-", lambda *_: picture
 """
 SHARD = 512
@@ -74,13 +75,14 @@ class StubDevice:
 
     Attributes:
       batch_size: photos it takes at once.
+      size: pixels of a side of a photo.
       dispatched: when each batch came.
       spent: this process' CPU seconds until then.
       busy: the seconds in which the device would have computed.
     """
 
     def __init__(self, rate: float, batch_size: int, clock: Callable[[], float] = time.perf_counter):
-        self.batch_size = batch_size
+        self.batch_size, self.size = batch_size, DEFAULT.size
         self.dispatched: list[float] = []
         self.spent: list[float] = []
         self.busy = 0.0
@@ -125,7 +127,7 @@ def turn(records: Sequence[Record], way: str, rate: float, batch_size: int) -> d
     parts = [records[at : at + SHARD] for at in range(0, len(records), SHARD)]
     shards = [batches.Shard(f"train-{i:05d}-of-{len(parts):05d}", tuple(part)) for i, part in enumerate(parts)]
     start = time.perf_counter()
-    for _ in batches.compute_shards(shards, device, None, lambda _: None, processes=WAYS.get(way, True)):
+    for _ in batches.compute_shards(shards, device, DEFAULT, None, lambda _: None, processes=WAYS.get(way, True)):
         pass
     first, last = device.dispatched[0], device.dispatched[-1]
     photos = len(records) - batch_size

@@ -20,7 +20,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from catdog_jax.console import progress_bar
-from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import SIZE
 from catdog_jax.serving import inference_protocol
 from scripts.benchmarks.clients import (
     ASKED,
@@ -120,11 +120,11 @@ def _cut(photo: bytes) -> bytes:
 
 
 def _wrong_tensor(**changes: Any) -> Callable[[bytes], Iterable[bytes]]:
-    data = tensor(np.zeros((decoding.SIZE, decoding.SIZE, 3), np.uint8), **changes)
+    data = tensor(np.zeros((SIZE, SIZE, 3), np.uint8), **changes)
     return lambda _: [data]
 
 
-_BLANK = np.zeros((decoding.SIZE, decoding.SIZE, 3), np.uint8)
+_BLANK = np.zeros((SIZE, SIZE, 3), np.uint8)
 
 
 def _lie(name: str, **lies: Any) -> Hostile:
@@ -156,7 +156,7 @@ def _in_binary() -> list[Hostile]:
         _lie("a size of 400 digits", **_sized(10**400)),
         _lie("a size below 0", **_sized(-_BLANK.nbytes)),
         _lie("a size in words", **_sized("all of it")),
-        _lie("a shape whose size overflows", shape=[2**62, decoding.SIZE, decoding.SIZE, 3]),
+        _lie("a shape whose size overflows", shape=[2**62, SIZE, SIZE, 3]),
         _lie("a shape of 2^32 × 2^32", shape=[2**32, 2**32]),
         _lie("texts longer than the body", behind=long, datatype="BYTES", **_sized(len(long))),
         _lie("a type that is not there", datatype="UINT128"),
@@ -179,7 +179,7 @@ def kinds() -> list[Hostile]:
         Hostile("a form without files", 400, _whole(lambda _: multipart([]))),
         Hostile("too many files", 400, _whole(lambda _: multipart([b"x"] * 17))),
         Hostile("no JSON", 400, _whole(lambda _: request(infer, b"{" * 1000, "application/json"))),
-        Hostile("a tensor of another shape", 400, _wrong_tensor(shape=[1, 3, decoding.SIZE, decoding.SIZE])),
+        Hostile("a tensor of another shape", 400, _wrong_tensor(shape=[1, 3, SIZE, SIZE])),
         Hostile("a tensor of texts", 400, _wrong_tensor(data=["x" * 10**6, *[""] * 10**5])),
         *_in_binary(),
         Hostile(

@@ -25,6 +25,7 @@ from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
 from catdog_jax.heads.rows import Chunk, Loaders
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.recipe import SIZE, DecodingRecipe
 
 ROOT = Path(__file__).parents[2]
 DEFAULT, REFERENCE = PRESETS["default"], PRESETS["reference"]
@@ -89,7 +90,7 @@ class Variant:
     keras: bool = False
     nearest: bool = False
     subset: bool = False
-    size: int = decoding.SIZE
+    size: int = SIZE
     cells: Literal["", "gem", "quadrants", "block4"] = ""
     both_views: bool = False
     averaged: bool = False
@@ -172,7 +173,7 @@ def _of_keras() -> list[Variant]:
 
 def load(variant: Variant, config: AblateConfig) -> tuple[Loaders, Loaders, list[Loaders]]:
     """The training rows, the validation rows, and the test rows in each view that the variant judges."""
-    if variant.size != decoding.SIZE or variant.cells == "block4":
+    if variant.size != SIZE or variant.cells == "block4":
         training, validation, test = _computed(variant, config)
         return training, validation, [test]
     cache = _extracted(variant, config) if variant.subset or variant.keras else FeatureCache.open(config.features)
@@ -261,16 +262,15 @@ def _computed(variant: Variant, config: AblateConfig) -> list[Loaders]:
     extractor = (
         _both_blocks(pretrained)
         if variant.cells
-        else features_extractor.Extractor(pretrained, pool=variant.recipe.pool)
+        else features_extractor.Extractor(pretrained, pool=variant.recipe.pool, size=variant.size)
     )
     found: list[Loaders] = []
+    recipe = DecodingRecipe(size=variant.size)
     with progress_bar("photos") as progress:
         for split, records in _placed(config, variant.nearest)[1].items():
             parts = []
             for start in progress.track(range(0, len(records), _BATCH), description=f"{variant.name}: {split}"):
-                photos = np.stack(
-                    [decoding.decode(one.read(), variant.size) for one in records[start : start + _BATCH]]
-                )
+                photos = np.stack([decoding.decode(one.read(), recipe) for one in records[start : start + _BATCH]])
                 parts.append(np.asarray(extractor(photos)))
             chunk = Chunk(jnp.asarray(np.concatenate(parts)), jnp.asarray([one.label for one in records], jnp.float32))
             found.append([lambda chunk=chunk: chunk])  # type: ignore[misc]
@@ -297,5 +297,5 @@ def _resized(photo: bytes, nearest: bool) -> bytes:
     """A photo of the size that the network sees, which `decoding.decode` then leaves as it is."""
     resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
     file = io.BytesIO()
-    decoding.load(photo).image.resize((decoding.SIZE, decoding.SIZE), resample).save(file, "PNG", compress_level=1)
+    decoding.load(photo).image.resize((SIZE, SIZE), resample).save(file, "PNG", compress_level=1)
     return file.getvalue()

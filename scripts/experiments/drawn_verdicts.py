@@ -28,7 +28,8 @@ def main() -> None:
     for (above, below), picture, pair, cells in zip(axes.T, pictures, probabilities, maps, strict=True):
         verdict = model.rule.decide(pair)
         above.imshow(picture)
-        below.imshow(Image.open(io.BytesIO(heatmaps.overlay(picture, cells, pair[1] >= model.rule.threshold))))
+        second = pair[1] >= model.rule.threshold
+        below.imshow(Image.open(io.BytesIO(heatmaps.overlay(picture, cells, second, model.recipe))))
         below.set_title(f"{decision.said(verdict.name, verdict.sure)}, {verdict.probability:.0%}", y=-0.18, fontsize=11)
     for axis in axes.flat:
         axis.set_axis_off()

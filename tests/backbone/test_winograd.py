@@ -59,15 +59,17 @@ def test_wide_layers_stay_within_1e_5(layer):
     assert relative_error(found, direct(x, kernel, bias)) < 1e-5
 
 
-def test_all_thirteen_layers_agree_with_the_module(real_weights, shared_photos):
+@pytest.mark.parametrize("size", [96, 320])
+def test_all_thirteen_layers_agree_with_the_module(real_weights, shared_photos, size):
     """On a real photo with the real weights: closer than float16, in which the features are kept, can tell."""
     from catdog_jax.photos import decoding
+    from catdog_jax.photos.recipe import DecodingRecipe
 
-    photo = decoding.decode(shared_photos[0].read_bytes(), 96)[None]
+    photo = decoding.decode(shared_photos[0].read_bytes(), DecodingRecipe(size=size))[None]
     x = vgg16.normalise(photo, real_weights.mode)
     expected = vgg16.forward(real_weights.params, x)
     found = winograd.forward(winograd.transform_kernels(real_weights.params), x)
-    assert found.shape == expected.shape == (1, 3, 3, 512)
+    assert found.shape == expected.shape == (1, size // 32, size // 32, 512)
     assert relative_error(found, np.asarray(expected, np.float64)) < 2e-5
 
 

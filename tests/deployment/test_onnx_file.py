@@ -30,10 +30,11 @@ from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.photos.recipe import FIRST
 from catdog_jax.runtime import predictor as predict
 
 HEADS = {"linear": (), "one hidden layer": (8,), "two hidden layers": (8, 4)}
-METADATA = {"classes": '["cats", "dogs"]', "recipe": json.dumps(decoding.RECIPE)}
+METADATA = {"classes": '["cats", "dogs"]', "recipe": json.dumps(FIRST.to_json())}
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +241,7 @@ def make_run(directory: Path, params: vgg16.Params) -> Path:
         weights_sha256=weights.digest(params),
         preprocessing="caffe",
         preprocessing_version=vgg16.PREPROCESSING_VERSION,
-        image=decoding.RECIPE,
+        image=FIRST.to_json(),
         classes=("cats", "dogs"),
     )
     directory.mkdir()
@@ -310,7 +311,7 @@ def test_export_writes_a_file_that_stands_alone(exported: Exported, folder: Path
     assert said["weights_sha256"] == fitted.fingerprint.weights_sha256
     assert json.loads(said["features"]) == fitted.fingerprint.to_json()
     assert len(said["features_fingerprint"]) == 64
-    assert json.loads(said["recipe"]) == decoding.RECIPE
+    assert json.loads(said["recipe"]) == FIRST.to_json()
     # The recipe of this head has no level
     assert json.loads(said["decision"]) == {"threshold": 0.5, "abstain_below": None}
     assert json.loads(said["test_metrics"])["n"] == 9
@@ -392,9 +393,9 @@ def test_other_weights_than_those_of_the_features_are_refused(run: Path, weights
 
 def test_features_of_photos_decoded_in_another_way_are_refused(run: Path, weights_file: Path, folder: Path) -> None:
     fitted = head.load(run / "head.safetensors")
-    other = replace(fitted.fingerprint, image=decoding.RECIPE | {"version": 0})
+    other = replace(fitted.fingerprint, image=FIRST.to_json() | {"version": 0})
     replace(fitted, fingerprint=other).save(run / "head.safetensors")
-    with pytest.raises(CatdogError, match=r"expected image = .*'version': 0"):
+    with pytest.raises(CatdogError, match=r"found: fingerprint: image: version: expected 1 or 2, found 0\."):
         export.export(settings(run, weights_file, folder))
 
 
@@ -512,7 +513,7 @@ def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
 
 def test_unreadable_photos_are_passed_over_and_the_test_split_comes_first(folder: Path) -> None:
     left_out: dict[str, str] = {}
-    pixels = parity.photos_of(sources.load(str(folder), ()), 2, left_out)
+    pixels = parity.photos_of(sources.load(str(folder), ()), 2, left_out, FIRST)
     expected = [decoding.decode((folder / "test" / name / "0.png").read_bytes()) for name in ("cats", "dogs")]
     assert sorted(one.tobytes() for one in pixels) == sorted(one.tobytes() for one in expected)
 
@@ -523,12 +524,12 @@ def test_photos_of_which_none_can_be_read_are_an_error(tmp_path: Path) -> None:
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "0.jpg").write_bytes(b"no photo")
     with pytest.raises(CatdogError, match="expected at least 2 photos that can be read, found 0"):
-        parity.photos_of(sources.load(str(tmp_path)), 32, {})
+        parity.photos_of(sources.load(str(tmp_path)), 32, {}, FIRST)
 
 
 def test_photos_that_are_left_out_are_counted_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left_out: dict[str, str] = {}
-    parity.photos_of(sources.load(str(folder), ()), 6, left_out)
+    parity.photos_of(sources.load(str(folder), ()), 6, left_out, FIRST)
     export_head._say_left_out(left_out)
     said = " ".join(capsys.readouterr().err.split())
     assert (

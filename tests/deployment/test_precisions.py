@@ -13,6 +13,7 @@ from onnx import TensorProto, numpy_helper
 from catdog_jax.deployment import gate, onnx_file, precisions
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import sources
+from catdog_jax.photos.recipe import FIRST
 from catdog_jax.runtime import side_by_side
 
 
@@ -74,7 +75,9 @@ def test_a_few_photos_without_a_difference_leave_a_drop_possible():
 def test_both_files_judge_the_same_photos():
     model, pixels = network(), photos(11)
     labels = np.arange(11) % 2
-    measured = gate.measure(precisions.to_fp16(model), model, iter(zip(pixels, labels, strict=True)), 11)
+    measured = gate.measure(
+        precisions.to_fp16(model), model, iter(zip(([one, one] for one in pixels), labels, strict=True)), 11
+    )
     expected = (probabilities(model, pixels) >= 0.5) == labels
     assert (measured.n, measured.fp32_accuracy) == (11, pytest.approx(expected.mean()))
     assert measured.speed > 0
@@ -146,11 +149,15 @@ def drawn(monkeypatch):
         for i in range(3)
     ]
     dataset = sources.Dataset("made", ("cats", "dogs"), tuple(records))
-    monkeypatch.setattr(side_by_side, "readable", lambda records, _: ((photos(1)[0], one.label) for one in records))
+    monkeypatch.setattr(
+        side_by_side,
+        "readable",
+        lambda records, _, recipes: (([photos(1)[0]] * len(recipes), one.label) for one in records),
+    )
 
     def make(precision, classes=("cats", "dogs"), force=False, splits=("train", "validation")):
         taken = dataclasses.replace(dataset, records=tuple(one for one in records if one.split in splits))
-        return onnx_file.smaller("m.onnx", network(), precision, taken, classes, 500, force, {})
+        return onnx_file.smaller("m.onnx", network(), precision, taken, classes, 500, force, {}, FIRST)
 
     return make
 

@@ -8,6 +8,7 @@ import pytest
 from helpers.exported import CELLS, POOLS, fitted_head, photo, session
 
 from catdog_jax.backbone import vgg16
+from catdog_jax.backbone.layers import CHANNELS
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.deployment import graph, parity, precisions
 from catdog_jax.errors import CatdogError
@@ -32,7 +33,7 @@ def params() -> vgg16.Params:
 def told(pool: str, hidden: tuple[int, ...] = ()) -> head.FittedHead:
     """A random head that tells strangers."""
     rng = np.random.default_rng(3)
-    columns = strangeness.seen_of(Pool(pool)).columns
+    columns = CHANNELS
     fitted = strangeness.fit([rng.gamma(0.5, 2, (80, columns))])
     return replace(fitted_head(pool, hidden), strangeness=fitted, recipe={"strange_above": 0.5})
 
@@ -59,7 +60,7 @@ def from_cells(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_it_is_the_strangeness_of_the_head(params, pool, hidden, precision):
     fitted = told(pool, hidden)
-    cells = np.random.default_rng(2).gamma(0.5, 2, (3, *Pool.NONE.shape)).astype(np.float32)
+    cells = np.random.default_rng(2).gamma(0.5, 2, (3, *Pool.NONE.shape(7))).astype(np.float32)
     part = from_cells(graph.build(params, "torch", fitted, {}), "strangeness")
     if precision == "fp16":
         part = onnx.load_from_string(precisions.to_fp16(part.SerializeToString()))

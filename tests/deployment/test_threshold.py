@@ -20,6 +20,7 @@ from catdog_jax.evaluation.evaluate import evaluate
 from catdog_jax.heads import head
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.photos.recipe import FIRST
 from catdog_jax.runtime import model_file
 from catdog_jax.runtime.predictor import Predictor
 
@@ -64,7 +65,7 @@ class Told(NamedTuple):
 def told(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
     params, records = random_convolutions(), sources.load(str(photos), ()).records
     loaded = weights.Weights(params, "torch", weights.digest(params), "random")
-    plain = fitted_head("avg", fingerprint=Fingerprint(classes=CLASSES, image=decoding.RECIPE))
+    plain = fitted_head("avg", fingerprint=Fingerprint(classes=CLASSES, image=FIRST.to_json()))
     model = graph.build(params, "torch", plain, {})
     model.graph.value_info.append(onnx.helper.make_tensor_value_info(CELLS, onnx.TensorProto.FLOAT, ("N", 512, 7, 7)))
     convolutions = session(onnx.utils.Extractor(model).extract_model(["image"], [CELLS]))

@@ -20,6 +20,7 @@ from catdog_jax.heads.calibration import abstention
 from catdog_jax.heads.head import FittedHead
 from catdog_jax.photos.decoding import ImageError
 from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.photos.recipe import DEFAULT
 from catdog_jax.reporting import plots
 from catdog_jax.reporting.calibration_error import calibration_bins
 from catdog_jax.reporting.metrics import METRICS
@@ -326,10 +327,10 @@ sys.exit("matplotlib.pyplot" in sys.modules)
 def test_thumbnail_is_a_small_jpeg():
     buffer = io.BytesIO()
     Image.new("RGBA", (900, 300), (255, 0, 0, 255)).save(buffer, "PNG")
-    image = Image.open(io.BytesIO(evaluation_page.thumbnail(buffer.getvalue())))
+    image = Image.open(io.BytesIO(evaluation_page.thumbnail(buffer.getvalue(), DEFAULT)))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (160, 160))
     with pytest.raises(ImageError):
-        evaluation_page.thumbnail(b"no photo")
+        evaluation_page.thumbnail(b"no photo", DEFAULT)
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def test_bombs_end_in_one_line_and_little_memory(tmp_path, stage, request):
 
 
 def fitted(pool: str, hidden: tuple[int, ...]) -> head.FittedHead:
-    widths = (Pool(pool).columns, *hidden, 1)
+    widths = (Pool(pool).columns(7), *hidden, 1)
     names = [*(f"dense_{i}" for i in range(len(hidden))), head.OUTPUT]
     params = {
         name: {"kernel": np.zeros(shape, np.float32), "bias": np.zeros(shape[1], np.float32)}

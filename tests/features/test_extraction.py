@@ -25,9 +25,10 @@ from catdog_jax.features import batches, extraction
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features import shards as shard_files
 from catdog_jax.features.cache import FeatureCache
-from catdog_jax.files import atomic
+from catdog_jax.files import atomic, sealed
 from catdog_jax.photos import decoding, decoding_pool, sources
-from catdog_jax.photos.fingerprint import Fingerprint
+from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
+from catdog_jax.photos.recipe import DEFAULT, FIRST, DecodingRecipe
 
 
 def draw(path: Path, seed: int) -> None:
@@ -408,7 +409,7 @@ def test_what_is_taken_over_does_not_pile_up_behind_a_batch_that_is_not_full():
     earlier = types.SimpleNamespace(row=lambda digest: taken)
     most, rows = 0, 0
     done = []
-    for shard, found in batches.compute_shards(parts, Blocks(None), 1, done.append, earlier, known):
+    for shard, found in batches.compute_shards(parts, Blocks(None), DEFAULT, 1, done.append, earlier, known):
         most = max(most, len(read) - rows)
         rows += len(found.ids)
         expected = [taken] * 10
@@ -494,3 +495,57 @@ def test_what_is_no_data_set_is_a_wrong_type(tmp_path):
 def test_another_stored_type_is_wrong_usage(photos, tmp_path, stand_in):
     with pytest.raises(UsageError, match="--dtype: expected float16 or float32, found int8"):
         extraction.extract(sources.load_photos(photos), tmp_path / "cache", dtype="int8")
+
+
+def test_a_cache_of_the_first_version_goes_on_in_it(photos, tmp_path, stand_in):
+    """Where it is resumed, and where it is taken over from; a new one has the newest."""
+    new = extract.extract(config(photos, tmp_path))
+    assert new.fingerprint.recipe == DEFAULT
+    for path in (tmp_path / "cache").glob("*.json"):
+        value = sealed.read_sealed_json(path, "file")
+        value["fingerprint"]["image"] = FIRST.to_json()
+        sealed.write_sealed_json(path, value)
+    (tmp_path / "cache" / "train-00001-of-00005.json").unlink()
+    found = extraction.extract(sources.load(str(photos)), tmp_path / "cache", shard_size=10)
+    assert found.fingerprint.recipe == FIRST
+    told = []
+    other = extraction.extract(
+        sources.load(str(photos)), tmp_path / "other", shard_size=10, reuse=[tmp_path / "cache"], tell=told.append
+    )
+    assert other.fingerprint.recipe == FIRST
+    assert told[0].endswith("; 0 to compute")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"size": 320}, "image.width is 224, expected 320"),
+        ({"resize": "crop"}, "image.resize is 'squash', expected 'crop'"),
+    ],
+)
+def test_another_square_is_another_cache(photos, tmp_path, stand_in, options, field):
+    extract.extract(config(photos, tmp_path))
+    with pytest.raises(FingerprintError, match=rf"{field}\. Choose another --out"):
+        extract.extract(config(photos, tmp_path, **options))
+
+
+def test_cells_of_another_square_are_kept(photos, tmp_path, stand_in):
+    found = extract.extract(config(photos, tmp_path, pool="none", size=320, resize="letterbox"))
+    assert found.fingerprint.recipe == DecodingRecipe(2, 320, "letterbox")
+    name = found.shard_names("test")[0]
+    assert np.load(tmp_path / "cache" / f"{name}.features.npy").shape[2:] == (10, 10, 512)
+    assert found.load("test", "none").shape[2] == 51_200
+    assert found.load("test", "max").shape[2] == 512
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 225}, "--size: expected a multiple of 32 from 96 to 512, found 225."),
+        ({"size": 64}, "--size: expected 96 to 512, found 64"),
+        ({"resize": "fit"}, "--resize: expected squash, crop or letterbox, found fit"),
+    ],
+)
+def test_a_square_that_cannot_be_is_wrong_usage(photos, tmp_path, stand_in, options, message):
+    with pytest.raises(UsageError, match=message):
+        extract.extract(config(photos, tmp_path, **options))

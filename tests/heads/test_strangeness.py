@@ -75,7 +75,7 @@ def test_it_accepts_what_it_promises(n):
 
 
 def test_what_is_seen_are_averages_or_else_maxima():
-    cells = np.random.default_rng(1).random((3, *Pool.NONE.shape)).astype(np.float32)
+    cells = np.random.default_rng(1).random((3, *Pool.NONE.shape(7))).astype(np.float32)
     for pool in Pool:
         x = pool.apply(cells).reshape(3, -1)
         expected = cells.max(axis=(1, 2)) if pool is Pool.MAX else cells.mean(axis=(1, 2))

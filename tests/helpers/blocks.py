@@ -8,23 +8,25 @@ from catdog_jax.features import extractor
 
 
 class Blocks:
-    """Stands in for the network: the means of 7x7 blocks of pixels, so that each row can be checked."""
+    """Stands in for the network: the means of blocks of 32x32 pixels, so that each row can be checked."""
 
     batch_size = 4
     precision = "float32"
 
-    def __init__(self, pretrained, *, pool="avg", views=("original",), **_):
-        self.pool, self.views = pool, views
+    def __init__(self, pretrained, *, pool="avg", views=("original",), size=224, **_):
+        self.pool, self.views, self.size = pool, views, size
 
     def dispatch(self, photos: np.ndarray) -> np.ndarray:
-        assert photos.shape == (self.batch_size, 224, 224, 3)
+        assert photos.shape == (self.batch_size, self.size, self.size, 3)
         assert photos.dtype == np.uint8
         flipped = {"original": photos, "mirror": photos[:, :, ::-1]}
         return np.stack([blocks(flipped[view], self.pool) for view in self.views], axis=1)
 
 
 def blocks(photos: np.ndarray, pool: str) -> np.ndarray:
-    means = photos.reshape(-1, 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float32)
+    means = photos.reshape(-1, photos.shape[1] // 32, 32, photos.shape[2] // 32, 32, 3).mean(
+        axis=(2, 4), dtype=np.float32
+    )
     cells = np.tile(means, 171)[..., :512]
     return cells if pool == "none" else Pool(pool).apply(cells)
 

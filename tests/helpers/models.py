@@ -9,9 +9,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import FIRST
 
-METADATA = {"classes": '["cats", "dogs"]', "recipe": json.dumps(decoding.RECIPE)}
+METADATA = {"classes": '["cats", "dogs"]', "recipe": json.dumps(FIRST.to_json())}
 
 
 def probability_of_dogs(grey: float) -> float:

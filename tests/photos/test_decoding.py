@@ -361,6 +361,40 @@ def test_a_damaged_tiff_says_nothing_on_stderr(compression, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def scans_by_walking(data: bytes) -> int:
+    """The scans of a JPEG, by following all its segments."""
+    scans, place = 0, 2
+    while marker := decoding._MARKER.search(data, place):
+        place = marker.end()
+        if marker[1] == b"\xd9":
+            break
+        if marker[1] in (b"\x01", b"\xd8"):
+            continue
+        scans += marker[1] == b"\xda"
+        place += int.from_bytes(data[place : place + 2])
+    return scans
+
+
+def test_counting_markers_first_decides_as_following_segments_does(monkeypatch):
+    """On JPEGs of many scans, markers in other segments, fill bytes, and noise of the bytes that matter."""
+    monkeypatch.setattr(decoding, "MAX_SCANS", 3)
+    rng = np.random.default_rng(0)
+    photo = encoded(blocks(FOUR), "JPEG", progressive=True)
+    segments = [b"\xff\xda\x00\x02", b"\xff\xff\xda\x00\x02", b"\xff\xfe\x00\x06\xff\xda\xff\xda", b"\xff\x00", b"\xda"]
+    files = [photo, photo[:-2], b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", encoded(blocks(FOUR), "PNG")]
+    for _ in range(2000):
+        middle = b"".join(segments[i] for i in rng.integers(0, len(segments), rng.integers(0, 12)))
+        files.append(b"\xff\xd8" + middle + rng.choice([b"", b"\xff\xd9", b"\xff"]))
+        files.append(b"\xff\xd8" + rng.choice(np.array([0, 2, 0xD9, 0xDA, 0xFF, 0xFF], np.uint8), 40).tobytes())
+    refused = 0
+    for data in files:
+        expected = data.startswith(b"\xff\xd8") and scans_by_walking(data) > 3
+        refused += expected
+        with pytest.raises(decoding.ImageError, match="at most 3 scans") if expected else contextlib.nullcontext():
+            decoding._check_scans(data)
+    assert 200 < refused < len(files) - 200
+
+
 def test_real_photos_have_the_expected_statistics(shared_photos):
     """Plain photographs: neither black nor white, three channels that differ."""
     for photo in shared_photos:

@@ -19,6 +19,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 from catdog_jax.photos import decoding, decoding_pool, decoding_worker, folders, prefetch, sources
 from catdog_jax.photos.prefetch import Decoded
+from catdog_jax.photos.recipe import DEFAULT
 from catdog_jax.photos.sources import Record
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the system has no files without a name to share")
@@ -93,30 +94,33 @@ def test_odd_photos_have_the_verdicts_of_threads(tmp_path):
         records.append(of_file(path))
         if path.is_file() and path.stat().st_size < 2**16:
             records.append(of_bytes(f"{number} as bytes", path.read_bytes()))
-    found = kept(decoding_pool.decoded(records, 2, 32))
+    found = kept(decoding_pool.decoded(records, 2, 32, DEFAULT))
     assert sum(one.pixels is not None for one in found) > 100
     assert sum(one.pixels is None for one in found) > 100
-    assert_same(found, kept(prefetch.decoded(records, 2, 32)))
+    assert_same(found, kept(prefetch.decoded(records, 2, 32, DEFAULT)))
 
 
 def test_photos_come_in_order_through_a_small_memory(files):
     """More photos than slots, of files below a folder, which is another way to name them."""
     root = files[0].parent
     records = [folders.record_of(root, path.name, 0, "train") for path in files]
-    assert_same(kept(decoding_pool.decoded(records, 2, 8)), [prefetch.decode_record(record) for record in records])
+    assert_same(
+        kept(decoding_pool.decoded(records, 2, 8, DEFAULT)),
+        [prefetch.decode_record(record, DEFAULT) for record in records],
+    )
 
 
 def test_what_is_known_is_not_decoded_unless_its_bytes_have_changed(files):
     records = [of_file(path) for path in files[:3]]
     known = {files[0].name: atomic.sha256(files[0].read_bytes()), files[1].name: "of other bytes"}
-    found = kept(decoding_pool.decoded(records, 1, 8, known))
+    found = kept(decoding_pool.decoded(records, 1, 8, DEFAULT, known))
     assert [one.pixels is None for one in found] == [True, False, False]
     assert [one.reason for one in found] == [""] * 3
-    assert_same(found, kept(prefetch.decoded(records, 1, 8, known)))
+    assert_same(found, kept(prefetch.decoded(records, 1, 8, DEFAULT, known)))
 
 
 def test_no_photo_is_no_work():
-    assert [*decoding_pool.decoded([], 1, 8)] == []
+    assert [*decoding_pool.decoded([], 1, 8, DEFAULT)] == []
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])
@@ -137,7 +141,7 @@ def test_what_cannot_be_read_is_an_error_behind_the_photos_before_it(files, monk
     records = [*map(of_file, files[:5]), broken, *map(of_file, files[6:])]
     found = []
     with pytest.raises(CatdogError, match=r"cannot be read: .*, twice\. Repair the disk"):
-        found.extend(one.record.id for one in decoding_pool.decoded(records, 2, 16))
+        found.extend(one.record.id for one in decoding_pool.decoded(records, 2, 16, DEFAULT))
     assert found == [path.name for path in files[:5]]
 
 
@@ -148,7 +152,7 @@ def test_the_errors_of_a_record_of_ones_own_are_raised_in_order(files):
     records = [*map(of_file, files[:9]), Record("mine", 0, "train", 0, fails), *map(of_file, files[10:])]
     found = []
     with pytest.raises(ZeroDivisionError, match="of mine"):
-        found.extend(one.record.id for one in decoding_pool.decoded(records, 2, 16))
+        found.extend(one.record.id for one in decoding_pool.decoded(records, 2, 16, DEFAULT))
     assert found == [path.name for path in files[:9]]
 
 
@@ -158,8 +162,8 @@ def test_a_photo_that_ends_its_process_is_named_and_the_others_are_decoded(files
     records = [*map(of_file, files[:11]), of_bytes("cats/deadly.jpg", b"deadly"), *map(of_file, files[12:])]
     found = []
     with pytest.raises(CatdogError) as error:
-        found.extend(copies(decoding_pool.decoded(records, 2, 32)))
-    assert_same(found, [prefetch.decode_record(record) for record in records[:11]])
+        found.extend(copies(decoding_pool.decoded(records, 2, 32, DEFAULT)))
+    assert_same(found, [prefetch.decode_record(record, DEFAULT) for record in records[:11]])
     assert str(error.value) == (
         "'cats/deadly.jpg': expected a photo that can be decoded, found that decoding it ends the process, 3 times "
         f"({number.name}). Leave it out with --exclude FILE, or use fewer --workers where memory is short; then go on."
@@ -179,7 +183,10 @@ def test_a_process_that_is_killed_once_loses_nothing(files, monkeypatch, capfd):
     ask = decoding_pool._Process.ask
     monkeypatch.setattr(decoding_pool._Process, "ask", lambda *args: first_process(*args) or ask(*args))
     records = [*map(of_file, files)]
-    assert_same(kept(decoding_pool.decoded(records, 2, 16)), [prefetch.decode_record(record) for record in records])
+    assert_same(
+        kept(decoding_pool.decoded(records, 2, 16, DEFAULT)),
+        [prefetch.decode_record(record, DEFAULT) for record in records],
+    )
     said = " ".join(capfd.readouterr().err.split())
     assert "ended (SIGKILL); another one decodes it again" in said
     assert killed
@@ -190,12 +197,12 @@ def test_processes_that_never_stay_are_an_error(files, monkeypatch):
     with pytest.raises(
         CatdogError, match=r"expected processes that start and stay, found SIGKILL\. Use --decode-in threads"
     ):
-        [*decoding_pool.decoded(map(of_file, files), 1, 8)]
+        [*decoding_pool.decoded(map(of_file, files), 1, 8, DEFAULT)]
 
 
 def test_processes_that_do_not_start_leave_the_work_to_threads(files, fatal, capfd):
     fatal("sys.exit(3)")
-    found = kept(decoding_pool.decoded(map(of_file, files[:3]), 1, 8))
+    found = kept(decoding_pool.decoded(map(of_file, files[:3]), 1, 8, DEFAULT))
     assert [one.record.id for one in found] == [path.name for path in files[:3]]
     said = " ".join(capfd.readouterr().err.split())
     assert (
@@ -215,13 +222,16 @@ def test_little_shared_memory_is_told(files, monkeypatch, capfd, slots, said):
     reserve = os.posix_fallocate
 
     def reserve_some(descriptor: int, start: int, size: int) -> None:
-        if size > decoding_worker.size_of(slots):
+        if size > decoding_worker.size_of(slots, DEFAULT.size):
             raise OSError(errno.ENOSPC, "No space left on device")
         reserve(descriptor, start, size)
 
     monkeypatch.setattr(os, "posix_fallocate", reserve_some)
     records = [*map(of_file, files)]
-    assert_same(kept(decoding_pool.decoded(records, 2, 64)), [prefetch.decode_record(record) for record in records])
+    assert_same(
+        kept(decoding_pool.decoded(records, 2, 64, DEFAULT)),
+        [prefetch.decode_record(record, DEFAULT) for record in records],
+    )
     assert said in " ".join(capfd.readouterr().err.split())
 
 
@@ -229,7 +239,10 @@ def test_memory_lies_in_a_file_where_the_system_has_none_in_memory(files, monkey
     monkeypatch.delattr(os, "memfd_create", raising=False)
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     records = [*map(of_file, files[:20])]
-    assert_same(kept(decoding_pool.decoded(records, 1, 8)), [prefetch.decode_record(record) for record in records])
+    assert_same(
+        kept(decoding_pool.decoded(records, 1, 8, DEFAULT)),
+        [prefetch.decode_record(record, DEFAULT) for record in records],
+    )
 
 
 def test_who_stops_early_leaves_no_process_and_no_open_file(files, monkeypatch):
@@ -239,7 +252,7 @@ def test_who_stops_early_leaves_no_process_and_no_open_file(files, monkeypatch):
         decoding_pool._Process, "start", lambda process: start(process) or started.append(process._popen)
     )
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-    photos = decoding_pool.decoded(map(of_file, files), 2, 16)
+    photos = decoding_pool.decoded(map(of_file, files), 2, 16, DEFAULT)
     assert next(photos).record.id == files[0].name
     photos.close()
     assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
@@ -257,12 +270,13 @@ SCRIPT = """
 import functools, os, sys, time
 from pathlib import Path
 from catdog_jax.photos import decoding, decoding_pool
+from catdog_jax.photos.recipe import DEFAULT
 from catdog_jax.photos.sources import Record
 
 print("once", flush=True)
 photos = [Path(path) for path in sys.argv[2:]]
 records = [Record(path.name, 0, "train", 0, functools.partial(decoding.read_photo, path)) for path in photos]
-decoded = decoding_pool.decoded(records, 2, 16)
+decoded = decoding_pool.decoded(records, 2, 16, DEFAULT)
 print(next(decoded).record.id, flush=True)
 print(*Path(f"/proc/self/task/{os.getpid()}/children").read_text().split(), flush=True)
 if sys.argv[1] == "wait":
@@ -293,7 +307,7 @@ def stats(processes: list[str]) -> list[Path]:
 
 @on_linux
 def test_a_process_ignores_what_is_for_its_parent_and_ends_first_where_memory_runs_out(files):
-    photos = decoding_pool.decoded(map(of_file, files), 1, 16)
+    photos = decoding_pool.decoded(map(of_file, files), 1, 16, DEFAULT)
     next(photos)
     for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         command = Path(f"/proc/{child}/cmdline").read_bytes()

@@ -120,7 +120,7 @@ def test_the_published_int8_file_finds_each_photo_in_the_features_that_jax_compu
     """Of 200 photos each has a cosine of 0.996 or more with itself."""
     among = similar.look_in(ROOT / "artifacts" / "features")
     predictor = Predictor(ROOT / "artifacts" / "default" / "model-int8.onnx", batch_size=8)
-    embeddings.check_weights(among, "artifacts/features", predictor)
+    embeddings.check_comparable(among, "artifacts/features", predictor)
     names = [Path(photo).name for photo in shared_photos]
     for name, (first, second) in zip(names, nearest(predictor.embed(shared_photos), among, 2), strict=True):
         assert Path(first.id).name == name

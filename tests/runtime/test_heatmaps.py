@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DEFAULT, DecodingRecipe
 from catdog_jax.runtime import heatmaps
 
 
@@ -45,7 +46,7 @@ def test_the_page_paints_on_the_same_scale():
 
 def test_an_overlay_has_the_shape_of_the_photo_and_is_red_where_the_evidence_is():
     with Image.open(
-        io.BytesIO(heatmaps.overlay(decoding.load(encoded(700, 350)).image, spot(1, 6, 30), True))
+        io.BytesIO(heatmaps.overlay(decoding.load(encoded(700, 350)).image, spot(1, 6, 30), True, DEFAULT))
     ) as found:
         assert (found.size, found.mode) == ((700, 350), "RGB")
         pixels = np.asarray(found, int)
@@ -59,13 +60,32 @@ def test_a_large_photo_makes_a_bounded_overlay_turned_upright():
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(
-        io.BytesIO(heatmaps.overlay(decoding.load(encoded(3000, 1500, exif=exif)).image, spot(0, 0, 30), True))
+        io.BytesIO(heatmaps.overlay(decoding.load(encoded(3000, 1500, exif=exif)).image, spot(0, 0, 30), True, DEFAULT))
     ) as found:
         assert found.size == (512, 1024)
 
 
+@pytest.mark.parametrize(
+    ("resize", "cell", "centre"),
+    [("squash", (1, 5), (64, 471)), ("crop", (1, 5), (64, 386)), ("letterbox", (3, 5), (150, 471))],
+)
+def test_the_map_lies_where_the_model_saw_the_photo(resize, cell, centre):
+    """A photo of 600 x 300: the square of a crop is its middle, that of a letterbox reaches beyond it."""
+    found = heatmaps.overlay(Image.new("RGB", (600, 300), "blue"), spot(*cell, 30), True, DecodingRecipe(resize=resize))
+    red = np.asarray(Image.open(io.BytesIO(found)), int)[..., 0]
+    assert red.shape == (300, 600)
+    assert np.abs(np.subtract(np.unravel_index(red.argmax(), red.shape), centre)).max() < 25
+    y, x = np.mgrid[:300, :600]
+    assert red[(abs(y - centre[0]) > 180) | (abs(x - centre[1]) > 180)].max() == 0
+
+
+def test_evidence_beside_a_letterboxed_photo_is_not_painted():
+    found = heatmaps.overlay(Image.new("RGB", (600, 300)), spot(0, 3, 30), True, DecodingRecipe(resize="letterbox"))
+    assert not np.asarray(Image.open(io.BytesIO(found))).any()
+
+
 def test_photos_of_one_name_have_overlays_of_their_own(tmp_path):
-    folder = heatmaps.Folder(tmp_path / "out")
+    folder = heatmaps.Folder(tmp_path / "out", DEFAULT)
     assert not (tmp_path / "out").exists()
     names = []
     for parent in ("a", "b", "C"):
@@ -80,9 +100,9 @@ def test_photos_of_one_name_have_overlays_of_their_own(tmp_path):
 def test_a_name_as_long_as_names_can_be_and_not_in_utf_8(tmp_path):
     photo = Path(str(tmp_path) + "/" + "ü" * 120 + "\udcff.png")
     photo.write_bytes(encoded(30, 20))
-    assert heatmaps.Folder(tmp_path / "out").write(photo, spot(0, 0, 1), True).name == "ü" * 100 + ".png"
+    assert heatmaps.Folder(tmp_path / "out", DEFAULT).write(photo, spot(0, 0, 1), True).name == "ü" * 100 + ".png"
 
 
 def test_a_photo_that_went_away_is_an_image_error(tmp_path):
     with pytest.raises(decoding.ImageError, match="found nothing"):
-        heatmaps.Folder(tmp_path).write(tmp_path / "gone.jpg", spot(0, 0, 1), True)
+        heatmaps.Folder(tmp_path, DEFAULT).write(tmp_path / "gone.jpg", spot(0, 0, 1), True)

@@ -21,7 +21,7 @@ from catdog_jax import cli
 from catdog_jax.commands.predict import predict
 from catdog_jax.config import PredictConfig
 from catdog_jax.errors import CatdogError, UsageError
-from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import FIRST
 from catdog_jax.runtime.arguments import predictions
 from catdog_jax.runtime.decision import UNKNOWN
 from catdog_jax.runtime.inputs import find_photos
@@ -146,12 +146,12 @@ CONTRACTS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         "metadata: decision: abstain_below: expected a number from 0 to 1, found NaN. Run `catdog export` again",
     ),
     "a newer recipe": (
-        lambda: tiny_model(metadata=METADATA | {"recipe": json.dumps(decoding.RECIPE | {"version": 99})}),
-        f"expected a model for photos of decoding recipe {decoding.VERSION}, found recipe 99. Upgrade: pip install",
+        lambda: tiny_model(metadata=METADATA | {"recipe": json.dumps(FIRST.to_json() | {"version": 99})}),
+        "m.onnx: metadata: recipe: version: expected 1 or 2, found 99. Upgrade: pip install -U catdog-jax.",
     ),
     "another recipe": (
-        lambda: tiny_model(metadata=METADATA | {"recipe": json.dumps(decoding.RECIPE | {"filter": "box"})}),
-        "'filter': 'box'",
+        lambda: tiny_model(metadata=METADATA | {"recipe": json.dumps(FIRST.to_json() | {"filter": "box"})}),
+        "m.onnx: metadata: recipe: filter: expected 'bicubic', found 'box'. Extract and train again.",
     ),
 }
 

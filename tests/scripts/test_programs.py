@@ -16,6 +16,7 @@ PROGRAMS = {
     "scripts.benchmarks.benchmark": "BenchmarkConfig",
     "scripts.benchmarks.decoding": "DecodingConfig",
     "scripts.benchmarks.compiled": "CompiledConfig",
+    "scripts.benchmarks.large_photos": "LargePhotosConfig",
     "scripts.benchmarks.load": "LoadConfig",
     "scripts.experiments.ablate": "AblateConfig",
     "scripts.experiments.reproduce": "ReproduceConfig",

@@ -17,6 +17,7 @@ from helpers.serving import FORM, ask, multipart, photo, sent, started
 
 from catdog_jax.config import ServeConfig
 from catdog_jax.errors import UsageError
+from catdog_jax.photos.recipe import DEFAULT
 from catdog_jax.runtime.decision import Rule
 
 serving_app = pytest.importorskip("catdog_jax.serving.app", reason="the extra `serve` is not installed")
@@ -247,7 +248,7 @@ class Slow:
     """A model that computes no photo before it may."""
 
     classes, explains, knows_strangers, metadata = ("cats", "dogs"), False, False, {}
-    device, rule = "cpu", Rule(classes, abstain_below=0.9)
+    device, recipe, rule = "cpu", DEFAULT, Rule(classes, abstain_below=0.9)
 
     def __init__(self):
         self.may, self.computed = threading.Event(), 0

@@ -9,6 +9,7 @@ from helpers.models import probability_of_dogs, tiny_model
 from helpers.serving import ask, conversation, started
 
 from catdog_jax.config import ServeConfig
+from catdog_jax.photos.recipe import DEFAULT, DecodingRecipe
 from catdog_jax.runtime.predictor import Predictor
 
 protocol = pytest.importorskip("catdog_jax.serving.inference_protocol")
@@ -26,8 +27,8 @@ def body(behind=PIXELS, inputs=BINARY, **more):
     return head + behind, str(len(head))
 
 
-def decoded(data, *lengths):
-    return protocol.decode_request(data, lengths, 4, ["probability", "heatmap"])
+def decoded(data, *lengths, outputs=("probability", "heatmap"), recipe=DEFAULT):
+    return protocol.decode_request(data, lengths, 4, [*outputs], recipe)
 
 
 def test_a_tensor_in_binary_is_that_in_json():
@@ -40,6 +41,21 @@ def test_a_tensor_in_binary_is_that_in_json():
     data = json.dumps({"inputs": [{**protocol.INPUT, "shape": [*pixels.shape], "data": pixels.tolist()}]}).encode()
     np.testing.assert_array_equal(decoded(data).photos, pixels)
     np.testing.assert_array_equal(decoded(data, str(len(data))).photos, pixels)
+
+
+def test_photos_have_the_size_of_the_models_recipe():
+    recipe = DecodingRecipe(size=320, resize="crop")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 320, 320, 3), np.uint8)
+    head = {"shape": [2, 320, 320, 3], "parameters": {"binary_data_size": pixels.nbytes}}
+    data, length = body(pixels.tobytes(), head)
+    np.testing.assert_array_equal(decoded(data, length, recipe=recipe).photos, pixels)
+    message = r"inputs\[0\].shape: expected \[N, 320, 320, 3\] with N from 1 to 4, found \[1, 224, 224, 3\]"
+    with pytest.raises(protocol.ProtocolError, match=message):
+        decoded(*body(), recipe=recipe)
+    told = protocol.model_metadata(["probability", "heatmap"], recipe)
+    assert [one["shape"] for one in told["inputs"] + told["outputs"]] == [[-1, 320, 320, 3], [-1, 2], [-1, 10, 10]]
+    assert protocol.most_photos(16, 2**20, recipe, binary=True) == 3
+    assert protocol.most_photos(16, 2**20, recipe, binary=False) == 1
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,9 @@ def test_verdicts_are_those_of_the_server_and_of_python(page: Any, published: st
             continue
         with urllib.request.urlopen(request) as answer:
             (server,) = json.load(answer)["predictions"]
-        python = predictor.rule.decide(predictor.probabilities(decoding.decode(path.read_bytes())[None])[0])
+        python = predictor.rule.decide(
+            predictor.probabilities(decoding.decode(path.read_bytes(), predictor.recipe)[None])[0]
+        )
         shown = server["class"] if server["sure"] else "Unsure"
         assert (card["verdict"], card["remark"]) == ([shown, browser.percent(server["probability"])], server["why"])
         assert (server["class"], server["sure"], server["why"]) == (python.name, python.sure, python.why)
@@ -143,7 +145,7 @@ def test_the_heat_map_is_painted_over_the_photo_and_can_be_switched_off(
     maps = browser.eventually(lambda: len(found := page.execute_script(painted)) == 2 and found, "two heat maps")
     predictor = Predictor(PUBLISHED)
     for one, path in zip(maps, (photos[0], photos[3]), strict=True):
-        probabilities, cells = predictor.explain(decoding.decode(path.read_bytes())[None])
+        probabilities, cells = predictor.explain(decoding.decode(path.read_bytes(), predictor.recipe)[None])
         expected = heatmaps.tint(cells[0], probabilities[0, 1] >= 0.5)[..., 3]
         assert expected.max() > 40
         assert np.corrcoef(np.ravel(one["alphas"]), expected.ravel())[0, 1] > 0.97

@@ -1,10 +1,10 @@
-// photos/decoding.py for browsers: the bytes of a photo -> uint8 [224, 224, 3] RGB. The browser decodes; Pillow's resize is written out.
-// The pixels are Pillow's, but for greys of 16 bits (off by 1) and WebP files that are to be turned upright (they stay as stored).
+// photos/decoding.py for browsers: the bytes of a photo -> uint8 [size, size, 3] RGB. The browser decodes; Pillow's resize is written out.
+// The pixels are Pillow's by version 1 of the recipe, but for greys of 16 bits (off by 1) and WebP files that are to be turned upright
+// (they stay as stored). Version 2 reduces large photos first, which no browser does; docs/model-file.md says how near that is.
 
 import { measured } from "./headers.js";
 import { drawTurned, leftToTurn, turnedSize } from "./orientation.js";
 
-export const SIZE = 224;
 const MAX_PIXELS = 2 ** 26;
 const MAX_BYTES = 2 ** 28;
 const STRIP = 2 ** 20; // pixels that are taken from the photo at once; some browsers hold no canvas of a whole one
@@ -14,10 +14,11 @@ const grouped = (number) => number.toLocaleString("en");
 
 /**
  * @param {Blob} file
- * @returns {Promise<Uint8Array>} the photo upright, on white, squashed by bicubic interpolation with antialiasing.
+ * @param {{width: number, resize: string, fill: ?number[]}} recipe as the model has it.
+ * @returns {Promise<Uint8Array>} the photo upright, on white, a square by bicubic interpolation with antialiasing.
  * @throws {Error} with the reason, in the words of decoding.py.
  */
-export async function decode(file) {
+export async function decode(file, recipe) {
   if (file.size > MAX_BYTES) throw new Error(`expected at most ${grouped(MAX_BYTES)} bytes, found more`);
   const bytes = new Uint8Array(await file.arrayBuffer());
   check(...measured(bytes));
@@ -29,7 +30,7 @@ export async function decode(file) {
   }
   try {
     check(bitmap.width, bitmap.height);
-    return squashed(bitmap, leftToTurn(bytes));
+    return square(bitmap, leftToTurn(bytes), recipe);
   } finally {
     bitmap.close();
   }
@@ -41,22 +42,50 @@ function check(width, height) {
 }
 
 /** Two passes, as in Pillow 13: one strip of the photo after the other along the first, what comes of them along the second. */
-function squashed(bitmap, turn) {
-  const [width, height] = turnedSize(turn, bitmap.width, bitmap.height);
-  const verticalFirst = height > SIZE && height - SIZE > 2 * (width - SIZE);
+function square(bitmap, turn, recipe) {
+  const extent = turnedSize(turn, bitmap.width, bitmap.height);
+  const [width, height] = extent;
+  const [columns, rows] = placed(extent, recipe);
+  const verticalFirst = height > rows.size && height - rows.size > 2 * (width - columns.size);
+  const [first, second] = verticalFirst ? [rows, columns] : [columns, rows];
   const [lines, length] = verticalFirst ? [width, height] : [height, width];
-  const half = { width: verticalFirst ? width : SIZE, height: verticalFirst ? SIZE : height };
-  half.data = new Uint8ClampedArray(4 * half.width * half.height);
+  const half = verticalFirst ? blank(width, rows.size) : blank(columns.size, height);
   const thickness = Math.max(1, Math.min(lines, Math.floor(STRIP / length)));
   const canvas = verticalFirst ? new OffscreenCanvas(thickness, height) : new OffscreenCanvas(width, thickness);
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  for (let first = 0; first < lines; first += thickness) {
-    const strip = taken(context, bitmap, turn, ...(verticalFirst ? [first, 0] : [0, first]));
-    resize(strip, half, verticalFirst, first);
+  for (let line = 0; line < lines; line += thickness) {
+    const strip = taken(context, bitmap, turn, ...(verticalFirst ? [line, 0] : [0, line]));
+    resize(strip, half, verticalFirst, line, first);
   }
-  const whole = { width: SIZE, height: SIZE, data: new Uint8ClampedArray(4 * SIZE * SIZE) };
-  resize(half, whole, !verticalFirst, 0);
-  return Uint8Array.from({ length: 3 * SIZE * SIZE }, (_, i) => whole.data[4 * Math.floor(i / 3) + (i % 3)]);
+  const fitted = blank(columns.size, rows.size);
+  resize(half, fitted, !verticalFirst, 0, second);
+  return filled(fitted, recipe);
+}
+
+function blank(width, height) {
+  return { width, height, data: new Uint8ClampedArray(4 * width * height) };
+}
+
+/** DecodingRecipe's `taken` and `given`: along each axis where the part that is shown begins and ends, and how many pixels it gets. */
+function placed(extent, { width: side, resize: way }) {
+  const [shorter, longer] = [Math.min(...extent), Math.max(...extent)];
+  return extent.map((length) => {
+    const from = way === "crop" ? (length - shorter) / 2 : 0;
+    const to = way === "crop" ? from + shorter : length;
+    const size = way === "letterbox" ? Math.max(1, Math.floor((2 * side * length + longer) / (2 * longer))) : side;
+    return { from, to, size };
+  });
+}
+
+/** RGBA in the middle of the square -> RGB. */
+function filled({ width, height, data }, { width: side, fill = [0, 0, 0] }) {
+  const [left, upper] = [Math.floor((side - width) / 2), Math.floor((side - height) / 2)];
+  const whole = Uint8Array.from({ length: 3 * side * side }, (_, i) => fill[i % 3]);
+  for (let at = 0; at < width * height; at += 1) {
+    const to = 3 * ((upper + Math.floor(at / width)) * side + left + (at % width));
+    for (let c = 0; c < 3; c += 1) whole[to + c] = data[4 * at + c];
+  }
+  return whole;
 }
 
 /** As much of the photo as the canvas holds, on white. */
@@ -70,15 +99,15 @@ function taken(context, bitmap, turn, x, y) {
   return context.getImageData(0, 0, width, height);
 }
 
-/** Resizes the lines of `from` along one axis into those of `to`, from its line `first` on; RGBA, of which A is left alone. */
-function resize(from, to, vertical, first) {
+/** Resizes the lines of `from` along one axis, as it is `placed`, into those of `to`, from its line `first` on; A is left alone. */
+function resize(from, to, vertical, first, place) {
   const length = vertical ? from.height : from.width;
   const [fromStep, fromLine] = vertical ? [4 * from.width, 4] : [4, 4 * from.width];
   const [toStep, toLine] = vertical ? [4 * to.width, 4] : [4, 4 * to.width];
   const lines = Math.min(vertical ? from.width : from.height, (vertical ? to.width : to.height) - first);
-  const windows = length === SIZE ? null : weights(length);
+  const windows = place.size === length && place.from === 0 && place.to === length ? null : weights(length, place);
   for (let line = 0; line < lines; line += 1) {
-    for (let i = 0; i < SIZE; i += 1) {
+    for (let i = 0; i < place.size; i += 1) {
       const { start, kernel } = windows ? windows[i] : { start: i, kernel: [1 << PRECISION] };
       let [red, green, blue] = [1 << (PRECISION - 1), 1 << (PRECISION - 1), 1 << (PRECISION - 1)];
       for (let k = 0, at = line * fromLine + start * fromStep; k < kernel.length; k += 1, at += fromStep) {
@@ -95,13 +124,13 @@ function resize(from, to, vertical, first) {
 }
 
 /** Pillow's precompute_coeffs and normalize_coeffs_8bpc: for each pixel of the result where it begins to look, and with what weights. */
-function weights(length) {
-  const scale = length / SIZE;
+function weights(length, { from, to, size }) {
+  const scale = (to - from) / size;
   const stretch = Math.max(scale, 1);
   const inverse = 1 / stretch;
   const support = 2 * stretch;
-  return Array.from({ length: SIZE }, (_, i) => {
-    const centre = (i + 0.5) * scale;
+  return Array.from({ length: size }, (_, i) => {
+    const centre = from + (i + 0.5) * scale;
     const start = Math.max(0, Math.trunc(centre - support + 0.5));
     const end = Math.min(length, Math.trunc(centre + support + 0.5));
     const exact = Array.from({ length: end - start }, (__, k) => bicubic((k + start - centre + 0.5) * inverse));

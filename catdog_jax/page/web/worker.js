@@ -2,7 +2,7 @@
 
 import { InferenceSession, Tensor, env } from "./ort.js";
 import { decide } from "./decision.js";
-import { SIZE, decode } from "./pixels.js";
+import { decode } from "./pixels.js";
 
 const MB = 1e6;
 let model = null; // of the first photo on; none again where it could not be fetched
@@ -23,9 +23,10 @@ async function judge(file, say) {
     throw Object.assign(new Error(`The model cannot be loaded: ${error.message}`), { again: true });
   });
   say("Judging");
-  const image = new Tensor("uint8", await decode(file), [1, SIZE, SIZE, 3]);
+  const image = new Tensor("uint8", await decode(file, about.recipe), [1, about.recipe.height, about.recipe.width, 3]);
   const { probability: { data: shares }, heatmap, strangeness } = await session.run({ image });
-  const rows = heatmap && Array.from({ length: 7 }, (_, i) => Array.from(heatmap.data.slice(7 * i, 7 * i + 7)));
+  const side = heatmap?.dims[2];
+  const rows = heatmap && Array.from({ length: side }, (_, i) => Array.from(heatmap.data.slice(side * i, side * i + side)));
   return { classes: about.classes, ...decide(about, shares, strangeness?.data[0]), heatmap: rows ?? null };
 }
 
