@@ -63,7 +63,7 @@ def input_shape(recipe: DecodingRecipe) -> tuple[int, int, int]:
 
 def output_shape(name: str, recipe: DecodingRecipe) -> tuple[int, ...]:
     """The shape of a photo's part in an output."""
-    return {"probability": (2,), "heatmap": (recipe.grid, recipe.grid)}[name]
+    return {"probability": (2,), "heatmap": (recipe.grid, recipe.grid), "strangeness": ()}[name]
 
 
 def most_photos(limit: int, max_body: int, recipe: DecodingRecipe, *, binary: bool) -> int:
