@@ -60,7 +60,7 @@ Views = Annotated[  # of a photo, in the order in which features keep them
 Pool = Literal["avg", "max", "avg+max", "none"]
 Preprocessing = Literal["torch", "caffe", "unit"]
 Precision = Literal["fp32", "fp16", "int8"]  # of an exported file; how it is made is in `deployment.precisions`
-Resize = Literal["squash", "crop", "letterbox"]
+Resize = Literal["halfway", "squash", "crop", "letterbox"]
 Seconds = Annotated[float, MoreThan(0)]
 Count = Annotated[int, AtLeast(1)]
 Dropout = Annotated[float, Between(0, 0.999)]
@@ -117,9 +117,10 @@ SquareSize = Annotated[
 SquareBy = Annotated[
     Resize | None,
     arg(
-        help="How photos become square: squash, the whole photo, whatever its shape; crop, the square in its middle; "
-        "letterbox, the whole photo in its shape, with the mean colour of ImageNet beside it.",
-        help_behavior_hint="(default: squash)",
+        help="How photos become square: halfway, the longer side cut to the geometric mean of both and the rest squashed; "
+        "squash, the whole photo, whatever its shape; crop, the square in its middle; letterbox, the whole photo in its "
+        "shape, with the mean colour of ImageNet beside it.",
+        help_behavior_hint="(default: halfway)",
     ),
 ]
 Model = Annotated[

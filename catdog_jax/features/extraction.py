@@ -114,7 +114,8 @@ def extract(
       distributed: takes the share of this process in jax.distributed: "auto", or HOST:PORT.
       reuse: other feature caches whose rows are taken over, where they are what would be computed.
       size: of the squares that photos become, in pixels: a multiple of 32 from 96 to 512; 224 by default.
-      resize: how they become square, see `DecodingRecipe`: "squash" by default, "crop" or "letterbox".
+      resize: how they become square, see `DecodingRecipe`: "halfway" by default, "squash",
+        "crop" or "letterbox".
       tell: is given a sentence that says how many photos are taken over, where any might be.
 
     Returns:

@@ -129,7 +129,9 @@ function paint(cells, sign, { naturalWidth: width, naturalHeight: height }, { re
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   const sides = [canvas.width, canvas.height];
-  const [across, down] = { crop: sides.map(() => Math.min(...sides)), letterbox: sides.map(() => Math.max(...sides)) }[resize] ?? sides;
+  const [shorter, longer] = [Math.min(...sides), Math.max(...sides)];
+  const longest = { halfway: Math.sqrt(shorter * longer), crop: shorter }[resize] ?? longer;
+  const [across, down] = sides.map((side) => (resize === "letterbox" ? longer : Math.min(side, longest)));
   context.drawImage(small, (canvas.width - across) / 2, (canvas.height - down) / 2, across, down);
   return canvas;
 }

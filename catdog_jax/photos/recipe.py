@@ -5,6 +5,7 @@ the newest one, so that a photo means the same pixels everywhere.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ SIZE = 224  # of the squares that VGG16 was trained on
 CELL = 32  # pixels of a side that become one cell of the network's last layer
 SMALLEST, LARGEST = 96, 512
 VERSIONS = (1, 2)
-RESIZES = ("squash", "crop", "letterbox")
+RESIZES = ("halfway", "squash", "crop", "letterbox")  # the first is the default
 REDUCED_TO = 2.0  # version 2: how many times the pixels of the square a reduced photo has at least, along each side
 FILL = (124, 116, 104)  # RGB of a letterbox: the mean of ImageNet, which is 0 to weights that subtract it
 
@@ -38,8 +39,10 @@ class DecodingRecipe:
         eighth; others, and what is left of a JPEG, by the means of blocks of pixels. It is several
         times as fast, and pixels differ by 1 or 2 of 255. Small photos are the same in both.
       size: of the square, in pixels: a multiple of 32, from 96 to 512.
-      resize: "squash": the whole photo, whatever its shape; "crop": the square in its middle;
-        "letterbox": the whole photo in its shape, and `FILL` beside it.
+      resize: "halfway": the longer side is cut to the geometric mean of both, and what is left
+        squashed, so that as much is lost at the ends as in shape; "squash": the whole photo, whatever
+        its shape; "crop": the square in its middle; "letterbox": the whole photo in its shape, and
+        `FILL` beside it.
     """
 
     version: int = VERSIONS[-1]
@@ -63,12 +66,10 @@ class DecodingRecipe:
 
     def taken(self, extent: Extent) -> tuple[float, float, float, float]:
         """The part of a photo that the square shows: left, upper, right, lower."""
-        width, height = extent
-        if self.resize != "crop":
-            return 0, 0, width, height
-        side = min(extent)
-        left, upper = (width - side) / 2, (height - side) / 2
-        return left, upper, left + side, upper + side
+        longest = {"halfway": math.sqrt(extent[0] * extent[1]), "crop": min(extent)}.get(self.resize, max(extent))
+        width, height = (min(side, longest) for side in extent)
+        left, upper = (extent[0] - width) / 2, (extent[1] - height) / 2
+        return left, upper, left + width, upper + height
 
     def given(self, extent: Extent) -> tuple[int, int]:
         """The width and height, in pixels of the square, that the part which is `taken` gets."""
@@ -152,4 +153,6 @@ def _same(one: object, other: object) -> bool:
 
 
 DEFAULT = DecodingRecipe()
-FIRST = DecodingRecipe(version=1)  # of features, heads and models that were made before there was a choice
+FIRST = DecodingRecipe(
+    version=1, resize="squash"
+)  # of features, heads and models that were made before there was a choice

@@ -40,21 +40,21 @@ def overlay(
     """
     picture = picture.convert("RGB")  # a copy
     picture.thumbnail((longest, longest))
-    heat = _placed(Image.fromarray(tint(cells, second)), picture.size, recipe.resize)
+    heat = _placed(Image.fromarray(tint(cells, second)), picture.size, recipe)
     buffer = io.BytesIO()
     Image.alpha_composite(picture.convert("RGBA"), heat).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _placed(heat: Image.Image, size: tuple[int, int], resize: str) -> Image.Image:
+def _placed(heat: Image.Image, size: tuple[int, int], recipe: DecodingRecipe) -> Image.Image:
     """The colours of the square where it lies in a picture of a size, RGBA; page.js does the same."""
-    width, height = size
-    if resize == "squash":
-        return heat.resize(size, Image.Resampling.BICUBIC)
-    side = min(size) if resize == "crop" else max(size)
-    square = heat.resize((side, side), Image.Resampling.BICUBIC)
-    left, upper = (width - side) // 2, (height - side) // 2  # below 0 where the square is the larger one
-    return square.crop((-left, -upper, width - left, height - upper))
+    left, upper, right, lower = recipe.taken(size)
+    across, down = round(right - left), round(lower - upper)
+    if recipe.resize == "letterbox":
+        across = down = max(size)  # it reaches beyond the picture
+    square = heat.resize((across, down), Image.Resampling.BICUBIC)
+    left, upper = (size[0] - across) // 2, (size[1] - down) // 2
+    return square.crop((-left, -upper, size[0] - left, size[1] - upper))
 
 
 class Folder:

@@ -543,7 +543,7 @@ def test_cells_of_another_square_are_kept(photos, tmp_path, stand_in):
     [
         ({"size": 225}, "--size: expected a multiple of 32 from 96 to 512, found 225."),
         ({"size": 64}, "--size: expected 96 to 512, found 64"),
-        ({"resize": "fit"}, "--resize: expected squash, crop or letterbox, found fit"),
+        ({"resize": "fit"}, "--resize: expected halfway, squash, crop or letterbox, found fit"),
     ],
 )
 def test_a_square_that_cannot_be_is_wrong_usage(photos, tmp_path, stand_in, options, message):

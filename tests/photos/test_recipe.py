@@ -58,7 +58,7 @@ def test_the_json_of_the_first_recipe_is_that_of_files_from_before():
     assert Fingerprint().recipe == FIRST
 
 
-@pytest.mark.parametrize("resize", ["squash", "crop", "letterbox"])
+@pytest.mark.parametrize("resize", ["halfway", "squash", "crop", "letterbox"])
 @pytest.mark.parametrize("size", [96, 224, 320, 512])
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_recipe_travels(version, size, resize):
@@ -78,8 +78,11 @@ WRONG = {
     "a width in words": ({"width": "224"}, "recipe: width: expected a multiple of 32 from 96 to 512, found '224'."),
     "a small width": ({"width": 64}, "recipe: width: expected a multiple of 32 from 96 to 512, found 64."),
     "no square": ({"height": 256}, "recipe: height: expected 224, found 256."),
-    "another resize": ({"resize": "fit"}, "recipe: resize: expected squash, crop or letterbox, found 'fit'."),
-    "a list of resizes": ({"resize": ["crop"]}, "recipe: resize: expected squash, crop or letterbox, found ['crop']."),
+    "another resize": ({"resize": "fit"}, "recipe: resize: expected halfway, squash, crop or letterbox, found 'fit'."),
+    "a list of resizes": (
+        {"resize": ["crop"]},
+        "recipe: resize: expected halfway, squash, crop or letterbox, found ['crop'].",
+    ),
     "another filter": ({"filter": "box"}, "recipe: filter: expected 'bicubic', found 'box'."),
     "aliases": ({"antialias": False}, "recipe: antialias: expected True, found False."),
     "a number for a truth": ({"antialias": 1}, "recipe: antialias: expected True, found 1."),
@@ -110,7 +113,7 @@ def test_a_field_that_is_missing_is_named(field):
     [
         ({"size": 100}, "--size: expected a multiple of 32 from 96 to 512, found 100."),
         ({"size": 544}, "--size: expected a multiple of 32 from 96 to 512, found 544."),
-        ({"resize": "fit"}, "--resize: expected squash, crop or letterbox, found 'fit'."),
+        ({"resize": "fit"}, "--resize: expected halfway, squash, crop or letterbox, found 'fit'."),
         ({"version": 3}, "--version: expected 1 or 2, found 3."),
     ],
 )
@@ -123,6 +126,7 @@ def test_wrong_settings_are_named(fields, message):
 def test_the_difference_of_two_recipes_is_named():
     assert DEFAULT.difference(DEFAULT) == ""
     assert DEFAULT.difference(FIRST) == "version"
+    assert DEFAULT.difference(DecodingRecipe(resize="squash")) == "resize"
     assert DEFAULT.difference(DecodingRecipe(size=320, resize="crop")) == "size"
 
 
@@ -152,6 +156,19 @@ def test_a_crop_is_the_middle_of_the_photo(version):
 
 
 @pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("upright", [False, True])
+def test_halfway_cuts_the_longer_side_to_the_geometric_mean_and_squashes_the_rest(version, upright):
+    picture = photo(640, 160)
+    middle = picture.crop((160, 0, 480, 160))
+    if upright:
+        picture, middle = (one.transpose(Image.Transpose.ROTATE_90) for one in (picture, middle))
+    found = decoding.decode(encoded(picture, "PNG"), DecodingRecipe(version, 224, "halfway"))
+    squashed = np.asarray(middle.resize((224, 224), Image.Resampling.BICUBIC))
+    inner = slice(4, -4)  # away from the edges, beyond which the kernel looks
+    assert difference(found[inner, inner], squashed[inner, inner]) <= (1 if version == 1 else 2)
+
+
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(("width", "height"), [(640, 320), (320, 640), (333, 100), (100, 333), (900, 1), (50, 50)])
 def test_a_letterbox_keeps_the_shape_of_the_photo(version, width, height):
     found = decoding.decode(
@@ -168,7 +185,7 @@ def test_a_letterbox_keeps_the_shape_of_the_photo(version, width, height):
         assert 0 <= (len(used) - 1 - last) - first <= 1, "in the middle"
 
 
-@pytest.mark.parametrize("resize", ["squash", "crop", "letterbox"])
+@pytest.mark.parametrize("resize", ["halfway", "squash", "crop", "letterbox"])
 @pytest.mark.parametrize("size", [96, 320])
 def test_a_small_photo_is_the_same_in_both_versions(resize, size):
     for data in (encoded(photo(400, 300)), encoded(photo(150, 180), "PNG"), encoded(photo(191, 380), "WEBP")):
@@ -196,7 +213,7 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("resize", ["squash", "crop", "letterbox"])
+@pytest.mark.parametrize("resize", ["halfway", "squash", "crop", "letterbox"])
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_photo_is_nearly_the_same_in_both_versions(name, resize):
     one, other = (decoding.decode(LARGE[name], DecodingRecipe(version, 224, resize)) for version in (1, 2))

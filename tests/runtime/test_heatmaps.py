@@ -67,7 +67,12 @@ def test_a_large_photo_makes_a_bounded_overlay_turned_upright():
 
 @pytest.mark.parametrize(
     ("resize", "cell", "centre"),
-    [("squash", (1, 5), (64, 471)), ("crop", (1, 5), (64, 386)), ("letterbox", (3, 5), (150, 471))],
+    [
+        ("squash", (1, 5), (64, 471)),
+        ("halfway", (1, 5), (64, 435)),
+        ("crop", (1, 5), (64, 386)),
+        ("letterbox", (3, 5), (150, 471)),
+    ],
 )
 def test_the_map_lies_where_the_model_saw_the_photo(resize, cell, centre):
     """A photo of 600 x 300: the square of a crop is its middle, that of a letterbox reaches beyond it."""

@@ -70,8 +70,9 @@ function blank(width, height) {
 function placed(extent, { width: side, resize: way }) {
   const [shorter, longer] = [Math.min(...extent), Math.max(...extent)];
   return extent.map((length) => {
-    const from = way === "crop" ? (length - shorter) / 2 : 0;
-    const to = way === "crop" ? from + shorter : length;
+    const taken = Math.min(length, { halfway: Math.sqrt(shorter * longer), crop: shorter }[way] ?? longer);
+    const from = (length - taken) / 2;
+    const to = from + taken;
     const size = way === "letterbox" ? Math.max(1, Math.floor((2 * side * length + longer) / (2 * longer))) : side;
     return { from, to, size };
   });
