@@ -144,8 +144,8 @@ class ExtractConfig:
     """The type of the stored features."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The type that the convolutions compute in; auto is bfloat16 on GPU and TPU, float32 on CPU."""
-    conv: Literal["auto", "direct", "winograd"] = "auto"
-    """The convolution algorithm; auto is Winograd on CPU, direct elsewhere."""
+    conv: Literal["auto", "direct", "winograd", "native"] = "auto"
+    """The convolution algorithm; auto is direct on GPU and TPU, native on CPUs with a C++ compiler, winograd on others."""
     batch_size: Count | None = None
     """Photos a device computes at once, at most those of a shard; by default 8 on a CPU core, 256 elsewhere."""
     shard_size: Count = 512

@@ -116,7 +116,8 @@ def extract(
       num_shards: how many processes extract into `out`, each a share.
       distributed: takes the share of this process in jax.distributed: "auto", or HOST:PORT.
       reuse: other feature caches whose rows are taken over, where they are what would be computed.
-      tell: is given a sentence that says how many photos are taken over, where any might be.
+      tell: is given sentences: how many photos are taken over, where any might be; what a faster
+        algorithm lacks on this machine.
 
     Returns:
       The finished cache; None where this process has finished its share and others have not, see
@@ -147,6 +148,8 @@ def extract(
         batch_size=batch_size,
         at_once=shard_size,  # not the photos that there are: another batch may round otherwise
     )
+    if tell and extractor.note:
+        tell(extractor.note)
     fingerprint = Fingerprint(
         weights_sha256=loaded.sha256,
         preprocessing=loaded.mode,

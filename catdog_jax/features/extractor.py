@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from catdog_jax.backbone import vgg16, winograd
+from catdog_jax.backbone import native, vgg16, winograd
 from catdog_jax.backbone import weights as backbone_weights
 from catdog_jax.backbone.pooling import Pool
-from catdog_jax.config import ExtractConfig
+from catdog_jax.config import ExtractConfig, cores
 from catdog_jax.errors import UsageError
 from catdog_jax.photos import decoding
 from catdog_jax.ranges import check_arguments
@@ -31,15 +31,27 @@ class Algorithm(NamedTuple):
       forward: (transformed params, normalised photos [N, 224, 224, 3], type) -> cells [N, 7, 7, 512].
       precisions: the types that it can compute in.
       fastest_on: the platforms of JAX where "auto" takes it for those types.
+      lacks: why this machine cannot compute so; "" where it can.
+      one_thread: whether it leaves cores idle that are no device of their own, so that "auto" passes it over there.
     """
 
     transform: Callable[[vgg16.Params], vgg16.Params]
     forward: Callable[[vgg16.Params, jax.Array, Any], jax.Array]
     precisions: tuple[str, ...]
     fastest_on: tuple[str, ...] = ()
+    lacks: Callable[[], str] = lambda: ""
+    one_thread: bool = False
 
 
 ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest on the platform, else "direct"
+    "native": Algorithm(
+        native.transform_kernels,
+        lambda params, x, _: native.forward(params, x),
+        ("float32",),
+        ("cpu",),
+        native.reason,
+        one_thread=True,
+    ),
     "winograd": Algorithm(
         winograd.transform_kernels, lambda params, x, _: winograd.forward(params, x), ("float32",), ("cpu",)
     ),
@@ -62,6 +74,7 @@ class Extractor:
       precision: the type that is computed in, "float32" or "bfloat16".
       conv: the algorithm, one of `ALGORITHMS`.
       pool: how the cells become features.
+      note: why "auto" took a slower algorithm than others can, in a sentence; "" where it did not.
     """
 
     def __init__(
@@ -97,18 +110,21 @@ class Extractor:
         """
         check_arguments(ExtractConfig, pool=pool, views=views, precision=precision, batch_size=batch_size)
         if conv not in ("auto", *ALGORITHMS):
-            raise UsageError(f"--conv: expected auto, {' or '.join(ALGORITHMS)}, found {conv}. Choose from these.")
+            *names, last = "auto", *ALGORITHMS
+            raise UsageError(f"--conv: expected {', '.join(names)} or {last}, found {conv}. Choose from these.")
         pretrained = backbone_weights.load(weights)
         devices = jax.local_devices()
         platform = devices[0].platform
         self.precision = ("float32" if platform == "cpu" else "bfloat16") if precision == "auto" else precision
-        self.conv = _fastest(platform, self.precision) if conv == "auto" else conv
+        self.conv, self.note = _fastest(devices, self.precision) if conv == "auto" else (conv, "")
         algorithm = ALGORITHMS[self.conv]
         if self.precision not in algorithm.precisions:
             raise UsageError(
                 f"--conv {self.conv}: expected --precision {' or '.join(algorithm.precisions)}, found {self.precision}. "
                 "Choose one of the two."
             )
+        if conv != "auto" and (reason := algorithm.lacks()):
+            raise UsageError(f"--conv {conv}: {reason} Or leave --conv out.")
         self.batch_size = _on_each(devices, batch_size, at_once) * len(devices)
         self.pool = Pool(pool)
         mesh = Mesh(np.array(devices), ("batch",))
@@ -170,10 +186,17 @@ class Extractor:
         return rows[:, 0] if self._views == 1 else rows
 
 
-def _fastest(platform: str, precision: str) -> str:
-    """The algorithm that "auto" stands for."""
-    fit = (name for name, way in ALGORITHMS.items() if platform in way.fastest_on and precision in way.precisions)
-    return next(fit, "direct")
+def _fastest(devices: Sequence[jax.Device], precision: str) -> tuple[str, str]:
+    """The algorithm that "auto" stands for, and what a faster one lacks."""
+    platform, note = devices[0].platform, ""
+    for name, way in ALGORITHMS.items():
+        idle = way.one_thread and len(devices) == 1 and cores() > 1
+        if platform not in way.fastest_on or precision not in way.precisions or idle:
+            continue
+        if not (reason := way.lacks()):
+            return name, note
+        note = note or f"--conv {name} would be faster: {reason}"
+    return "direct", note
 
 
 def _on_each(devices: Sequence[jax.Device], batch_size: int | None, at_once: int | None) -> int:
