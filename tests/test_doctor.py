@@ -94,7 +94,7 @@ def test_the_telemetry_of_onnx_runtime_is_told(said, on):
 class Timed:
     """Stands in for the convolutions."""
 
-    batch_size, precision, conv = 4, "float32", "winograd"
+    batch_size, precision, conv, note = 4, "float32", "winograd", ""
 
     def __init__(self, pretrained):
         self.dispatched = 0

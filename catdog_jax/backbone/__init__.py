@@ -1,7 +1,8 @@
 """The frozen network: VGG16's 13 convolutions, and how weights from anywhere become its parameters.
 
 Read `vgg16` (the table of layers, and the Flax module made from it), `winograd` (the same
-convolutions with fewer products, for CPUs) and `pooling` (cells to features). Then `weights` (any
+convolutions with fewer products, for CPUs), `native` (the same in C++, compiled where it runs) and
+`pooling` (cells to features). Then `weights` (any
 source to parameters), `published` (where known weights are), `checkpoint_files` (the formats),
 `safe_pickle` (PyTorch's files without running them), `layouts` (whose names are these?) and
 `pixels` (which pixels do they expect?).

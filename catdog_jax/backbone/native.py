@@ -72,6 +72,7 @@ def library() -> ctypes.CDLL:
     loaded.catdog_packed.argtypes = [size, size]
     loaded.catdog_pack.argtypes = [pointer, size, size, pointer]
     loaded.catdog_convolve.argtypes = [pointer, *[size] * 6, *[pointer] * 4]
+    loaded.catdog_peak.restype = ctypes.c_double
     jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(loaded.catdog_forward), platform="cpu")
     return loaded
 

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 import pytest
+from helpers.convolutions import direct, pooled, random_layer, relative_error
 
 from catdog_jax import numerics
 from catdog_jax.backbone import native, vgg16
 from catdog_jax.backbone.vgg16 import Conv
 from catdog_jax.errors import CatdogError
-from helpers.convolutions import direct, pooled, random_layer, relative_error
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -130,7 +130,7 @@ def test_a_compiler_that_fails_is_told_and_leaves_nothing(monkeypatch, tmp_path)
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        CatdogError, match="file: expected to compile native convolutions into it, found .* CATDOG_CACHE"
+        CatdogError, match=r"file: expected to compile native convolutions into it, found .* CATDOG_CACHE"
     ):
         native.compile_library(native.find_compiler(), tmp_path / "file" / "x.so")
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.convolutions import direct, pooled, random_layer, relative_error
 
 from catdog_jax.backbone import vgg16, winograd
-from helpers.convolutions import direct, pooled, random_layer, relative_error
 
 
 @pytest.mark.parametrize("pool", [False, True])

@@ -13,6 +13,7 @@ from scripts.benchmarks.benchmark import Contestant
 
 PROGRAMS = {
     "scripts.benchmarks.benchmark": "BenchmarkConfig",
+    "scripts.benchmarks.layers": "LayersConfig",
     "scripts.benchmarks.load": "LoadConfig",
     "scripts.experiments.ablate": "AblateConfig",
     "scripts.experiments.reproduce": "ReproduceConfig",
