@@ -168,6 +168,14 @@ def on_each_core(make: Callable[[str], Forward], precision: str, seconds: float)
     return measure
 
 
+def _is_told(end: Any) -> bool:
+    """Waits for the next measurement; False where whoever asks has ended."""
+    try:
+        return bool(end.recv())
+    except EOFError:
+        return False
+
+
 def _serve(end: Any, make: Callable[[str], Forward], precision: str, seconds: float) -> None:
     try:
         forward, x = make(precision), photo()
@@ -176,7 +184,7 @@ def _serve(end: Any, make: Callable[[str], Forward], precision: str, seconds: fl
         return
     forward(x)
     end.send("ready")
-    while end.recv():
+    while _is_told(end):
         start, done = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - start) < seconds:
             forward(x)
