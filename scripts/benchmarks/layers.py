@@ -59,15 +59,15 @@ def time_layer(x: np.ndarray, outputs: int, pool: bool, rounds: int) -> list[flo
     return spent.min(axis=0).tolist()
 
 
-def peak(rounds: int) -> float:
-    """Multiply-adds a second of products whose operands stay in the first-level cache."""
+def peak() -> float:
+    """Multiply-adds a second of products whose operands stay in the first-level cache; a turn takes some milliseconds."""
     lib = native.library()
-    return max(lib.catdog_peak() for _ in range(rounds))
+    return max(lib.catdog_peak() for _ in range(100))
 
 
 def measure(config: LayersConfig) -> list[dict[str, Any]]:
     """A row a layer: milliseconds a photo of each phase, and the bound of its products."""
-    size, rows, rate = config.size, [], peak(config.rounds)
+    size, rows, rate = config.size, [], peak()
     for layer in vgg16.LAYERS:
         x = np.ones((config.photos, size, size, layer.inputs), np.float32)
         spent = time_layer(x, layer.outputs, layer.pool, config.rounds)
