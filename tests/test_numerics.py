@@ -31,10 +31,17 @@ def photo():
 
 @pytest.mark.parametrize(
     ("precision", "conv", "tolerance"),
-    [("float32", "winograd", FLOAT32), ("float32", "direct", FLOAT32), ("bfloat16", "direct", BFLOAT16)],
+    [
+        ("float32", "native", FLOAT32),
+        ("float32", "winograd", FLOAT32),
+        ("float32", "direct", FLOAT32),
+        ("bfloat16", "direct", BFLOAT16),
+    ],
 )
 def test_extraction_is_right(photo, precision, conv, tolerance):
     pretrained, pixels, expected = photo
+    if lacking := features_extractor.ALGORITHMS[conv].lacks():
+        pytest.skip(lacking)
     extractor = features_extractor.Extractor(pretrained, pool="none", precision=precision, conv=conv, batch_size=1)
     assert numerics.fault(Check(conv, lambda: (extractor(pixels), expected), tolerance)) == ""
 

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -34,7 +35,7 @@ from catdog_jax.files.buckets import Location, location
 from catdog_jax.photos import decoding_pool, prefetch
 from catdog_jax.photos.dataset import SPLITS, Dataset
 from catdog_jax.photos.fingerprint import Fingerprint, FingerprintError
-from catdog_jax.photos.recipe import RESIZES, SIZE, VERSIONS, DecodingRecipe
+from catdog_jax.photos.recipe import DEFAULT, DecodingRecipe
 from catdog_jax.ranges import check_arguments
 
 MAX_SKIPPED_SHARE = 0.05  # of a split; above it the data set, not a photo, is at fault
@@ -113,10 +114,12 @@ def extract(
       num_shards: how many processes extract into `out`, each a share.
       distributed: takes the share of this process in jax.distributed: "auto", or HOST:PORT.
       reuse: other feature caches whose rows are taken over, where they are what would be computed.
-      size: of the squares that photos become, in pixels: a multiple of 32 from 96 to 512; 224 by default.
-      resize: how they become square, see `DecodingRecipe`: "halfway" by default, "squash",
-        "crop" or "letterbox".
-      tell: is given a sentence that says how many photos are taken over, where any might be.
+      size: of the squares that photos become, in pixels: a multiple of 32 from 96 to 512; by default
+        as the features have it that are there, else 224.
+      resize: how they become square, see `DecodingRecipe`: by default as the features have it that are
+        there, else "halfway".
+      tell: is given sentences: how many photos are taken over, where any might be; what a faster
+        algorithm lacks on this machine.
 
     Returns:
       The finished cache; None where this process has finished its share and others have not, see
@@ -134,12 +137,13 @@ def extract(
         raise TypeError(f"photos: expected a Dataset, found {type(photos).__name__}. Make one with load_photos.")
     check_arguments(ExtractConfig, dtype=dtype, shard_size=shard_size, batch_size=batch_size)
     check_arguments(ExtractConfig, workers=workers, decode_in=decode_in, size=size, resize=resize)
-    wanted = DecodingRecipe(size=SIZE if size is None else size, resize=resize or RESIZES[0])
     share = locks.share(shard_index, num_shards, distributed)
     jax_environment.require_devices()
     folder = location(out) if isinstance(out, str) else out
     folder.exists()  # a bucket out of reach is told before the work begins
-    recipe = recipe_of(wanted, [folder, *(location(other) if isinstance(other, str) else other for other in reuse)])
+    recipe = recipe_of(
+        size, resize, [folder, *(location(other) if isinstance(other, str) else other for other in reuse)]
+    )
     loaded = backbone_weights.load(weights, preprocessing)
     shards = plan(photos, shard_size)
     extractor = extractors.Extractor(
@@ -151,6 +155,8 @@ def extract(
         batch_size=batch_size,  # not the photos that there are at most: another batch may round otherwise
         size=recipe.size,
     )
+    if tell and extractor.note:
+        tell(extractor.note)
     fingerprint = Fingerprint(
         weights_sha256=loaded.sha256,
         preprocessing=loaded.mode,
@@ -183,15 +189,19 @@ def extract(
     return FeatureCache.open(folder)
 
 
-def recipe_of(wanted: DecodingRecipe, places: Sequence[Location]) -> DecodingRecipe:
-    """The recipe that new features are decoded by: in the version of those that are there, the first place first.
+def recipe_of(size: int | None, resize: str | None, places: Sequence[Location]) -> DecodingRecipe:
+    """The recipe that new features are decoded by: that of those that are there, the first place first, else the default.
 
-    So a cache of an earlier version is resumed and renewed, and taken over from. Where features of
-    another size or resize are in the way, the fingerprints say so.
+    So a cache of an earlier recipe is resumed and renewed, and taken over from. A size and a resize
+    that are asked for come before; where features of another are in the way, the fingerprints say so.
     """
-    there = filter(None, map(shard_files.kept, places))
-    versions = [version for prints in there if (version := (prints.image or {}).get("version")) in VERSIONS]
-    return dataclasses.replace(wanted, version=versions[0]) if versions else wanted
+    recipe = DEFAULT
+    for prints in filter(None, map(shard_files.kept, places)):
+        with contextlib.suppress(CatdogError):  # of a newer version, of which the fingerprints tell
+            recipe = DecodingRecipe.from_json(prints.image)
+            break
+    asked: dict[str, Any] = {"size": size, "resize": resize}
+    return dataclasses.replace(recipe, **{name: value for name, value in asked.items() if value is not None})
 
 
 def _place(out: Location, fingerprint: Fingerprint) -> Location:

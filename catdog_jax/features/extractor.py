@@ -11,10 +11,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from catdog_jax import jax_environment
-from catdog_jax.backbone import accelerators, vgg16, winograd
+from catdog_jax.backbone import accelerators, native, vgg16, winograd
 from catdog_jax.backbone import weights as backbone_weights
 from catdog_jax.backbone.pooling import Pool
-from catdog_jax.config import ExtractConfig
+from catdog_jax.config import ExtractConfig, cores
 from catdog_jax.errors import UsageError
 from catdog_jax.features import memory
 from catdog_jax.photos import decoding
@@ -30,12 +30,16 @@ class Algorithm(NamedTuple):
       forward: (transformed params, normalised photos [N, size, size, 3], type) -> cells [N, grid, grid, 512].
       precisions: the types that it can compute in.
       fastest_on: the platforms of JAX where "auto" takes it for those types.
+      lacks: why this machine cannot compute so; "" where it can.
+      one_thread: whether it leaves cores idle that are no device of their own, so that "auto" passes it over there.
     """
 
     transform: Callable[[vgg16.Params], vgg16.Params]
     forward: Callable[[vgg16.Params, jax.Array, Any], jax.Array]
     precisions: tuple[str, ...]
     fastest_on: tuple[str, ...] = ()
+    lacks: Callable[[], str] = lambda: ""
+    one_thread: bool = False
 
 
 def laid_out(form: accelerators.Form, platform: str) -> Algorithm:
@@ -49,6 +53,14 @@ def laid_out(form: accelerators.Form, platform: str) -> Algorithm:
 
 
 ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest on the platform, else "direct"
+    "native": Algorithm(
+        native.transform_kernels,
+        lambda params, x, _: native.forward(params, x),
+        ("float32",),
+        ("cpu",),
+        native.reason,
+        one_thread=True,
+    ),
     "winograd": Algorithm(
         winograd.transform_kernels, lambda params, x, _: winograd.forward(params, x), ("float32",), ("cpu",)
     ),
@@ -74,6 +86,7 @@ class Extractor:
       conv: the algorithm, one of `ALGORITHMS`.
       pool: how the cells become features.
       size: of the photos, in pixels a side.
+      note: why "auto" took a slower algorithm than others can, in a sentence; "" where it did not.
     """
 
     def __init__(
@@ -118,13 +131,15 @@ class Extractor:
         devices = jax.local_devices()
         platform = devices[0].platform
         self.precision = ("float32" if platform == "cpu" else "bfloat16") if precision == "auto" else precision
-        self.conv = _fastest(platform, self.precision) if conv == "auto" else conv
+        self.conv, self.note = _fastest(devices, self.precision) if conv == "auto" else (conv, "")
         algorithm = ALGORITHMS[self.conv]
         if self.precision not in algorithm.precisions:
             raise UsageError(
                 f"--conv {self.conv}: expected --precision {' or '.join(algorithm.precisions)}, found {self.precision}. "
                 "Choose one of the two."
             )
+        if conv != "auto" and (reason := algorithm.lacks()):
+            raise UsageError(f"--conv {conv}: {reason} Or leave --conv out.")
         self.batch_size = memory.photos_on_each(devices, batch_size, size) * len(devices)
         self.pool = Pool(pool)
         mesh = Mesh(np.array(devices), ("batch",))
@@ -201,10 +216,17 @@ def _in_type(params: Any, dtype: Any) -> Any:
     return jax.tree.map(cast, params)
 
 
-def _fastest(platform: str, precision: str) -> str:
-    """The algorithm that "auto" stands for."""
-    fit = (name for name, way in ALGORITHMS.items() if platform in way.fastest_on and precision in way.precisions)
-    return next(fit, "direct")
+def _fastest(devices: Sequence[jax.Device], precision: str) -> tuple[str, str]:
+    """The algorithm that "auto" stands for, and what a faster one lacks."""
+    platform, note = devices[0].platform, ""
+    for name, way in ALGORITHMS.items():
+        idle = way.one_thread and len(devices) == 1 and cores() > 1
+        if platform not in way.fastest_on or precision not in way.precisions or idle:
+            continue
+        if not (reason := way.lacks()):
+            return name, note
+        note = note or f"--conv {name} would be faster: {reason}"
+    return "direct", note
 
 
 def padded(photos: np.ndarray, size: int) -> np.ndarray:

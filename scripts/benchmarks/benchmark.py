@@ -1,4 +1,4 @@
-"""Measures this project beside PyTorch, ONNX Runtime and Keras, on whatever machine it runs on.
+"""Measures this project beside PyTorch, ONNX Runtime, Keras, ncnn, MNN and OpenVINO, on whatever machine it runs on.
 
     python -m scripts.benchmarks.benchmark                       # everything: about half an hour on 2 cores
     python -m scripts.benchmarks.benchmark forward fit --rounds 3
@@ -7,7 +7,7 @@
 Every contestant is a process of its own (contestants.py). They measure one at a time, in turns,
 several rounds; a figure is the median of the rounds, with the lowest and the highest beside it. A
 framework that is not installed is named as absent, so installing more of them measures more: pip
-install torch tensorflow-cpu keras. The results, the versions and the machine go into
+install torch tensorflow-cpu keras ncnn MNN openvino. The results, the versions and the machine go into
 artifacts/benchmarks/MACHINE.json; a contest that is run again replaces its earlier result there.
 """
 
@@ -39,7 +39,20 @@ from catdog_jax.photos import folders, sources
 from catdog_jax.photos.demo import drawing
 from scripts.benchmarks.contestants import CONTESTS
 
-PACKAGES = ("catdog-jax", "jax", "numpy", "onnxruntime", "torch", "tensorflow-cpu", "tensorflow", "keras", "pillow")
+PACKAGES = (
+    "catdog-jax",
+    "jax",
+    "numpy",
+    "onnxruntime",
+    "torch",
+    "tensorflow-cpu",
+    "tensorflow",
+    "keras",
+    "ncnn",
+    "mnn",
+    "openvino",
+    "pillow",
+)
 ROOT = Path(__file__).parents[2]
 
 
@@ -56,7 +69,15 @@ NOTES = {
     "forward": Contest(
         "catdog_jax",
         "photos/s",
-        {"PyTorch": 1.5, "ONNX Runtime": 1.5, "Keras on TensorFlow": 1.5, "PyTorch bfloat16": 1.0},
+        {
+            "PyTorch": 1.5,
+            "ONNX Runtime": 1.5,
+            "Keras on TensorFlow": 1.5,
+            "ncnn": 1.2,
+            "MNN": 1.2,
+            "OpenVINO": 1.2,
+            **{f"{peer} bfloat16": 1.0 for peer in ("PyTorch", "ncnn", "OpenVINO")},
+        },
         "the 13 convolutions, uint8 photos in memory to averaged features; float32 unless named otherwise",
     ),
     "extract": Contest(

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from scripts.benchmarks import engines
+
 Settings = dict[str, Any]
 Measure = Callable[[], float]
 BATCH = 16  # photos at once on a CPU, for all
@@ -434,6 +436,7 @@ def main() -> Iterator[str]:
 CONTESTS: dict[str, dict[str, Callable[[Settings], Measure]]] = {
     "forward": {
         "catdog_jax": forward_ours,
+        "catdog_jax, without a compiler": lambda settings: forward_ours(settings, "winograd"),
         "catdog_jax, direct convolution": lambda settings: forward_ours(settings, "direct"),
         "PyTorch": forward_torch,
         "PyTorch compiled": lambda settings: forward_torch(settings, compiled=True),
@@ -441,6 +444,11 @@ CONTESTS: dict[str, dict[str, Callable[[Settings], Measure]]] = {
         "PyTorch bfloat16 compiled": lambda settings: forward_torch(settings, "bfloat16", compiled=True),
         "ONNX Runtime": forward_onnxruntime,
         "Keras on TensorFlow": forward_keras,
+        "ncnn": lambda settings: engines.on_each_core(engines.ncnn, "float32", settings["seconds"]),
+        "ncnn bfloat16": lambda settings: engines.on_each_core(engines.ncnn, "bfloat16", settings["seconds"]),
+        "MNN": lambda settings: engines.on_each_core(engines.mnn, "float32", settings["seconds"]),
+        "OpenVINO": lambda settings: engines.openvino("float32", settings["seconds"]),
+        "OpenVINO bfloat16": lambda settings: engines.openvino("bfloat16", settings["seconds"]),
     },
     "extract": {
         "catdog_jax": extract_ours,

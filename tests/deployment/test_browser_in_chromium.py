@@ -167,7 +167,7 @@ def page(chromium: Any, site: str) -> Iterator[Any]:
     assert browser.complaints(chromium) == []
 
 
-def decoded(page: Any, data: bytes, recipe: DecodingRecipe = DEFAULT) -> np.ndarray | str:
+def decoded(page: Any, data: bytes, recipe: DecodingRecipe = FIRST) -> np.ndarray | str:
     """The pixels that the page's own code makes of a file, or the reason why not."""
     script = """const [text, recipe, done] = arguments;
         const file = new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]);

@@ -520,7 +520,7 @@ def test_a_cache_of_the_first_version_goes_on_in_it(photos, tmp_path, stand_in):
     ("options", "field"),
     [
         ({"size": 320}, "image.width is 224, expected 320"),
-        ({"resize": "crop"}, "image.resize is 'squash', expected 'crop'"),
+        ({"resize": "crop"}, "image.resize is 'halfway', expected 'crop'"),
     ],
 )
 def test_another_square_is_another_cache(photos, tmp_path, stand_in, options, field):

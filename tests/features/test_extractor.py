@@ -153,19 +153,22 @@ def test_features_are_the_same_bytes_whatever_is_computed_beside_them(real_weigh
     np.testing.assert_array_equal(more[:, 1, :512], found)
 
 
-def test_a_head_decides_alike_on_features_of_both_algorithms(real_weights, shared_photos):
+def test_a_head_decides_alike_on_features_of_all_algorithms(real_weights, shared_photos):
     """The published head: probabilities from Winograd's features and from direct convolution's differ by rounding alone."""
+    if lacking := extractors.ALGORITHMS["native"].lacks():
+        pytest.skip(lacking)
     fitted = head.load(Path(__file__).parents[2] / "artifacts" / "default" / "head.safetensors")
     photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos])
-    fast, direct = (
+    fast, faster, direct = (
         head.probabilities(
             fitted.params, extractors.Extractor(real_weights, pool=fitted.pool, conv=conv)(photos).astype(np.float16)
         )
-        for conv in ("winograd", "direct")
+        for conv in ("winograd", "native", "direct")
     )
-    assert not np.array_equal(fast, direct)  # or the comparison compares nothing
-    np.testing.assert_allclose(fast, direct, atol=1e-4)
-    np.testing.assert_array_equal(fast >= 0.5, direct >= 0.5)
+    for found in (fast, faster):
+        assert not np.array_equal(found, direct)  # or the comparison compares nothing
+        np.testing.assert_allclose(found, direct, atol=1e-4)
+        np.testing.assert_array_equal(found >= 0.5, direct >= 0.5)
 
 
 @pytest.mark.parametrize(("conv", "mode"), [("direct-gpu", "caffe"), ("direct-tpu", "torch")])
@@ -201,11 +204,33 @@ def test_several_views_are_rows_side_by_side():
     np.testing.assert_array_equal(found, mirrored[:, ::-1])
 
 
+def fastest(monkeypatch, devices: int, lacks: str = "", precision: str = "float32") -> tuple[str, str]:
+    """What "auto" takes on so many CPU devices of a machine of two cores."""
+    monkeypatch.setattr(extractors, "cores", lambda: 2)
+    native = extractors.ALGORITHMS["native"]._replace(lacks=lambda: lacks)
+    monkeypatch.setitem(extractors.ALGORITHMS, "native", native)
+    return extractors._fastest([types.SimpleNamespace(platform="cpu")] * devices, precision)
+
+
+def test_auto_takes_the_fastest_that_there_is(monkeypatch):
+    assert fastest(monkeypatch, 2) == ("native", "")
+    assert fastest(monkeypatch, 2, "no compiler.") == ("winograd", "--conv native would be faster: no compiler.")
+    assert fastest(monkeypatch, 1) == ("winograd", "")  # one thread would leave a core idle
+    assert fastest(monkeypatch, 2, precision="bfloat16") == ("direct", "")
+
+
+def test_an_algorithm_that_cannot_run_here_is_wrong_usage(monkeypatch):
+    native = extractors.ALGORITHMS["native"]._replace(lacks=lambda: "expected a compiler, found none.")
+    monkeypatch.setitem(extractors.ALGORITHMS, "native", native)
+    with pytest.raises(UsageError, match=r"--conv native: expected a compiler, found none\. Or leave --conv out\."):
+        extractors.Extractor(weights.random(), conv="native")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"pool": "gem"}, r"--pool: expected avg, max, avg\+max or none, found gem"),
-        ({"conv": "fft"}, "--conv: expected auto, winograd, direct, direct-gpu or direct-tpu, found fft"),
+        ({"conv": "fft"}, "--conv: expected auto, native, winograd, direct, direct-gpu or direct-tpu, found fft"),
         ({"precision": "float64"}, "--precision: expected auto, float32 or bfloat16, found float64"),
         ({"views": ("original", "upside down")}, "--views: expected original or mirror, found original, upside down"),
         ({"views": "original,mirror"}, "--views: expected original or mirror, found original,mirror"),

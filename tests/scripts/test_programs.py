@@ -17,6 +17,7 @@ PROGRAMS = {
     "scripts.benchmarks.decoding": "DecodingConfig",
     "scripts.benchmarks.compiled": "CompiledConfig",
     "scripts.benchmarks.large_photos": "LargePhotosConfig",
+    "scripts.benchmarks.layers": "LayersConfig",
     "scripts.benchmarks.load": "LoadConfig",
     "scripts.experiments.ablate": "AblateConfig",
     "scripts.experiments.reproduce": "ReproduceConfig",
