@@ -86,6 +86,7 @@ class Brightness:
 
     batch_size = 5
     precision = "float32"
+    note = ""
 
     def __init__(self, pretrained, pool="avg", views=("original",), **_):
         self.views = len(views)

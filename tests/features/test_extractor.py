@@ -190,10 +190,16 @@ def test_weights_are_in_the_type_that_is_computed_in_before_any_photo_comes():
 
 @pytest.mark.parametrize(
     ("platform", "precision", "expected"),
-    [("cpu", "float32", "winograd"), ("gpu", "bfloat16", "direct-gpu"), ("tpu", "float32", "direct-tpu")],
+    [
+        ("cpu", "bfloat16", "direct"),
+        ("gpu", "bfloat16", "direct-gpu"),
+        ("gpu", "float32", "direct-gpu"),
+        ("tpu", "float32", "direct-tpu"),
+    ],
 )
 def test_each_platform_has_its_fastest(platform, precision, expected):
-    assert extractors._fastest(platform, precision) == expected
+    devices = [types.SimpleNamespace(platform=platform)] * 2
+    assert extractors._fastest(devices, precision) == (expected, "")
 
 
 def test_several_views_are_rows_side_by_side():

@@ -12,6 +12,7 @@ class Blocks:
 
     batch_size = 4
     precision = "float32"
+    note = ""
 
     def __init__(self, pretrained, *, pool="avg", views=("original",), size=224, **_):
         self.pool, self.views, self.size = pool, views, size

@@ -30,6 +30,7 @@ class Means:
 
     batch_size = 4
     precision = "float32"
+    note = ""
     size = 224
 
     def __init__(self, *_, **__):

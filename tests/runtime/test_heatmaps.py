@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from catdog_jax.photos import decoding
-from catdog_jax.photos.recipe import DEFAULT, DecodingRecipe
+from catdog_jax.photos.recipe import DEFAULT, FIRST, DecodingRecipe
 from catdog_jax.runtime import heatmaps
 
 
@@ -46,7 +46,7 @@ def test_the_page_paints_on_the_same_scale():
 
 def test_an_overlay_has_the_shape_of_the_photo_and_is_red_where_the_evidence_is():
     with Image.open(
-        io.BytesIO(heatmaps.overlay(decoding.load(encoded(700, 350)).image, spot(1, 6, 30), True, DEFAULT))
+        io.BytesIO(heatmaps.overlay(decoding.load(encoded(700, 350)).image, spot(1, 6, 30), True, FIRST))
     ) as found:
         assert (found.size, found.mode) == ((700, 350), "RGB")
         pixels = np.asarray(found, int)
@@ -60,7 +60,7 @@ def test_a_large_photo_makes_a_bounded_overlay_turned_upright():
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(
-        io.BytesIO(heatmaps.overlay(decoding.load(encoded(3000, 1500, exif=exif)).image, spot(0, 0, 30), True, DEFAULT))
+        io.BytesIO(heatmaps.overlay(decoding.load(encoded(3000, 1500, exif=exif)).image, spot(0, 0, 30), True, FIRST))
     ) as found:
         assert found.size == (512, 1024)
 
