@@ -73,7 +73,7 @@ def test_what_is_no_number_stays_none():
 def test_all_thirteen_layers_are_right_on_real_photos(real_weights, shared_photos, size):
     """Against float64, and whatever is computed beside a photo."""
     from catdog_jax.photos import decoding
-from catdog_jax.photos.recipe import DecodingRecipe
+    from catdog_jax.photos.recipe import DecodingRecipe
 
     some, recipe = shared_photos[:: 8 if size > 224 else 3], DecodingRecipe(size=size)
     photos = np.stack([decoding.decode(photo.read_bytes(), recipe) for photo in some])
