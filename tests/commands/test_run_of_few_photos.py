@@ -27,7 +27,7 @@ class Brightness:
 
     batch_size = 5
     precision = "float32"
-    note = ""
+    note, size = "", 224
 
     def __init__(self, pretrained, pool="avg", views=("original",), **_):
         self.columns, self.views = 1024, len(views)

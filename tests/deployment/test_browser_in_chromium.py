@@ -198,11 +198,11 @@ def test_other_squares_are_those_of_pillow(page: Any, size: int, resize: str) ->
 
 @pytest.mark.parametrize("data", [JPEGS_OF_PHONES[name] for name in JPEGS_OF_PHONES], ids=[*JPEGS_OF_PHONES])
 def test_large_photos_are_nearly_those_of_version_2(page: Any, data: bytes) -> None:
-    found = decoded(page, data)
+    found = decoded(page, data, DEFAULT)
     assert not isinstance(found, str), found
     off = np.abs(found.astype(int) - decoding.decode(data, DEFAULT))
     assert np.quantile(off, 0.999) <= 3
-    assert off.mean() < 0.5
+    assert off.mean() < 0.6
 
 
 @pytest.mark.parametrize("name", JPEGS)

@@ -86,7 +86,7 @@ class Brightness:
 
     batch_size = 5
     precision = "float32"
-    note = ""
+    note, size = "", 224
 
     def __init__(self, pretrained, pool="avg", views=("original",), **_):
         self.views = len(views)

@@ -120,7 +120,7 @@ def finish_training(_: Path, out: Path, seed: int = 1, swept: bool = False) -> N
     recipe = PRESETS["default"]
     told = ((best,), (head.Trial(recipe, best),) if swept else ())
     made = Fingerprint(others={"seed": seed})
-    fitted = head.FittedHead(Pool.AVG, params, ("cats", "dogs"), made, dataclasses.asdict(recipe), *told)
+    fitted = head.FittedHead(Pool.AVG, params, ("cats", "dogs"), made, dataclasses.asdict(recipe), None, *told)
     train.write(TrainConfig(features=out / "features", out=out, seed=seed), fitted)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from catdog_jax.photos import av1, decoding
+from catdog_jax.photos.recipe import FIRST
 
 
 def encoded(image: Image.Image, form: str, **options) -> bytes:
@@ -71,7 +72,7 @@ def test_resizing_is_squashing_bicubic_with_antialiasing():
 
     across = np.clip(np.rint(np.einsum("xj,yjc->yxc", matrix(500, 224), source)), 0, 255)
     expected = np.clip(np.rint(np.einsum("yi,ixc->yxc", matrix(300, 224), across)), 0, 255)
-    pixels = decoding.decode(encoded(Image.fromarray(source), "PNG"))
+    pixels = decoding.decode(encoded(Image.fromarray(source), "PNG"), FIRST)
     assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
@@ -270,7 +271,7 @@ def test_the_pixels_of_before_are_the_same():
     photo = Image.fromarray(rng.integers(0, 256, (90, 70, 3), np.uint8))
     digest = hashlib.sha256()
     for form in ("PNG", "BMP", "GIF"):
-        digest.update(decoding.decode(encoded(photo, form)))
+        digest.update(decoding.decode(encoded(photo, form), FIRST))
     assert digest.hexdigest() == "056dd238c1b3e030f22d0d9fce2b887d2d35435e92027459af8ddc58c2a8ac44"
 
 

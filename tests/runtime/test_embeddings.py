@@ -12,6 +12,7 @@ from PIL import Image
 from catdog_jax.auditing import similar
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import FIRST
 from catdog_jax.runtime import embeddings
 from catdog_jax.runtime.embeddings import Embeddings, nearest
 from catdog_jax.runtime.predictor import Predictor
@@ -38,7 +39,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_embeddings_are_the_averages_in_any_number_of_batches(model: Path, photos: list[Path], batch_size: int) -> None:
     predictor = Predictor(model, batch_size=batch_size)
     found = predictor.embed(photos)
-    expected = np.stack([embedding(decoding.decode(photo.read_bytes())) for photo in photos])
+    expected = np.stack([embedding(decoding.decode(photo.read_bytes(), FIRST)) for photo in photos])
     assert (found.shape, found.dtype) == ((5, 512), np.float32)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(predictor.embed(photos[2]), predictor.embed([photos[2].read_bytes()]))

@@ -15,6 +15,7 @@ from catdog_jax.errors import UsageError
 from catdog_jax.heads.rows import Chunk
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.demo import drawing
+from catdog_jax.photos.recipe import FIRST
 from scripts.experiments import ablate, ablation_rows
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32)
@@ -136,4 +137,6 @@ def test_larger_squares_are_of_the_same_photos_in_the_same_order(tmp_path):
         assert [f"{one.id}.png" for one in records[split]] == [one.id for one in placed.split(split)]
         assert len(records[split]) == count
         pairs = zip(records[split], placed.split(split), strict=True)
-        assert all((decoding.decode(one.read()) == decoding.decode(other.read())).all() for one, other in pairs)
+        assert all(
+            (decoding.decode(one.read(), FIRST) == decoding.decode(other.read(), FIRST)).all() for one, other in pairs
+        )

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import FIRST
 from catdog_jax.runtime.decision import Rule
 from scripts.experiments import corruptions, robustness
 
@@ -24,10 +25,10 @@ def photo() -> bytes:
 
 @pytest.mark.parametrize("name", corruptions.CORRUPTIONS)
 def test_a_stronger_corruption_leaves_less_of_the_photo(name):
-    whole = decoding.decode(photo()).astype(float)
+    whole = decoding.decode(photo(), FIRST).astype(float)
     strengths = corruptions.CORRUPTIONS[name].strengths
     weakest, strongest = (
-        np.abs(corruptions.corrupt(photo(), name, strength, np.random.default_rng(0)) - whole).mean()
+        np.abs(corruptions.corrupt(photo(), name, strength, np.random.default_rng(0), FIRST) - whole).mean()
         for strength in (strengths[0], strengths[-1])
     )
     assert weakest > 0
