@@ -267,12 +267,13 @@ def test_a_process_imports_neither_jax_nor_anything_else_that_is_slow():
 
 # A script without `if __name__ == "__main__"`, which tells of its processes and then waits, or goes on
 SCRIPT = """
-import functools, os, sys, time
+import functools, os, signal, sys, time
 from pathlib import Path
 from catdog_jax.photos import decoding, decoding_pool
 from catdog_jax.photos.recipe import DEFAULT
 from catdog_jax.photos.sources import Record
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started to ignore it
 print("once", flush=True)
 photos = [Path(path) for path in sys.argv[2:]]
 records = [Record(path.name, 0, "train", 0, functools.partial(decoding.read_photo, path)) for path in photos]
