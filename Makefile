@@ -49,7 +49,7 @@ faults: env  ## Kill and starve the stages at every step, fuzz the readers; figu
 	$(BIN)/python -m pytest tests/faults --long -s $(ARGS)
 
 engines: env  ## The published model in other engines of PyPI and npm; figures go to artifacts/engines.json
-	$(BIN)/python -m pytest tests/release --long -n 0 $(ARGS)
+	$(BIN)/python -m pytest tests/release/test_engines.py --long -n 0 $(ARGS)
 
 docs: env  ## Build the pages of README and docs/ into build/site; a broken link is an error
 	$(BIN)/python -m mkdocs build
