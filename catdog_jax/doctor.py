@@ -5,6 +5,7 @@ what is said on a GPU machine can be tested on any other.
 """
 
 import dataclasses
+import functools
 import io
 import os
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.features import memory
 from catdog_jax.features.extractor import Extractor
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DEFAULT
 from catdog_jax.ranges import check_arguments
 from catdog_jax.runtime import device_rates
 
@@ -167,10 +169,11 @@ def decode_rate(seconds: float) -> float:
     blurred = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)).resize(_PHOTO)
     encoded = io.BytesIO()
     blurred.save(encoded, "JPEG", quality=90)
+    decode = functools.partial(decoding.decode, recipe=DEFAULT)
     with ThreadPoolExecutor(cores()) as pool:
 
         def work() -> int:
-            return sum(1 for _ in pool.map(decoding.decode, [encoded.getvalue()] * _DECODED_AT_ONCE))
+            return sum(1 for _ in pool.map(decode, [encoded.getvalue()] * _DECODED_AT_ONCE))
 
         return device_rates.rate(work, seconds)
 

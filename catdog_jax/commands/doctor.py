@@ -39,14 +39,15 @@ def doctor(config: DoctorConfig) -> int:
 
 def _of_onnx_runtime(config: DoctorConfig) -> Table:
     """The devices of ONNX Runtime, with what a model reaches on each."""
+    model, why = None, ""
     try:
         model = find_model(config.model)
-    except CatdogError:  # none is named, and none is here
-        model = None
+    except CatdogError as error:  # none is named, and none is here, or the published one is damaged
+        why = str(error)
     table = Table(
         title=f"ONNX Runtime {devices.ort.__version__}", show_header=False, title_justify="left", title_style="bold"
     )
-    table.add_row("model", Text("none here; give --model" if model is None else str(model)))
+    table.add_row("model", Text(printable(why or str(model))))
     if model is None:
         for device in devices.installed():
             table.add_row(device, "not tried")

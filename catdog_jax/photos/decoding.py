@@ -25,7 +25,7 @@ from PIL import Image, TiffImagePlugin
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
 from catdog_jax.photos import av1
-from catdog_jax.photos.recipe import DEFAULT, FILL, REDUCED_TO, DecodingRecipe, Extent
+from catdog_jax.photos.recipe import FILL, REDUCED_TO, DecodingRecipe, Extent
 
 HEIC = "HEIF"  # needs the extra `heic`
 
@@ -187,10 +187,11 @@ def check_photos(photos: np.ndarray, size: int) -> None:
         raise CatdogError(f"photos: expected {expected}, found {photos.dtype} {[*photos.shape]}. Use decoding.decode.")
 
 
-def decode(data: bytes, recipe: DecodingRecipe = DEFAULT) -> np.ndarray:
+def decode(data: bytes, recipe: DecodingRecipe) -> np.ndarray:
     """Decodes a photo, see `load`, and makes it the square of a recipe.
 
-    Where the photo goes to a model, the recipe is the model's.
+    The recipe is that of the features, the head or the model that the pixels are for: none is the
+    default, because another one's pixels are wrong and look right.
 
     Returns:
       uint8 [size, size, 3], RGB.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from catdog_jax.errors import UsageError
+from catdog_jax.photos import decoding
 from catdog_jax.photos.demo import drawing
 from catdog_jax.photos.demo.animals import KINDS
 from catdog_jax.runtime import devices
@@ -41,8 +42,9 @@ def reached(model: Path, seconds: float) -> list[Reached]:
       CatdogError: the model cannot be used.
     """
     drawn = [drawing.draw(kind, np.random.default_rng(seed)) for seed in range(_BATCH // 2) for kind in KINDS]
-    photos = np.stack([np.asarray(picture) for picture in drawn])
-    expected = Predictor(model, device="cpu").probabilities(photos)
+    on_cpu = Predictor(model, device="cpu")
+    photos = np.stack([decoding.square(picture, on_cpu.recipe) for picture in drawn])
+    expected = on_cpu.probabilities(photos)
     found = []
     for device in devices.installed():
         try:

@@ -212,12 +212,13 @@ def extract_ours(settings: Settings) -> Measure:
 def extract_decode(settings: Settings) -> Measure:
     """Reading, decoding and resizing the files in threads, and nothing else."""
     from catdog_jax.photos import decoding
+    from catdog_jax.photos.recipe import DEFAULT
 
     files = _files(settings)
 
     def work() -> int:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return sum(1 for _ in pool.map(lambda path: decoding.decode(decoding.read_photo(path)), files))
+            return sum(1 for _ in pool.map(lambda path: decoding.decode(decoding.read_photo(path), DEFAULT), files))
 
     return lambda: _rate(work, 1)
 
@@ -227,6 +228,7 @@ def extract_torch(settings: Settings) -> Measure:
     import torch
 
     from catdog_jax.photos import decoding
+    from catdog_jax.photos.recipe import DEFAULT
 
     files = _files(settings)
 
@@ -235,7 +237,7 @@ def extract_torch(settings: Settings) -> Measure:
             return len(files)
 
         def __getitem__(self, index: int) -> np.ndarray:
-            return decoding.decode(decoding.read_photo(files[index]))
+            return decoding.decode(decoding.read_photo(files[index]), DEFAULT)
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True

@@ -253,8 +253,9 @@ def jpegs(folder: Path, count: int) -> list[Path]:
 def decode_one(path: Path) -> int:
     stand_ins.install()  # a process that is not forked has none
     from catdog_jax.photos import decoding
+    from catdog_jax.photos.recipe import DEFAULT
 
-    return len(decoding.decode(decoding.read_photo(path)))
+    return len(decoding.decode(decoding.read_photo(path), DEFAULT))
 
 
 def decode(settings: Settings) -> Figures:

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
-from catdog_jax.photos import decoding
+from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.dataset import Record
 from catdog_jax.photos.demo import scenes
-from catdog_jax.photos.recipe import DEFAULT, DecodingRecipe
+from catdog_jax.photos.recipe import DecodingRecipe
 
 SIDE = 320  # of a drawn picture of neither class, in pixels
 
@@ -101,20 +102,27 @@ CORRUPTIONS = {
 }
 
 
-def corrupt(
-    encoded: bytes, name: str, strength: float, rng: np.random.Generator, recipe: DecodingRecipe = DEFAULT
-) -> np.ndarray:
+def corrupt(encoded: bytes, name: str, strength: float, rng: np.random.Generator, recipe: DecodingRecipe) -> np.ndarray:
     """A photo's bytes -> what the model sees of the spoiled photo, uint8 [224, 224, 3], through the one decode gate."""
     with Image.open(io.BytesIO(encoded)) as photo:
         spoiled = CORRUPTIONS[name].apply(decoding.to_rgb(photo), strength, rng)
     return decoded(spoiled, recipe)
 
 
-def decoded(image: Image.Image, recipe: DecodingRecipe = DEFAULT) -> np.ndarray:
+def decoded(image: Image.Image, recipe: DecodingRecipe) -> np.ndarray:
     """What the model sees of a picture in memory: uint8 [224, 224, 3]."""
     buffer = io.BytesIO()
     image.save(buffer, "BMP")
     return decoding.decode(buffer.getvalue(), recipe)
+
+
+def is_readable(record: Record) -> bool:
+    """Whether a photo can be decoded, by any recipe."""
+    try:
+        decoding.load(sources.read_patiently(record))
+    except decoding.ImageError:
+        return False
+    return True
 
 
 # Neither cat nor dog

@@ -27,11 +27,12 @@ from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.files import atomic, sealed
 from catdog_jax.heads.calibration import abstention
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.reporting import intervals
 from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.predictor import Predictor
 from scripts.experiments import figures
-from scripts.experiments.corruptions import CORRUPTIONS, STRANGERS, corrupt, decoded
+from scripts.experiments.corruptions import CORRUPTIONS, STRANGERS, corrupt, decoded, is_readable
 
 ROOT = Path(__file__).parents[2]
 _SURE = 0.9
@@ -94,7 +95,7 @@ def main(config: RobustnessConfig) -> list[Row]:
     name = atomic.sha256(
         f"{atomic.sha256_of_file(path)} {config.data} {config.originals} {config.seed} {below}".encode()
     )[:12]
-    work = jobs(config)
+    work = jobs(config, predictor.recipe)
     earlier = config.out / "robustness.csv"
     known = read_table(earlier.read_text("utf-8", "replace")) if earlier.is_file() else []
     done = {(row.pictures, row.strength): row for row in known if row.model == name}
@@ -127,22 +128,22 @@ def _abstain_below(run: Path | None) -> float | None:
         ) from None
 
 
-def jobs(config: RobustnessConfig) -> dict[tuple[str, str], Job]:
-    """Everything there is to judge, by the pictures and the strength."""
+def jobs(config: RobustnessConfig, recipe: DecodingRecipe) -> dict[tuple[str, str], Job]:
+    """Everything there is to judge, decoded by the model's recipe, by the pictures and the strength."""
     records = chosen(sources.load(config.data).split("test"), config.photos)
-    found: dict[tuple[str, str], Job] = {("photos", ""): lambda: (_photos(records), _labels(records))}
+    found: dict[tuple[str, str], Job] = {("photos", ""): lambda: (_photos(records, recipe), _labels(records))}
     if config.originals is not None:
-        found |= _sizes(config.data, config.originals)
+        found |= _sizes(config.data, config.originals, recipe)
     for name, corruption in CORRUPTIONS.items():
         for place, strength in enumerate(corruption.strengths):
             found[name, f"{strength:g}"] = lambda name=name, strength=strength, place=place: (
-                (corrupt(record.read(), name, strength, np.random.default_rng([config.seed, place, i]))
+                (corrupt(record.read(), name, strength, np.random.default_rng([config.seed, place, i]), recipe)
                  for i, record in enumerate(records)),
                 _labels(records),
             )  # fmt: skip
     for name, draw in STRANGERS.items():
         found[name, ""] = lambda draw=draw: (
-            (decoded(draw(np.random.default_rng([config.seed, i]))) for i in range(config.photos)),
+            (decoded(draw(np.random.default_rng([config.seed, i])), recipe) for i in range(config.photos)),
             None,
         )
     return found
@@ -152,33 +153,28 @@ def chosen(records: Sequence[sources.Record], count: int) -> list[sources.Record
     """The first readable photos of each class, half of `count` of each."""
     picked: list[sources.Record] = []
     for label in (0, 1):
-        readable = (record for record in records if record.label == label and _readable(record))
+        readable = (record for record in records if record.label == label and is_readable(record))
         picked += [record for record, _ in zip(readable, range(count // 2 + label * (count % 2)), strict=False)]
     return picked
 
 
-def _readable(record: sources.Record) -> bool:
-    try:
-        decoding.decode(sources.read_patiently(record))
-    except decoding.ImageError:
-        return False
-    return True
-
-
-def _sizes(squashed: str, originals: Path) -> dict[tuple[str, str], Job]:
+def _sizes(squashed: str, originals: Path, recipe: DecodingRecipe) -> dict[tuple[str, str], Job]:
     """The photos that exist in both folders, in either form."""
     small, large = ({r.id: r for r in sources.load(str(s)).records if r.split == "test"} for s in (squashed, originals))
-    both = sorted(one for one in small.keys() & large.keys() if _readable(small[one]) and _readable(large[one]))
+    both = sorted(one for one in small.keys() & large.keys() if is_readable(small[one]) and is_readable(large[one]))
     if not both:
         raise CatdogError(
             f"{originals}: expected test photos that {squashed} holds too, found none. Check --originals."
         )
     sides = {"original size": [large[one] for one in both], "the same, squashed": [small[one] for one in both]}
-    return {(name, ""): lambda records=records: (_photos(records), _labels(records)) for name, records in sides.items()}
+    return {
+        (name, ""): lambda records=records: (_photos(records, recipe), _labels(records))
+        for name, records in sides.items()
+    }
 
 
-def _photos(records: Sequence[sources.Record]) -> Iterator[np.ndarray]:
-    return (decoding.decode(record.read()) for record in records)
+def _photos(records: Sequence[sources.Record], recipe: DecodingRecipe) -> Iterator[np.ndarray]:
+    return (decoding.decode(record.read(), recipe) for record in records)
 
 
 def _labels(records: Sequence[sources.Record]) -> np.ndarray:

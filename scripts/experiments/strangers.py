@@ -32,12 +32,13 @@ from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
 from catdog_jax.heads import strangeness
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.recipe import FIRST, DecodingRecipe
 from catdog_jax.reporting import intervals
 from catdog_jax.runtime import model_file
 from catdog_jax.runtime.arguments import find_model
 from catdog_jax.runtime.predictor import CELLS, Predictor
 from scripts.experiments import figures, stranger_methods, stranger_photos
-from scripts.experiments.corruptions import decoded
+from scripts.experiments.corruptions import decoded, is_readable
 from scripts.experiments.stranger_pictures import DRAWN
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +119,7 @@ def main(config: StrangersConfig) -> list[Row]:
     path = find_model(config.model)
     model = Model(path, config.features)
     seen = {}
-    work = pictures(config)
+    work = pictures(config, model.recipe)
     with progress_bar("kinds") as progress:
         task = progress.add_task("strangers", total=len(work))
         for kind, pixels in work.items():
@@ -140,10 +141,12 @@ class Model:
 
     Attributes:
       above: the level, of the file or fitted.
+      recipe: how photos are decoded for it.
     """
 
     def __init__(self, path: Path, features: Path):
         self._predictor = Predictor(path, batch_size=_BATCH)
+        self.recipe = self._predictor.recipe
         self._session = model_file.open_session(path, None, True, further=CELLS).session
         self._fitted: strangeness.Strangeness | None = None
         if self._predictor.rule.strange_above is not None:
@@ -174,21 +177,23 @@ class Model:
 Pictures = dict[str, Callable[[], Iterator[np.ndarray]]]
 
 
-def pictures(config: StrangersConfig) -> Pictures:
-    """The pixels of each kind, those of the two classes first."""
+def pictures(config: StrangersConfig, recipe: DecodingRecipe) -> Pictures:
+    """The pixels of each kind, decoded by the model's recipe, those of the two classes first."""
     records = _chosen(sources.load(config.data).split(config.split), config.photos)
-    found: Pictures = {KNOWN: lambda: (decoding.decode(record.read()) for record in records)}
+    found: Pictures = {KNOWN: lambda: (decoding.decode(record.read(), recipe) for record in records)}
     if config.originals is not None:
         originals = _chosen(sources.load(str(config.originals)).split(config.split), config.photos)
-        found[ORIGINALS] = lambda: (decoding.decode(record.read()) for record in originals)
+        found[ORIGINALS] = lambda: (decoding.decode(record.read(), recipe) for record in originals)
     for kind, draw in DRAWN.items():
         found[kind] = lambda draw=draw: (  # type: ignore[misc]
-            decoded(draw(np.random.default_rng([config.seed, number]))) for number in range(config.pictures)
+            decoded(draw(np.random.default_rng([config.seed, number])), recipe) for number in range(config.pictures)
         )
     if not config.no_photos:
         for kind, photos in stranger_photos.fetched(config.packages).items():
-            found[kind] = lambda photos=photos: map(decoded, stranger_photos.views(photos, config.seed))  # type: ignore[misc]
-    found[BOTH] = lambda: itertools.islice(_both(records), config.pictures)
+            found[kind] = lambda photos=photos: (  # type: ignore[misc]
+                decoded(view, recipe) for view in stranger_photos.views(photos, config.seed)
+            )
+    found[BOTH] = lambda: itertools.islice(_both(records, recipe), config.pictures)
     return found
 
 
@@ -198,27 +203,19 @@ def _chosen(records: Sequence[sources.Record], count: int) -> list[sources.Recor
     for label in (0, 1):
         of_class = [record for record in records if record.label == label]
         wanted = np.linspace(0, len(of_class), min(count // 2, len(of_class)), endpoint=False).astype(int)
-        picked += [of_class[place] for place in wanted if _readable(of_class[place])]
+        picked += [of_class[place] for place in wanted if is_readable(of_class[place])]
     return picked
 
 
-def _readable(record: sources.Record) -> bool:
-    try:
-        decoding.decode(sources.read_patiently(record))
-    except decoding.ImageError:
-        return False
-    return True
-
-
-def _both(records: Sequence[sources.Record]) -> Iterator[np.ndarray]:
+def _both(records: Sequence[sources.Record], recipe: DecodingRecipe) -> Iterator[np.ndarray]:
     """A photo of each class side by side, in turns on the left."""
     pairs = zip(*([one for one in records if one.label == label] for label in (0, 1)), strict=False)
     for number, pair in enumerate(pairs):
-        halves = [Image.fromarray(decoding.decode(one.read())) for one in (pair if number % 2 else pair[::-1])]
+        halves = [Image.fromarray(decoding.decode(one.read(), FIRST)) for one in (pair if number % 2 else pair[::-1])]
         whole = Image.new("RGB", (2 * halves[0].width, halves[0].height))
         for place, half in enumerate(halves):
             whole.paste(half, (place * half.width, 0))
-        yield decoded(whole)
+        yield decoded(whole, recipe)
 
 
 def measured(name: str, seen: dict[str, Seen], above: float) -> list[Row]:

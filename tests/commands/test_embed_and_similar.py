@@ -17,6 +17,7 @@ from catdog_jax.features import shards
 from catdog_jax.features.shards import Rows
 from catdog_jax.files import atomic
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DEFAULT
 
 COLOURS = {
     "red": (200, 30, 30),
@@ -48,7 +49,7 @@ def make_cache(labels: dict[str, int] = LABELS) -> Path:
         rows.ids.append(f"train/{name}.png")
         rows.labels.append(label)
         rows.hashes.append(atomic.sha256(data))
-        rows.features.append(embedding(decoding.decode(data))[None, None].astype(np.float32))
+        rows.features.append(embedding(decoding.decode(data, DEFAULT))[None, None].astype(np.float32))
     shards.write_shard(Path("features"), "train-00000-of-00001", rows, PRINTS)
     shards.write_manifest(Path("features"), "made", ["train-00000-of-00001"], PRINTS)
     return Path("features")
@@ -64,7 +65,7 @@ def test_embed_writes_rows_and_their_list_and_verify_knows_them(here, capsys):
     listed = json.loads(Path("out/e.json").read_text())
     assert listed["ids"] == [f"photos/{name}.png" for name in sorted(COLOURS)]
     assert [skipped["id"] for skipped in listed["skipped"]] == ["photos/bad.jpg"]
-    expected = [embedding(decoding.decode(Path(name).read_bytes())) for name in listed["ids"]]
+    expected = [embedding(decoding.decode(Path(name).read_bytes(), DEFAULT)) for name in listed["ids"]]
     np.testing.assert_allclose(np.load("out/e.npy"), expected, rtol=1e-4, atol=1e-4)
     np.save("out/own.npy", np.zeros(3))
     assert cli.main(["verify", "out"]) == 0

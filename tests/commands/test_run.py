@@ -13,6 +13,7 @@ from catdog_jax import cli
 from catdog_jax.features import extractor
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.demo import drawing
+from catdog_jax.photos.recipe import DEFAULT
 
 pytestmark = pytest.mark.lenient_types
 
@@ -54,7 +55,7 @@ def test_run_goes_from_photos_to_a_model_that_predicts(real_weights, tmp_path, m
     assert judged["warnings"] == metrics["warnings"]
     assert judged["metrics"]["accuracy"]["method"] == "wilson"
     records = sources.load(str(tmp_path / "photos")).split("test")
-    pixels = np.stack([decoding.decode(record.read()) for record in records])
+    pixels = np.stack([decoding.decode(record.read(), DEFAULT) for record in records])
     decisions = session.run(["probability"], {"image": pixels})[0].argmax(axis=1)
     accuracy = float(np.mean(decisions == [record.label for record in records]))
     assert metrics["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)

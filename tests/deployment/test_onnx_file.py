@@ -30,7 +30,7 @@ from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.fingerprint import Fingerprint
-from catdog_jax.photos.recipe import FIRST
+from catdog_jax.photos.recipe import DEFAULT, FIRST
 from catdog_jax.runtime import predictor as predict
 
 HEADS = {"linear": (), "one hidden layer": (8,), "two hidden layers": (8, 4)}
@@ -514,7 +514,7 @@ def test_a_file_of_both_views_agrees_with_jax_and_has_their_figures(
 def test_unreadable_photos_are_passed_over_and_the_test_split_comes_first(folder: Path) -> None:
     left_out: dict[str, str] = {}
     pixels = parity.photos_of(sources.load(str(folder), ()), 2, left_out, FIRST)
-    expected = [decoding.decode((folder / "test" / name / "0.png").read_bytes()) for name in ("cats", "dogs")]
+    expected = [decoding.decode((folder / "test" / name / "0.png").read_bytes(), DEFAULT) for name in ("cats", "dogs")]
     assert sorted(one.tobytes() for one in pixels) == sorted(one.tobytes() for one in expected)
 
 

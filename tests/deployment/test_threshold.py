@@ -20,7 +20,7 @@ from catdog_jax.evaluation.evaluate import evaluate
 from catdog_jax.heads import head
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.fingerprint import Fingerprint
-from catdog_jax.photos.recipe import FIRST
+from catdog_jax.photos.recipe import DEFAULT, FIRST
 from catdog_jax.runtime import model_file
 from catdog_jax.runtime.predictor import Predictor
 
@@ -69,7 +69,9 @@ def told(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
     model = graph.build(params, "torch", plain, {})
     model.graph.value_info.append(onnx.helper.make_tensor_value_info(CELLS, onnx.TensorProto.FLOAT, ("N", 512, 7, 7)))
     convolutions = session(onnx.utils.Extractor(model).extract_model(["image"], [CELLS]))
-    cells = convolutions.run(None, {"image": np.stack([decoding.decode(record.read()) for record in records])})[0]
+    cells = convolutions.run(
+        None, {"image": np.stack([decoding.decode(record.read(), DEFAULT) for record in records])}
+    )[0]
     x, kernel = cells.mean(axis=(2, 3)), plain.params["output"]["kernel"]
     spread = (x @ kernel).std()
     bias = np.float32([-0.6 - (x @ kernel / spread).mean()])  # probabilities on both sides of 0.2 and of 0.5

@@ -19,6 +19,7 @@ from PIL import Image
 from catdog_jax.backbone import checkpoint_files
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DEFAULT
 from catdog_jax.runtime import model_check
 
 SLOWEST = 5.0  # seconds for one input
@@ -91,7 +92,7 @@ def mutated(data: bytes, generator: random.Random, other: bytes) -> bytes:
 
 
 def decode(data: bytes) -> None:
-    pixels = decoding.decode(data)
+    pixels = decoding.decode(data, DEFAULT)
     assert (pixels.dtype, pixels.shape) == (np.uint8, (224, 224, 3))
 
 
@@ -161,6 +162,6 @@ def test_a_large_text_is_no_warning():
     photo = corpus.jpeg()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        decoding.decode(photo[:2] + broken + photo[2:])
+        decoding.decode(photo[:2] + broken + photo[2:], DEFAULT)
         Image.open(io.BytesIO(photo)).close()
     assert not caught

@@ -21,6 +21,7 @@ from PIL import Image
 from catdog_jax.errors import CatdogError
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.photos import decoding, sources
+from catdog_jax.photos.recipe import DEFAULT
 
 MOST = 1200  # MB; the interpreter, its libraries and two threads that decode pictures of the largest size
 Verdicts = dict[str, np.ndarray | str]  # by the file's name: pixels, or the reason why there are none
@@ -52,7 +53,7 @@ def gate(folder) -> Verdicts:
 
 def decoded(path: Path) -> np.ndarray | str:
     try:
-        return decoding.decode(decoding.read_photo(path))
+        return decoding.decode(decoding.read_photo(path), DEFAULT)
     except decoding.ImageError as error:
         return str(error)
 

@@ -73,7 +73,7 @@ def test_every_photo_has_its_row(photos, tmp_path, stand_in, pool):
         assert found.rows(split) == len(records)
         assert found.ids(split) == [record.id for record in records]
         assert found.labels(split).tolist() == [record.label for record in records]
-        pixels = np.stack([decoding.decode(record.read()) for record in records])
+        pixels = np.stack([decoding.decode(record.read(), DEFAULT) for record in records])
         wanted = "max" if pool == "none" else pool
         expected = np.stack([blocks(view, wanted) for view in (pixels, pixels[:, :, ::-1])], axis=1)
         np.testing.assert_allclose(found.load(split, wanted), expected, rtol=1e-3)

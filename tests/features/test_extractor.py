@@ -16,6 +16,7 @@ from catdog_jax.features import extractor as extractors
 from catdog_jax.features import memory
 from catdog_jax.heads import head
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DEFAULT
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_winograd_in_bfloat16_is_wrong_usage(real_weights):
 
 def test_real_photos_through_the_real_network(real_weights, shared_photos):
     """Both algorithms and all poolings agree, padding changes nothing, and the mirror view is the mirrored photo's."""
-    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:5]])
+    photos = np.stack([decoding.decode(photo.read_bytes(), DEFAULT) for photo in shared_photos[2:5]])
     everything = extractors.Extractor(real_weights, pool="none", views=("original", "mirror"), batch_size=4)
     dispatched = np.asarray(everything.dispatch(np.concatenate([photos, photos[:1]])))
     assert dispatched.shape == (4, 2, 7, 7, 512)
@@ -144,7 +145,7 @@ def test_real_photos_through_the_real_network(real_weights, shared_photos):
 
 def test_features_are_the_same_bytes_whatever_is_computed_beside_them(real_weights, shared_photos):
     """In another order, alone in a padded batch, and as part of more views and poolings."""
-    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos[2:6]])
+    photos = np.stack([decoding.decode(photo.read_bytes(), DEFAULT) for photo in shared_photos[2:6]])
     average = extractors.Extractor(real_weights, pool="avg", batch_size=4)
     found = average(photos)
     np.testing.assert_array_equal(average(photos[::-1])[::-1], found)
@@ -158,7 +159,7 @@ def test_a_head_decides_alike_on_features_of_all_algorithms(real_weights, shared
     if lacking := extractors.ALGORITHMS["native"].lacks():
         pytest.skip(lacking)
     fitted = head.load(Path(__file__).parents[2] / "artifacts" / "default" / "head.safetensors")
-    photos = np.stack([decoding.decode(photo.read_bytes()) for photo in shared_photos])
+    photos = np.stack([decoding.decode(photo.read_bytes(), DEFAULT) for photo in shared_photos])
     fast, faster, direct = (
         head.probabilities(
             fitted.params, extractors.Extractor(real_weights, pool=fitted.pool, conv=conv)(photos).astype(np.float16)

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from catdog_jax.photos import av1, decoding
-from catdog_jax.photos.recipe import FIRST
+from catdog_jax.photos.recipe import DEFAULT, FIRST
 
 
 def encoded(image: Image.Image, form: str, **options) -> bytes:
@@ -44,7 +44,7 @@ FOUR = [[RED, GREEN], [BLUE, GREY]]
 @pytest.mark.parametrize("form", ["PNG", "BMP", "WEBP", "GIF", "TIFF"])
 def test_lossless_formats_keep_their_pixels(form):
     options = {"lossless": True} if form == "WEBP" else {}
-    pixels = decoding.decode(encoded(blocks(FOUR), form, **options))
+    pixels = decoding.decode(encoded(blocks(FOUR), form, **options), DEFAULT)
     assert pixels.shape == (224, 224, 3)
     assert pixels.dtype == np.uint8
     assert corners(pixels) == [list(row) for row in FOUR]
@@ -52,7 +52,7 @@ def test_lossless_formats_keep_their_pixels(form):
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 2}])
 def test_jpeg_keeps_its_colours(options):
-    pixels = decoding.decode(encoded(blocks(FOUR), "JPEG", quality=95, **options))
+    pixels = decoding.decode(encoded(blocks(FOUR), "JPEG", quality=95, **options), DEFAULT)
     assert np.abs(np.array(corners(pixels), int) - np.array(FOUR)).max() <= 3
 
 
@@ -87,7 +87,7 @@ def test_exif_orientation_is_applied(orientation):
     stored = Image.fromarray(np.ascontiguousarray(turned[orientation](np.asarray(blocks(FOUR)))))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert corners(decoding.decode(encoded(stored, "PNG", exif=exif))) == [list(row) for row in FOUR]
+    assert corners(decoding.decode(encoded(stored, "PNG", exif=exif), DEFAULT)) == [list(row) for row in FOUR]
 
 
 @pytest.mark.parametrize(("kind", "settings"), [("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True})])
@@ -102,12 +102,12 @@ def test_xmp_turns_a_photo_whose_exif_does_not_say(kind, settings):
         given = {"pnginfo": text}
     else:
         given = {"xmp": xmp}
-    plain = decoding.decode(encoded(upright, kind, **settings)).astype(int)
+    plain = decoding.decode(encoded(upright, kind, **settings), DEFAULT).astype(int)
     for said in ({}, {"exif": silent}):
-        found = decoding.decode(encoded(stored, kind, **settings, **given, **said)).astype(int)
+        found = decoding.decode(encoded(stored, kind, **settings, **given, **said), DEFAULT).astype(int)
         assert np.abs(found - plain).mean() < 2
-    unturned = decoding.decode(encoded(stored, kind, **settings)).astype(int)
-    found = decoding.decode(encoded(stored, kind, **settings, **given, exif=exif)).astype(int)
+    unturned = decoding.decode(encoded(stored, kind, **settings), DEFAULT).astype(int)
+    found = decoding.decode(encoded(stored, kind, **settings, **given, exif=exif), DEFAULT).astype(int)
     assert np.array_equal(found, unturned), "EXIF has the last word"
     assert np.abs(found - plain).mean() > 50
 
@@ -116,7 +116,7 @@ def test_xmp_turns_a_photo_whose_exif_does_not_say(kind, settings):
 def test_a_broken_exif_block_costs_nothing():
     photo = encoded(blocks(FOUR), "JPEG", quality=95)
     broken = photo[:2] + b"\xff\xe1\x00\x10Exif\x00\x00II*\x00\xff\xff\xff\xff" + photo[2:]
-    assert np.array_equal(decoding.decode(broken), decoding.decode(photo))
+    assert np.array_equal(decoding.decode(broken, DEFAULT), decoding.decode(photo, DEFAULT))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_broken_exif_block_costs_nothing():
     ],
 )
 def test_every_mode_becomes_rgb(mode, stored, expected):
-    pixels = decoding.decode(encoded(Image.new(mode, (30, 20), stored), "PNG"))
+    pixels = decoding.decode(encoded(Image.new(mode, (30, 20), stored), "PNG"), DEFAULT)
     assert pixels.shape == (224, 224, 3)
     assert np.abs(pixels.astype(int) - expected).max() <= 1
 
@@ -142,13 +142,13 @@ def test_a_palette_with_transparency_is_composited_on_white():
     picture = Image.new("P", (40, 40), 0)
     picture.putpalette([10, 20, 30, 200, 100, 50])
     picture.paste(1, (0, 20, 40, 40))
-    pixels = decoding.decode(encoded(picture, "PNG", transparency=0))
+    pixels = decoding.decode(encoded(picture, "PNG", transparency=0), DEFAULT)
     assert tuple(pixels[8, 8]) == (255, 255, 255)
     assert tuple(pixels[-8, -8]) == (200, 100, 50)
 
 
 def test_cmyk_jpeg_is_converted():
-    pixels = decoding.decode(encoded(Image.new("CMYK", (64, 64), (0, 255, 255, 0)), "JPEG", quality=95))
+    pixels = decoding.decode(encoded(Image.new("CMYK", (64, 64), (0, 255, 255, 0)), "JPEG", quality=95), DEFAULT)
     assert np.abs(pixels.astype(int) - RED).max() <= 6
 
 
@@ -157,7 +157,7 @@ def test_of_an_animation_the_first_frame_counts(form):
     frames = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE)]
     options = {"lossless": True} if form == "WEBP" else {}
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
-    assert (decoding.decode(data) == RED).all()
+    assert (decoding.decode(data, DEFAULT) == RED).all()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_of_an_animation_the_first_frame_counts(form):
 )
 def test_what_is_not_a_photo_is_named(data, message):
     with pytest.raises(decoding.ImageError, match=message):
-        decoding.decode(data)
+        decoding.decode(data, DEFAULT)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF"])
@@ -184,7 +184,7 @@ def test_a_truncated_photo_is_an_error(form, share):
     rng = np.random.default_rng(1)
     data = encoded(Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)), form)
     with pytest.raises(decoding.ImageError):
-        decoding.decode(data[: int(share * len(data))])
+        decoding.decode(data[: int(share * len(data))], DEFAULT)
 
 
 @pytest.mark.filterwarnings("ignore:Image size")
@@ -197,14 +197,14 @@ def test_the_pixel_limit_is_checked_before_decoding(width, height):
     body = b"IDAT" + zlib.compress(b"\0")
     data += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     with pytest.raises(decoding.ImageError, match="67,108,864 pixels, found"):
-        decoding.decode(data)
+        decoding.decode(data, DEFAULT)
 
 
 def test_a_picture_just_over_the_limit_is_refused_with_its_size(monkeypatch):
     monkeypatch.setattr(decoding, "MAX_PIXELS", 100)
-    assert decoding.decode(encoded(Image.new("RGB", (10, 10)), "PNG")).shape == (224, 224, 3)
+    assert decoding.decode(encoded(Image.new("RGB", (10, 10)), "PNG"), DEFAULT).shape == (224, 224, 3)
     with pytest.raises(decoding.ImageError, match="expected 1 to 100 pixels, found 101 x 1"):
-        decoding.decode(encoded(Image.new("RGB", (101, 1)), "PNG"))
+        decoding.decode(encoded(Image.new("RGB", (101, 1)), "PNG"), DEFAULT)
 
 
 def test_no_byte_string_raises_anything_else():
@@ -220,7 +220,7 @@ def test_no_byte_string_raises_anything_else():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's remarks on damage
                 try:
-                    shape = decoding.decode(damaged.tobytes()).shape
+                    shape = decoding.decode(damaged.tobytes(), DEFAULT).shape
                 except decoding.ImageError:
                     continue
                 assert shape == (224, 224, 3)
@@ -248,7 +248,7 @@ def test_a_cameras_jpeg_of_several_pictures_is_a_jpeg_of_the_first():
     with Image.open(io.BytesIO(file.getvalue())) as image:
         assert (image.format, image.n_frames) == ("MPO", 2)
     assert decoding.load(file.getvalue()).format == "JPEG"
-    np.testing.assert_array_equal(decoding.decode(file.getvalue()), decoding.decode(alone.getvalue()))
+    np.testing.assert_array_equal(decoding.decode(file.getvalue(), DEFAULT), decoding.decode(alone.getvalue(), DEFAULT))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000"])
@@ -309,7 +309,7 @@ def test_an_avif_stream_that_is_larger_than_it_says_is_not_decoded(monkeypatch):
         assert image.size == (8, 8)
     monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     with pytest.raises(decoding.ImageError, match=r"expected at most 1,000 pixels, found a stream of 4,096"):
-        decoding.decode(lying)
+        decoding.decode(lying, DEFAULT)
 
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -320,7 +320,7 @@ def test_a_phones_photo_names_the_extra_that_reads_it(tmp_path, monkeypatch):
     with pytest.raises(
         decoding.ImageError, match=r"HEIC, which needs one more package: pip install 'catdog-jax\[heic\]'"
     ):
-        decoding.decode(HEIC)
+        decoding.decode(HEIC, DEFAULT)
     for name, taken in {"a.heic": False, "a.HIF": False, "bare": False, "a.avif": True}.items():
         (tmp_path / name).write_bytes(HEIC)
         assert decoding.is_taken(tmp_path / name) == taken
@@ -358,7 +358,7 @@ def test_files_without_a_suffix_are_known_by_their_bytes(tmp_path):
 def test_a_damaged_tiff_says_nothing_on_stderr(compression, capfd):
     data = encoded(blocks(FOUR), "TIFF", compression=compression)
     with pytest.raises(decoding.ImageError, match="damaged"):
-        decoding.decode(data[:8] + b"\xff\0A" * 20 + data[68:])
+        decoding.decode(data[:8] + b"\xff\0A" * 20 + data[68:], DEFAULT)
     assert capfd.readouterr() == ("", "")
 
 
@@ -399,7 +399,7 @@ def test_counting_markers_first_decides_as_following_segments_does(monkeypatch):
 def test_real_photos_have_the_expected_statistics(shared_photos):
     """Plain photographs: neither black nor white, three channels that differ."""
     for photo in shared_photos:
-        pixels = decoding.decode(decoding.read_photo(Path(photo)))
+        pixels = decoding.decode(decoding.read_photo(Path(photo)), DEFAULT)
         assert 20 < pixels.mean() < 235
         assert pixels.std() > 10
         original = np.asarray(Image.open(photo).convert("RGB"))

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from catdog_jax.errors import CatdogError
 from catdog_jax.photos import decoding
 from catdog_jax.photos.demo import animals, camera, drawing, scenes
+from catdog_jax.photos.recipe import DEFAULT
 
 FEW = {"train": 2, "validation": 1, "test": 1}
 ONE = {"train": 1, "validation": 0, "test": 1}
@@ -95,7 +96,7 @@ def test_files_are_jpegs_of_varied_sizes_that_decode(drawn):
             assert picture.format == "JPEG"
             assert all(200 <= side <= 320 for side in picture.size)
             sizes.add(picture.size)
-        assert decoding.decode(path.read_bytes()).shape == (224, 224, 3)
+        assert decoding.decode(path.read_bytes(), DEFAULT).shape == (224, 224, 3)
     assert len(sizes) > 4
 
 

@@ -22,6 +22,7 @@ from catdog_jax.heads import head
 from catdog_jax.photos import decoding
 from catdog_jax.photos.demo import drawing
 from catdog_jax.photos.demo.animals import KINDS
+from catdog_jax.photos.recipe import DEFAULT
 
 pytestmark = pytest.mark.long
 
@@ -96,7 +97,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, shared_photos: list[Path]) 
     """Eight real photos and eight drawings, as an array and as bare bytes."""
     drawn = [np.asarray(drawing.draw(kind, np.random.default_rng(seed))) for seed in range(4) for kind in KINDS]
     path = tmp_path_factory.mktemp("photos") / "photos.npy"
-    stack = np.stack([*(decoding.decode(photo.read_bytes()) for photo in shared_photos), *drawn])
+    stack = np.stack([*(decoding.decode(photo.read_bytes(), DEFAULT) for photo in shared_photos), *drawn])
     np.save(path, stack)
     path.with_name("photos.npy.raw").write_bytes(stack.tobytes())
     return path

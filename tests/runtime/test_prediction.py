@@ -15,6 +15,7 @@ from PIL import Image
 
 from catdog_jax.errors import CatdogError, UsageError
 from catdog_jax.photos import decoding
+from catdog_jax.photos.recipe import DEFAULT
 from catdog_jax.runtime import prediction
 from catdog_jax.runtime.prediction import Prediction
 from catdog_jax.runtime.predictor import Predictor
@@ -62,8 +63,13 @@ def test_a_photo_is_the_same_however_it_is_given(model, photos, given):
         lambda paths: paths,
         tuple,
         lambda paths: (path.read_bytes() for path in paths),
-        lambda paths: np.stack([decoding.decode(path.read_bytes()) for path in paths]),
-        lambda paths: [paths[0], paths[1].read_bytes(), Image.open(paths[2]), decoding.decode(paths[3].read_bytes())],
+        lambda paths: np.stack([decoding.decode(path.read_bytes(), DEFAULT) for path in paths]),
+        lambda paths: [
+            paths[0],
+            paths[1].read_bytes(),
+            Image.open(paths[2]),
+            decoding.decode(paths[3].read_bytes(), DEFAULT),
+        ],
     ],
     ids=["list", "tuple", "generator", "batch", "mixed"],
 )

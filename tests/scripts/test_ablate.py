@@ -15,7 +15,7 @@ from catdog_jax.errors import UsageError
 from catdog_jax.heads.rows import Chunk
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.demo import drawing
-from catdog_jax.photos.recipe import FIRST
+from catdog_jax.photos.recipe import DEFAULT, FIRST
 from scripts.experiments import ablate, ablation_rows
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32)
@@ -70,7 +70,7 @@ def test_cells_are_pooled_as_float64_pools_them():
 
 
 def test_block_4_stands_beside_block_5_as_flax_computes_them(real_weights):
-    photos = np.stack([decoding.decode(record.read()) for record in sources.load("demo").split("test")[:2]])
+    photos = np.stack([decoding.decode(record.read(), DEFAULT) for record in sources.load("demo").split("test")[:2]])
     _, state = vgg16.VGG16().apply(
         {"params": real_weights.params},
         vgg16.normalise(jnp.asarray(photos), real_weights.mode),
