@@ -17,6 +17,7 @@ from catdog_jax.errors import CatdogError
 from catdog_jax.features import extraction, growing, shards
 from catdog_jax.features import extractor as extractors
 from catdog_jax.features.cache import FeatureCache
+from catdog_jax.files import buckets
 from catdog_jax.photos import sources
 from catdog_jax.photos.dataset import Dataset
 from catdog_jax.photos.fingerprint import FingerprintError
@@ -269,7 +270,8 @@ def test_what_is_no_cache_cannot_be_reused(extract, tmp_path, photos, capsys):
     assert contents(tmp_path / "by command") == contents(tmp_path / "kept")
 
 
-def test_a_bucket_is_taken_from_and_not_renewed_in_its_place(extract, photos, tmp_path):
+def test_a_bucket_is_taken_from_and_not_renewed_in_its_place(extract, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(buckets.DRIVERS, object_store.SCHEME, "fsspec")  # other tests know of no such scheme
     bucket = object_store.bucket(tmp_path / "store")
     extract(bucket)
     add(photos)

@@ -22,6 +22,7 @@ PROGRAMS = {
     "scripts.experiments.ablate": "AblateConfig",
     "scripts.experiments.reproduce": "ReproduceConfig",
     "scripts.experiments.robustness": "RobustnessConfig",
+    "scripts.experiments.squares": "SquaresConfig",
 }
 
 
