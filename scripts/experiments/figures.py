@@ -54,7 +54,7 @@ def dots(rows: Sequence[tuple[str, float, float, float]], quantity: str) -> byte
     axes.hlines(places, low, high, color=PALETTE["accent"][0], linewidth=1.6, alpha=0.45)
     axes.plot(share, places, "o", color=PALETTE["accent"][0], markersize=4.5)
     axes.set_yticks(places, names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)  # from top to bottom, and no point on the frame
     axes.set_xlabel(quantity, color=PALETTE["ink"][0])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     return plots.png(figure)
