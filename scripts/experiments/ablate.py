@@ -34,11 +34,15 @@ from catdog_jax.reporting import intervals
 from catdog_jax.reporting.metrics import METRICS
 from catdog_jax.reporting.predictions import Predictions
 from scripts.experiments import figures
-from scripts.experiments.ablation_rows import AblateConfig, Variant, load, mixed, variants
+from scripts.experiments.ablation_rows import AblateConfig, Variant, load, mixed, originals, variants
 
 
 class Row(NamedTuple):
-    """A row of ablation.csv: means over the seeds, and their extremes; `only_*` and `p_value` are McNemar's."""
+    """A row of ablation.csv: means over the seeds, and their extremes; `only_*` and `p_value` are McNemar's.
+
+    The last three are of the validation photos, which stopped and calibrated the heads: the mistakes
+    on squashed photos and on those at original size, and the log loss of all.
+    """
 
     variant: str
     baseline: str
@@ -55,6 +59,9 @@ class Row(NamedTuple):
     only_right: int
     only_baseline_right: int
     p_value: float
+    validation_mistakes: float
+    original_mistakes: float
+    validation_log_loss: float
 
 
 def main(config: AblateConfig) -> list[Row]:
@@ -111,21 +118,35 @@ def _kept(variant: Variant, config: AblateConfig) -> dict[str, np.ndarray]:
 
 
 def fit(variant: Variant, config: AblateConfig) -> dict[str, np.ndarray]:
-    """Calibrated probabilities [seeds, test photos] of the second class, the labels, and the count of training rows."""
+    """Calibrated probabilities [seeds, test photos] of the second class, the labels, and the count of training rows;
+    the same of the validation photos, and which of those are at their original size."""
     training, validation, tests = load(variant, config)
     scaling = rows.measure(training) if variant.recipe.standardise else rows.UNSCALED
     count = np.array(sum(len(load_chunk().y) for load_chunk in training))
     if variant.mixup:
         training = mixed(training, variant.mixup)
-    probabilities = []
+    probabilities, validated, validation_labels = [], [], np.zeros(0)
     for seed in range(1 if variant.recipe.pool == "none" else config.seeds):
         fitted = fitting.fit(variant.recipe, training, validation, scaling, seed)
-        told = calibration.calibrate(*fitting.logits(fitted.params, validation, scaling))
+        of_validation, validation_labels = fitting.logits(fitted.params, validation, scaling)
+        told = calibration.calibrate(of_validation, validation_labels)
+        validated.append(_probability(of_validation, told.temperature))
         logits, labels = zip(*(fitting.logits(fitted.params, test, scaling) for test in tests), strict=True)
-        probabilities.append(1 / (1 + np.exp(-np.mean(logits, axis=0, dtype=np.float64) / told.temperature)))
+        probabilities.append(_probability(np.mean(logits, axis=0, dtype=np.float64), told.temperature))
     if variant.averaged:
-        probabilities = [np.mean(probabilities, axis=0)]
-    return {"probabilities": np.stack(probabilities), "labels": labels[0], "train_rows": count}
+        probabilities, validated = ([np.mean(each, axis=0)] for each in (probabilities, validated))
+    return {
+        "probabilities": np.stack(probabilities),
+        "labels": labels[0],
+        "train_rows": count,
+        "validated": np.stack(validated),
+        "validation_labels": validation_labels,
+        "validation_originals": originals(variant, config),
+    }
+
+
+def _probability(logits: np.ndarray, temperature: float) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(np.float64) / temperature))
 
 
 def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.ndarray]) -> Row:
@@ -144,6 +165,9 @@ def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.
     only, only_baseline = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     p_value = binomtest(only, only + only_baseline).pvalue if only + only_baseline else 1.0
     low, high = intervals.wilson(accuracies.mean(), len(labels))
+    wrong = (judged["validated"] >= THRESHOLD) != (judged["validation_labels"] > 0.5)
+    of_originals = judged["validation_originals"]
+    signed = np.where(judged["validation_labels"] > 0.5, judged["validated"], 1 - judged["validated"])
     return Row(
         variant=variant.name,
         baseline=variant.baseline,
@@ -160,6 +184,9 @@ def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.
         only_right=only,
         only_baseline_right=only_baseline,
         p_value=float(p_value),
+        validation_mistakes=float(wrong[:, ~of_originals].sum(axis=1).mean()),
+        original_mistakes=float(wrong[:, of_originals].sum(axis=1).mean()),
+        validation_log_loss=float(-np.log(np.maximum(signed, np.finfo(np.float64).tiny)).mean()),
     )
 
 
@@ -191,7 +218,14 @@ def plot(rows: Sequence[Row]) -> bytes:
 def shown(rows: Sequence[Row]) -> Table:
     """The rows for a terminal."""
     found = Table(
-        "", "training rows", "accuracy", "of the seeds", "log loss", "only it | only its baseline right", "McNemar p"
+        "",
+        "training rows",
+        "accuracy",
+        "of the seeds",
+        "log loss",
+        "only it | only its baseline right",
+        "McNemar p",
+        "validation mistakes, originals, log loss",
     )
     for one in rows:
         found.add_row(
@@ -202,6 +236,7 @@ def shown(rows: Sequence[Row]) -> Table:
             f"{one.log_loss:.4f}",
             "" if one.variant == one.baseline else f"{one.only_right} | {one.only_baseline_right} of {one.baseline}",
             "" if one.variant == one.baseline else f"{one.p_value:.2g}",
+            f"{one.validation_mistakes:.1f}, {one.original_mistakes:.1f}, {one.validation_log_loss:.4f}",
         )
     return found
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from catdog_jax.auditing import out_of_fold
 from catdog_jax.backbone import vgg16, weights, winograd
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.backbone.vgg16 import CHANNELS, GRID
@@ -26,6 +27,7 @@ from catdog_jax.files import atomic
 from catdog_jax.heads.rows import Chunk, Loaders
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.recipe import SIZE, DecodingRecipe
+from scripts.experiments import two_forms
 
 ROOT = Path(__file__).parents[2]
 DEFAULT, REFERENCE = PRESETS["default"], PRESETS["reference"]
@@ -33,6 +35,7 @@ DEFAULT, REFERENCE = PRESETS["default"], PRESETS["reference"]
 FEW_DEFAULT = dataclasses.replace(DEFAULT, min_steps=1)
 FEW_REFERENCE = dataclasses.replace(REFERENCE, batch_size=32, min_steps=1)
 _BATCH = 64
+PROJECTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,19 @@ class Variant:
       size: of the square that photos are squashed to; another than 224 makes more cells, which are
         pooled alike.
       cells: what is made of the cells where it is none of the tool's poolings: "gem" (generalised
-        mean, p = 3: Radenović et al., 2019), "quadrants" (the average of all and of each quarter),
-        or "block4" (the recipe's pooling of block 5, and beside it that of block 4).
+        mean, p = 3: Radenović et al., 2019), "all three" (averages, maxima and that), "second order"
+        (averages, maxima, and the products of 64 random projections, averaged over the cells, with
+        the root of their size: Gao et al., "Compact Bilinear Pooling", 2016), "quadrants" (the average
+        of all and of each quarter), or "block4" (the recipe's pooling of block 5, and beside it that
+        of block 4).
       both_views: whether photos are evaluated by the mean logit of the original and its mirror image.
       averaged: whether the seeds' heads are averaged into one.
       mixup: train on mixtures of two rows and their labels, in shares of Beta(mixup, mixup),
         drawn in each epoch (Zhang et al., 2018); 0 for none.
       swapped: the share of training photos that are given the other label.
+      doubted: leave out training photos whose label has less than this probability, by a linear head
+        that has not seen them, as `catdog audit` finds wrong labels.
+      originals: whether photos at their original size are trained on too.
     """
 
     name: str
@@ -91,11 +100,13 @@ class Variant:
     nearest: bool = False
     subset: bool = False
     size: int = SIZE
-    cells: Literal["", "gem", "quadrants", "block4"] = ""
+    cells: Literal["", "gem", "all three", "second order", "quadrants", "block4"] = ""
     both_views: bool = False
     averaged: bool = False
     mixup: float = 0.0
     swapped: float = 0.0
+    doubted: float = 0.0
+    originals: bool = True
 
 
 def variants(subset: bool, keras: bool) -> list[Variant]:
@@ -123,9 +134,14 @@ def _of_the_cache() -> list[Variant]:
         beyond("mixup, Beta(0.2, 0.2)", mixup=0.2),
         beyond("1 % of training labels swapped", swapped=0.01),
         beyond("5 % of training labels swapped", swapped=0.05),
+        beyond("labels of probability below 0.05 left out", doubted=0.05),
+        ours("label smoothing 0.05", label_smoothing=0.05),
+        beyond("squashed photos alone", originals=False),
         beyond("judged in both views", both_views=True),
         beyond("heads of all seeds averaged", averaged=True),
         beyond("generalised mean, p = 3", cells="gem"),
+        beyond("averages, maxima and generalised means", cells="all three"),
+        beyond("averages, maxima and second order", cells="second order"),
         beyond("average and quadrants", cells="quadrants"),
         Variant("reference", "default", REFERENCE, mirror=False),
         Variant("reference, L2 0.001", "reference", dataclasses.replace(REFERENCE, l2=1e-3), mirror=False),
@@ -181,6 +197,14 @@ def load(variant: Variant, config: AblateConfig) -> tuple[Loaders, Loaders, list
     return training, validation, [_loaders(cache, "test", variant, view) for view in range(1 + variant.both_views)]
 
 
+def originals(variant: Variant, config: AblateConfig) -> np.ndarray:
+    """Which validation photos of `load` are at their original size, bool [N]."""
+    if variant.size != SIZE or variant.cells == "block4":
+        return np.zeros(len(_placed(config, variant.nearest)[1]["validation"]), bool)
+    cache = _extracted(variant, config) if variant.subset or variant.keras else FeatureCache.open(config.features)
+    return np.array([two_forms.is_original(photo) for photo in cache.ids("validation")])
+
+
 def mixed(training: Loaders, alpha: float) -> Loaders:
     """Loaders of mixtures of each chunk's rows, other ones at each call; see `Variant.mixup`."""
     rng = np.random.default_rng(0)
@@ -197,16 +221,28 @@ def _loaders(cache: FeatureCache, split: str, variant: Variant, view: int) -> Lo
     """One chunk: the rows of a split, of all views in training where mirror images are wanted, else of one."""
     views = slice(None) if split == "train" and variant.mirror else slice(view, view + 1)
     parts, labels = [], []
+    kept = _kept(cache, variant) if split == "train" else np.ones(cache.rows(split), bool)
     for name in cache.shard_names(split):
         x = np.asarray(cache.load_shard(name, "none" if variant.cells else variant.recipe.pool))[:, views]
-        x = x.reshape(len(x), x.shape[1], -1)
-        labels.append(
-            np.repeat(_swapped(cache.shard_labels(name), variant.swapped if split == "train" else 0), x.shape[1])
-        )
+        of_shard, kept = kept[: len(x)], kept[len(x) :]
+        x = x.reshape(len(x), x.shape[1], -1)[of_shard]
+        given = _swapped(cache.shard_labels(name), variant.swapped if split == "train" else 0)[of_shard]
+        labels.append(np.repeat(given, x.shape[1]))
         x = x.reshape(-1, x.shape[-1])
         parts.append(_pooled(x, variant.cells) if variant.cells else x)
     chunk = Chunk(jnp.asarray(np.concatenate(parts)), jnp.asarray(np.concatenate(labels).astype(np.float32)))
     return [lambda: chunk]
+
+
+def _kept(cache: FeatureCache, variant: Variant) -> np.ndarray:
+    """Which training photos a variant trains on, bool [N]."""
+    kept = np.array([variant.originals or not two_forms.is_original(photo) for photo in cache.ids("train")])
+    if variant.doubted:
+        x, labels = cache.load("train", "avg")[:, 0], cache.labels("train").astype(int)
+        both = two_forms.pairs(cache.ids("train"))  # no head may have seen the other form
+        told = out_of_fold.out_of_fold(x, labels, out_of_fold.folds(len(x), both, 0)).probabilities
+        kept &= np.where(labels == 1, told, 1 - told) >= variant.doubted
+    return kept
 
 
 def _swapped(labels: np.ndarray, share: float) -> np.ndarray:
@@ -216,11 +252,20 @@ def _swapped(labels: np.ndarray, share: float) -> np.ndarray:
 def _pooled(x: np.ndarray, cells: str) -> np.ndarray:
     """Columns [rows, 7 * 7 * 512] -> what `Variant.cells` says, float32."""
     grid = x.reshape(len(x), GRID, GRID, CHANNELS).astype(np.float32)
-    if cells == "gem":
-        return np.cbrt((grid**3).mean(axis=(1, 2)))
+    if cells in ("gem", "all three", "second order"):
+        third = _second_order(grid) if cells == "second order" else np.cbrt((grid**3).mean(axis=(1, 2)))
+        return third if cells == "gem" else np.concatenate([np.asarray(Pool.AVG_MAX.apply(grid)), third], axis=1)
     halves = (slice(None, GRID // 2 + 1), slice(GRID // 2, None))  # the middle row and column are of both
     parts = [grid, *(grid[:, down, across] for down in halves for across in halves)]
     return np.concatenate([part.mean(axis=(1, 2)) for part in parts], axis=1)
+
+
+def _second_order(grid: np.ndarray) -> np.ndarray:
+    """Cells float32 [N, 7, 7, 512] -> the products of random projections, each pair once: [N, 2080]."""
+    drawn = np.random.default_rng(0).normal(0, CHANNELS**-0.5, (CHANNELS, PROJECTIONS)).astype(np.float32)
+    projected = grid.reshape(len(grid), -1, CHANNELS) @ drawn
+    products = (projected.transpose(0, 2, 1) @ projected / projected.shape[1])[:, *np.triu_indices(PROJECTIONS)]
+    return np.sign(products) * np.sqrt(np.abs(products))
 
 
 def _extracted(variant: Variant, config: AblateConfig) -> FeatureCache:

@@ -1,18 +1,20 @@
 """From the photos to everything in artifacts/, in one command that resumes where it was cut off.
 
-    python -m scripts.experiments.reproduce --data dogs-vs-cats
+    python -m scripts.experiments.reproduce --data dogs-vs-cats --originals dogs-vs-cats-original-size
 
 `dogs-vs-cats` holds {train,validation,test}/{cats,dogs}/*.jpg: 15,000, 2,000 and 2,000 photos of
-Kaggle's set, named by its numbers. The first step, two views of 19,000 photos through the
-convolutions, takes some 50 minutes on 2 fast cores, the sweep 7; the ablation, which computes other
-features too, takes longest. Every step leaves its files below --work (runs/reproduce) and is
-skipped when they are there; remove a folder to repeat its step. At the end artifacts/ is written
-from them, but for the figures that are of a machine rather than of the photos (benchmarks/,
-faults.json); nothing there is a photo."""
+Kaggle's set, named by its numbers; the originals are some of them at their original size. The first
+step, two views of 20,808 photos through the convolutions, takes half an hour on 2 fast cores; the
+ablation, which computes other features too, takes longest. Every step leaves its files below --work
+(runs/reproduce) and is skipped when they are there; remove a folder to repeat its step. artifacts/ is
+written from them, the models and their figures before the studies, but for the figures that are of a
+machine rather than of the photos (benchmarks/, engines.json, faults.json); nothing there is a photo."""
 
 import dataclasses
+import itertools
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,12 +36,32 @@ from catdog_jax.heads import head
 from catdog_jax.heads.run_directory import RunDirectory
 from catdog_jax.photos import sources
 from catdog_jax.reporting import html
-from scripts.experiments import ablate, robustness
+from scripts.experiments import ablate, coverage, robustness, small, squares, strangers, two_forms
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED_SOURCE = "Kaggle's Dogs vs Cats, 15,000/2,000/2,000 photos"  # of the features; the photos are not published
 PUBLISHED_REPORT = "report-without-photos.html"
-_FIGURES = ("history.csv", "metrics.json")
+_FINISHED = "finished"
+_FIGURES = ("history.csv", "metrics.json", PUBLISHED_REPORT)
+MODELS = {  # folders of --work and of artifacts/ -> what is published of them
+    "default": (*_FIGURES, "config.json", "metrics-validation.json", "head.safetensors", "model-int8.onnx"),
+    "reference": (*_FIGURES, "config.json", "metrics-validation.json"),
+    "retrained": _FIGURES,
+    "original-size/validation": ("models.json",),
+    "original-size/test": ("models.json",),
+    "strangers/int8": ("strangers.csv", "strangers.png", "methods.csv", "few.csv"),
+    "strangers/fp32": ("strangers.csv",),
+    "robustness": ("robustness.csv", "robustness.png"),
+}
+STUDIES = {
+    "sweep": ("sweep.csv", "sweep.png"),
+    "squares": ("squares.csv", "squares.png"),
+    "small": ("small.csv", "small.png", "coverage.csv"),
+    "small/avg+max": ("small.csv", "small.png"),
+    "small/wrong": ("small.csv",),
+    "small/lopsided": ("small.csv",),
+    "ablation": ("ablation.csv", "ablation.png"),
+}
 Steps = dict[str, tuple[Path, Callable[[], object]]]
 """A step's name -> the file that shows that it is done, and what does it."""
 
@@ -50,10 +72,12 @@ class ReproduceConfig:
 
     data: Path
     """The folder of the 19,000 photos."""
-    originals: Path | None = None
-    """Some of them at their original size, in a folder laid out alike, for the robustness."""
+    originals: Path
+    """Some of them at their original size, in a folder laid out alike."""
     keras_weights: str | None = None
     """Keras' weights as `catdog port` takes them (keras, or the path of a file), for rows of the ablation."""
+    no_studies: bool = False
+    """Leave out what no model depends on: the sweep, the ablation, the squares, the small data sets."""
     work: Path = ROOT / "runs" / "reproduce"
     """Where the steps leave their files."""
     artifacts: Path = ROOT / "artifacts"
@@ -61,29 +85,48 @@ class ReproduceConfig:
 
 
 def main(config: ReproduceConfig) -> None:
-    """Does every step whose result is missing, then publishes."""
+    """Does every step whose result is missing, and publishes the models, then the studies."""
     jax_environment.prepare()
-    steps = _features(config)
-    for preset in ("default", "reference"):
-        steps |= _judged(config, preset, "features", preset)
-    steps |= _judged(config, "retrained", "published", "default")  # what anybody can do without the photos
-    steps |= _exported(config)
-    steps |= _studied(config)
+    _do(_models(config))
+    publish(config, MODELS)
+    if not config.no_studies:
+        _do(_studies(config))
+        publish(config, STUDIES)
+
+
+def _do(steps: Steps) -> None:
     for name, (result, work) in steps.items():
         if result.exists():
             console.print(f"{name}: there already ({result})", style="dim", markup=False, soft_wrap=True)
             continue
         console.rule(f"[bold]{name}[/]", align="left")
+        start = time.monotonic()
         work()
-    publish(config)
+        console.print(f"{name}: {(time.monotonic() - start) / 60:.1f} minutes", style="dim", markup=False)
+
+
+def _models(config: ReproduceConfig) -> Steps:
+    """The features, the heads, the exported files, and how good they are."""
+    steps = _features(config)
+    for preset in ("default", "reference"):
+        steps |= _judged(config, preset, "features", preset)
+    steps |= _judged(config, "retrained", "published", "default")  # what anybody can do without the photos
+    return steps | _exported(config) | _tried(config)
 
 
 def _features(config: ReproduceConfig) -> Steps:
     whole, published = config.work / "features", config.work / "published"
-    wanted = ExtractConfig(data=str(config.data), out=whole, pool="none", views=("original", "mirror"))
+
+    def extracted() -> None:
+        photos = two_forms.link(config.data, config.originals, config.work / "photos")
+        extract.extract(ExtractConfig(data=str(photos), out=whole, pool="none", views=("original", "mirror")))
+
     return {
-        "features of 19,000 photos, two views": (whole / "manifest.json", lambda: extract.extract(wanted)),
-        "published features": (published / "manifest.json", lambda: average(FeatureCache.open(whole), published)),
+        "features of all photos, two views": (whole / "manifest.json", extracted),
+        "published features": (
+            published / "manifest.json",
+            lambda: average(FeatureCache.open(whole), sources.load(str(config.data)), published),
+        ),
     }
 
 
@@ -112,20 +155,86 @@ def _exported(config: ReproduceConfig) -> Steps:
     }
 
 
-def _studied(config: ReproduceConfig) -> Steps:
-    """The sweep, the ablation and the robustness; the pictures are written last, and the scripts go on where they were."""
-    whole, run = config.work / "features", config.work / "default"
+def _tried(config: ReproduceConfig) -> Steps:
+    """The exported files on photos at their original size, on spoiled photos and on strangers."""
+    run = config.work / "default"
+    files = {"int8": run / "model-int8.onnx", "fp32": run / "model.onnx"}
+    steps: Steps = {}
+    for split in ("validation", "test"):
+        asked = EvaluateConfig(
+            model=tuple(files.values()),
+            data=str(config.originals),
+            split=split,
+            out=config.work / "original-size" / split,
+        )
+        steps[f"original size: {split}"] = (
+            _out_of(asked) / "models.json",
+            lambda asked=asked: evaluate_command.evaluate(asked),
+        )
+    for precision, model in files.items():
+        met = strangers.StrangersConfig(
+            str(config.data),
+            model,
+            config.originals,
+            features=config.work / "published",
+            out=config.work / "strangers" / precision,
+        )
+        steps[f"strangers, {precision}"] = (met.out / "few.csv", lambda met=met: strangers.main(met))
+    spoiled = robustness.RobustnessConfig(
+        str(config.data), files["int8"], config.originals, run, photos=300, out=config.work / "robustness"
+    )
+    return steps | {"robustness": (spoiled.out / "robustness.png", lambda: robustness.main(spoiled))}
+
+
+def _studies(config: ReproduceConfig) -> Steps:
+    """What the choices are worth; the pictures are written last, and the programs go on where they were."""
+    whole, published = config.work / "features", config.work / "published"
     swept = TrainConfig(features=whole, out=config.work / "sweep", sweep=48)
+    shaped = squares.SquaresConfig(
+        originals=config.originals, features=published, work=config.work / "squares", out=config.work / "squares"
+    )
+    held = coverage.CoverageConfig(features=published, out=config.work / "small" / "coverage.csv")
     out = config.work / "ablation"
     ablation = ablate.AblateConfig(whole, config.data, config.keras_weights, work=out, out=out)
-    spoiled = robustness.RobustnessConfig(
-        str(config.data), run / "model-int8.onnx", config.originals, run, photos=300, out=config.work / "robustness"
-    )
     return {
         "sweep of 48 heads": (swept.out / "head.safetensors", lambda: train.train(swept)),
+        "squares": (shaped.out / "squares.png", lambda: squares.main(shaped)),
+        "few photos": (config.work / "small" / _FINISHED, lambda: _few(config)),
+        "coverage": (held.out, lambda: coverage.main(held)),
         "ablation": (out / "ablation.png", lambda: ablate.main(ablation)),
-        "robustness": (spoiled.out / "robustness.png", lambda: robustness.main(spoiled)),
     }
+
+
+def _few(config: ReproduceConfig) -> None:
+    """Heads on few photos: each call adds rows to a table; the slowest heads are drawn less often."""
+    out, published = config.work / "small", config.work / "published"
+    exact = ("linear", "folds", small.SKLEARN)
+    few = small.SmallConfig(published, photos=(20, 50, 100, 200, 500, 2_000), ways=exact, out=out)
+    both = dataclasses.replace(few, features=config.work / "features", pool="avg+max", out=out / "avg+max")
+    for one in (
+        few,
+        dataclasses.replace(few, ways=("before",), photos=(20, 50, 100, 200, 500)),
+        dataclasses.replace(few, ways=("before", "mlp"), photos=(2_000,), draws=3),
+        dataclasses.replace(few, ways=("linear", small.SKLEARN, "before", "mlp"), photos=(15_000,)),
+        dataclasses.replace(both, photos=(20, 50, 100, 200, 500), draws=30),
+        dataclasses.replace(both, ways=("linear", small.SKLEARN, "mlp"), photos=(1_000, 2_000, 5_000), draws=3),
+        dataclasses.replace(few, photos=(20, 50, 100, 200, 500), wrong=0.2, out=out / "wrong"),
+        dataclasses.replace(
+            few,
+            ways=("linear", "unweighted", small.SKLEARN),
+            photos=(143, 440),
+            draws=20,
+            ratio=10.0,
+            out=out / "lopsided",
+        ),
+    ):
+        small.main(one)
+    atomic.write_bytes(out / _FINISHED, b"")
+
+
+def _out_of(config: EvaluateConfig) -> Path:
+    assert config.out is not None
+    return config.out
 
 
 def report_without_photos(run: Path) -> None:
@@ -147,38 +256,52 @@ def report_without_photos(run: Path) -> None:
     atomic.write_bytes(run / PUBLISHED_REPORT, html.with_seal(page))
 
 
-def average(source: FeatureCache, out: Path) -> None:
-    """A small cache from a large one: the averages over the cells of the original view, in one shard a split."""
-    rows = max(source.rows(split) for split in sources.SPLITS)
-    prints = dataclasses.replace(source.fingerprint, pool="avg", views=("original",), shard_size=rows)
+def average(source: FeatureCache, photos: sources.Dataset, out: Path) -> None:
+    """A small cache from a large one: the averages over the cells of the squashed photos, in one shard a split.
+
+    Args:
+      source: of photos in both forms, see `two_forms`.
+      photos: the squashed ones, in the same order.
+      out: the folder to write.
+    """
     names = [f"{split}-00000-of-00001" for split in sources.SPLITS]
-    for split, name in zip(sources.SPLITS, names, strict=True):
-        sidecars = [source.sidecar(shard) for shard in source.shard_names(split)]
-        merged = Rows(
-            ids=source.ids(split),
-            labels=source.labels(split).tolist(),
-            hashes=[digest for sidecar in sidecars for digest in sidecar["source_sha256"]],
-            skipped=source.skipped(split),
-            features=[np.asarray(source.load_shard(shard, "avg"))[:, :1] for shard in source.shard_names(split)],
-        )
+    rows = {split: _squashed(source, split) for split in sources.SPLITS}
+    prints = dataclasses.replace(
+        source.fingerprint,
+        pool="avg",
+        views=("original",),
+        shard_size=max(len(one.ids) for one in rows.values()),
+        inputs=len(photos.records),
+        inputs_sha256=photos.inputs_sha256,
+    )
+    for (split, merged), name in zip(rows.items(), names, strict=True):
+        assert merged.ids == [record.id for record in photos.split(split)]
         write_shard(out, name, merged, prints)
     write_manifest(out, PUBLISHED_SOURCE, names, prints)
 
 
-def publish(config: ReproduceConfig) -> None:
-    """Copies what may be published into artifacts/."""
-    for preset, names in {
-        "default": (*_FIGURES, "config.json", "metrics-validation.json", "head.safetensors", "model-int8.onnx"),
-        "reference": (*_FIGURES, "config.json", "metrics-validation.json"),
-        "retrained": _FIGURES,
-        "sweep": ("sweep.csv", "sweep.png"),
-        "ablation": ("ablation.csv", "ablation.png"),
-        "robustness": ("robustness.csv", "robustness.png"),
-    }.items():
+def _squashed(source: FeatureCache, split: str) -> Rows:
+    """The averages of a split's squashed photos."""
+    kept = np.array([not two_forms.is_original(photo) for photo in source.ids(split)])
+    shards = source.shard_names(split)
+    features = np.concatenate([np.asarray(source.load_shard(shard, "avg"))[:, :1] for shard in shards])
+    hashes = [digest for shard in shards for digest in source.sidecar(shard)["source_sha256"]]
+    return Rows(
+        ids=list(itertools.compress(source.ids(split), kept)),
+        labels=source.labels(split)[kept].tolist(),
+        hashes=list(itertools.compress(hashes, kept)),
+        skipped=source.skipped(split),
+        features=[features[kept]],
+    )
+
+
+def publish(config: ReproduceConfig, files: Mapping[str, Sequence[str]]) -> None:
+    """Copies what may be published into artifacts/, folder by folder."""
+    for folder, names in files.items():
         for name in names:
-            _copy(config.work / preset / name, config.artifacts / preset / name)
-    for preset in ("default", "reference", "retrained"):
-        _copy(config.work / preset / PUBLISHED_REPORT, config.artifacts / preset / "report.html")
+            source = config.work / folder / name
+            target = config.artifacts / folder / ("report.html" if name == PUBLISHED_REPORT else name)
+            _copy(source, target)
     for path in (config.work / "published").iterdir():
         _copy(path, config.artifacts / "features" / path.name)
     size = sum(path.stat().st_size for path in config.artifacts.rglob("*") if path.is_file())

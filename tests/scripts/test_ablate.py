@@ -25,7 +25,14 @@ def judged(wrong: list[int], seeds: int = 1) -> dict[str, np.ndarray]:
     """Probabilities of 0.9 for the right class, and for the wrong one of some photos."""
     right = np.where(LABELS > 0.5, 0.9, 0.1)
     right[wrong] = 1 - right[wrong]
-    return {"probabilities": np.stack([right] * seeds), "labels": LABELS, "train_rows": np.array(100)}
+    return {
+        "probabilities": np.stack([right] * seeds),
+        "labels": LABELS,
+        "train_rows": np.array(100),
+        "validated": np.stack([right] * seeds),
+        "validation_labels": LABELS,
+        "validation_originals": LABELS > 0.5,
+    }
 
 
 def test_a_row_counts_what_only_one_of_two_gets_right():
@@ -36,6 +43,8 @@ def test_a_row_counts_what_only_one_of_two_gets_right():
     assert (found.accuracy, found.accuracy_low, found.accuracy_high, found.seeds) == (0.5, 0.5, 0.5, 3)
     assert found.train_rows == 100
     assert found.interval_low < 0.5 < found.interval_high
+    assert (found.validation_mistakes, found.original_mistakes) == (3, 1)
+    assert found.validation_log_loss == pytest.approx(-np.log([0.9, 0.1]).mean())
 
 
 def test_heads_that_decide_alike_do_not_differ():
@@ -62,11 +71,24 @@ def test_the_plot_has_a_line_a_row():
 def test_cells_are_pooled_as_float64_pools_them():
     cells = np.random.default_rng(0).uniform(0, 3, (2, 7, 7, 512)).astype(np.float16)
     exact = cells.astype(np.float64)
-    found = {kind: ablation_rows._pooled(cells.reshape(2, -1), kind) for kind in ("gem", "quadrants")}
+    found = {
+        kind: ablation_rows._pooled(cells.reshape(2, -1), kind)
+        for kind in ("gem", "quadrants", "all three", "second order")
+    }
     assert np.allclose(found["gem"], ((exact**3).sum((1, 2)) / 49) ** (1 / 3), rtol=1e-5)
     assert np.allclose(found["quadrants"][:, 512:1024], exact[:, :4, :4].mean((1, 2)), rtol=1e-5)
     assert np.allclose(found["quadrants"][:, -512:], exact[:, 3:, 3:].mean((1, 2)), rtol=1e-5)
     assert found["quadrants"].shape == (2, 5 * 512)
+    for kind in ("all three", "second order"):
+        assert np.allclose(found[kind][:, :512], exact.mean((1, 2)), rtol=1e-5)
+        assert np.allclose(found[kind][:, 512:1024], exact.max((1, 2)))
+    assert np.array_equal(found["all three"][:, 1024:], found["gem"])
+    drawn = np.random.default_rng(0).normal(0, 512**-0.5, (512, 64)).astype(np.float32).astype(np.float64)
+    flat = exact.reshape(2, 49, 512) @ drawn
+    products = np.einsum("nca,ncb->nab", flat, flat) / 49
+    rows, columns = np.triu_indices(64)
+    expected = np.sign(products) * np.sqrt(np.abs(products))
+    assert np.allclose(found["second order"][:, 1024:], expected[:, rows, columns], atol=1e-3)
 
 
 def test_block_4_stands_beside_block_5_as_flax_computes_them(real_weights):

@@ -1,12 +1,16 @@
 """The experiment on squares: each original is judged by a head that has seen it in neither form."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from catdog_jax.config import EXACT_L2
 from catdog_jax.errors import CatdogError
-from scripts.experiments.squares import Photos, judged, logits
+from catdog_jax.photos.dataset import Record
+from scripts.experiments.squares import Photos, Row, SquaresConfig, end, judged, logits, main
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def test_each_original_is_judged_by_heads_of_the_other_photos(squashed):
         squashed.y[picked],
         [squashed.ids[i] for i in picked],
     )
-    found = logits(squashed, originals, 4, seed=3)
+    found = logits(squashed, [originals], 4, seed=3)
     parts = np.random.default_rng(3).permutation(20) % 4
     centre = squashed.x.mean(axis=0)
     length = np.sqrt(((squashed.x - centre) ** 2).sum(axis=1).mean())
@@ -38,12 +42,46 @@ def test_each_original_is_judged_by_heads_of_the_other_photos(squashed):
         np.testing.assert_allclose(found[parts == part], expected, atol=1e-4)
 
 
+def test_a_photo_in_both_forms_is_seen_in_neither(squashed):
+    """What a head says of a photo does not depend on that photo's own rows; views are averaged."""
+    views = [squashed, squashed._replace(x=-squashed.x)]
+    both = Photos(np.concatenate([squashed.x] * 2), np.concatenate([squashed.y] * 2), squashed.ids * 2)
+    found = logits(both, views[:1], 60, seed=0)
+    spoiled = both._replace(y=both.y.copy())
+    spoiled.y[[7, 67]] ^= 1
+    assert logits(spoiled, views[:1], 60, seed=0)[7] == pytest.approx(found[7], abs=1e-6)
+    assert logits(spoiled, views[:1], 60, seed=0)[8] != pytest.approx(found[8], abs=1e-6)
+    other = logits(both, views[1:], 60, seed=0)
+    np.testing.assert_allclose(logits(both, views, 60, seed=0), (found + other) / 2)
+
+
+def test_the_squares_at_both_ends_are_those_of_the_longer_side():
+    ramp = np.broadcast_to(np.arange(90, dtype=np.uint8)[None, :, None], (40, 90, 3))
+    for turned in (False, True):
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(ramp.transpose(1, 0, 2) if turned else ramp)).save(file, "PNG")
+        record = Record("a.png", 0, "train", 1, file.getvalue)
+        start, last = (np.asarray(Image.open(io.BytesIO(end(record, which)))) for which in ("start", "end"))
+        assert start.shape == last.shape == (40, 40, 3)
+        along = (slice(None), 0) if turned else (0, slice(None))
+        assert (start[along][:, 0] == np.arange(40)).all()
+        assert (last[along][:, 0] == np.arange(50, 90)).all()
+
+
 def test_a_row_counts_mistakes_of_both_classes():
-    row = judged("crop", Photos(np.zeros((4, 1)), np.array([0, 0, 1, 1]), []), np.array([-1.0, 2.0, 3.0, -4.0]))
+    named = Row("crop", "224", "original", 40.0, "both", 0, 0, 0, 0, 0, 0, 0)
+    row = judged(named, np.array([0, 0, 1, 1]), np.array([-1.0, 2.0, 3.0, -4.0]))
+    assert row[:5] == named[:5]
     assert (row.photos, row.mistakes, row.accuracy, row.of_second) == (4, 2, 0.5, 1)
     assert row.log_loss == pytest.approx(np.log1p(np.exp([-1.0, 2.0, -3.0, 4.0])).mean())
 
 
-def test_an_original_of_other_photos_is_an_error(squashed):
-    with pytest.raises(CatdogError, match=r"train/x\.jpg: expected a photo that --features holds too, found none\."):
-        logits(squashed, squashed._replace(ids=["train/x.jpg", *squashed.ids[1:]]), 4, 0)
+def test_an_original_of_other_photos_is_an_error(tmp_path):
+    for name in ("a", "b"):
+        for place in ("train/cats", "train/dogs", "validation/cats", "validation/dogs"):
+            path = tmp_path / place / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4)).save(path)
+    config = SquaresConfig(originals=tmp_path, work=tmp_path, out=tmp_path)
+    with pytest.raises(CatdogError, match=r"\.png: expected a photo that --features holds too, found none\."):
+        main(config)
