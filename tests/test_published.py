@@ -16,6 +16,7 @@ from catdog_jax.deployment import precisions
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads import head
 from catdog_jax.photos.demo import drawing
+from scripts.experiments import reproduce
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 MAX_BYTES = 45_000_000
@@ -80,6 +81,19 @@ def test_features_and_head_are_of_the_same_weights():
     for key in ("weights_sha256", "preprocessing", "image", "classes"):
         assert getattr(fitted.fingerprint, key) == getattr(cache.fingerprint, key)
     assert np.isfinite(cache.load("validation", "avg")).all()
+
+
+def test_one_command_publishes_everything_that_is_of_photos():
+    """But for what is of a machine, of drawings, or written by hand."""
+    others = {"MODEL_CARD.md", "demo.jpg", "page.jpg", "engines.json", "faults.json"}
+    named = {
+        f"{folder}/{'report.html' if name == reproduce.PUBLISHED_REPORT else name}"
+        for folder, names in (reproduce.MODELS | reproduce.STUDIES).items()
+        for name in names
+    }
+    files = {path.relative_to(ARTIFACTS).as_posix() for path in ARTIFACTS.rglob("*") if path.is_file()}
+    found = {name for name in files if name.split("/")[0] not in ("benchmarks", "features")} - others
+    assert found == named
 
 
 def test_nothing_published_is_a_photo_and_all_of_it_is_small():

@@ -58,8 +58,8 @@ STUDIES = {
     "squares": ("squares.csv", "squares.png"),
     "small": ("small.csv", "small.png", "coverage.csv"),
     "small/avg+max": ("small.csv", "small.png"),
-    "small/wrong": ("small.csv",),
-    "small/lopsided": ("small.csv",),
+    "small/wrong": ("small.csv", "small.png"),
+    "small/lopsided": ("small.csv", "small.png"),
     "ablation": ("ablation.csv", "ablation.png"),
 }
 Steps = dict[str, tuple[Path, Callable[[], object]]]
