@@ -54,6 +54,7 @@ MODELS = {  # folders of --work and of artifacts/ -> what is published of them
     "robustness": ("robustness.csv", "robustness.png"),
 }
 STUDIES = {
+    "precisions": ("models.json",),
     "sweep": ("sweep.csv", "sweep.png"),
     "squares": ("squares.csv", "squares.png"),
     "small": ("small.csv", "small.png", "coverage.csv"),
@@ -196,12 +197,33 @@ def _studies(config: ReproduceConfig) -> Steps:
     held = coverage.CoverageConfig(features=published, out=config.work / "small" / "coverage.csv")
     out = config.work / "ablation"
     ablation = ablate.AblateConfig(whole, config.data, config.keras_weights, work=out, out=out)
-    return {
+    return _precisions(config) | {
         "sweep of 48 heads": (swept.out / "head.safetensors", lambda: train.train(swept)),
         "squares": (shaped.out / "squares.png", lambda: squares.main(shaped)),
         "few photos": (config.work / "small" / _FINISHED, lambda: _few(config)),
         "coverage": (held.out, lambda: coverage.main(held)),
         "ablation": (out / "ablation.png", lambda: ablate.main(ablation)),
+    }
+
+
+def _precisions(config: ReproduceConfig) -> Steps:
+    """Every kind of file that can be exported, on the test photos."""
+    run, out = config.work / "default", config.work / "precisions"
+    fp16 = ExportConfig(run=run, data=str(config.data), precision="fp16")
+    both = ExportConfig(
+        run=run,
+        data=str(config.data),
+        precision="int8",
+        gate_photos=1000,
+        views=("original", "mirror"),
+        out=out / "model-int8-both-views.onnx",
+    )
+    files = (run / "model.onnx", run / "model-fp16.onnx", run / "model-int8.onnx", out / "model-int8-both-views.onnx")
+    asked = EvaluateConfig(model=files, data=str(config.data), out=out)
+    return {
+        "export in 16 bits": (files[1], lambda: export.export(fp16)),
+        "export of both views": (files[3], lambda: export.export(both)),
+        "test photos by each file": (out / "models.json", lambda: evaluate_command.evaluate(asked)),
     }
 
 
