@@ -1,6 +1,7 @@
 """The experiment on squares: each original is judged by a head that has seen it in neither form."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -78,8 +79,8 @@ def test_a_row_counts_mistakes_of_both_classes():
 
 def test_an_original_of_other_photos_is_an_error(tmp_path):
     for name in ("a", "b"):
-        for place in ("train/cats", "train/dogs", "validation/cats", "validation/dogs"):
-            path = tmp_path / place / f"{name}.png"
+        for place in itertools.product(("train", "validation", "test"), ("cats", "dogs")):
+            path = tmp_path.joinpath(*place, f"{name}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (4, 4)).save(path)
     config = SquaresConfig(originals=tmp_path, work=tmp_path, out=tmp_path)
