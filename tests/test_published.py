@@ -16,6 +16,7 @@ from catdog_jax.deployment import precisions
 from catdog_jax.features.cache import FeatureCache
 from catdog_jax.heads import head
 from catdog_jax.photos.demo import drawing
+from catdog_jax.reporting.metrics import PERCENT, Measured, shown
 from scripts.experiments import reproduce
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
@@ -132,12 +133,9 @@ def test_the_model_card_says_what_was_measured():
         "log_loss": "log loss",
         "ece": "calibration error",
     }.items():
-        one = metrics["metrics"][name]
-        shown = [
-            f"{100 * one[end]:.2f} %" if name in ("accuracy", "f1") else f"{one[end]:.4f}"
-            for end in ("value", "low", "high")
-        ]
-        row = f"| {title} | {shown[0]} ({shown[1]} – {shown[2]}) |"
+        row = "| {} | {} ({}) |".format(title, *shown(name, Measured.from_json(metrics["metrics"][name]))).replace(
+            PERCENT, " %"
+        )
         assert row in card
         assert row in results
     sure = metrics["abstention"]

@@ -45,7 +45,7 @@ def compared(result: Comparison) -> Table:
     printed = Table(title=f"{result.n:,} {photos_of(result.split)}", pad_edge=False, caption_justify="left")
     printed.caption = Text(f"Baseline, {result.baseline}")
     titles = [METRICS[name].titled(result.classes) for name in _COMPARED]
-    for title in map(printable, ("Model", "MB", "Photos/s", *titles, "Differs")):
+    for title in map(printable, ("Model", "MB", "Photos/s", *titles, "Differs", "Neither")):
         printed.add_column(title, justify="left" if title == "Model" else "right", overflow="fold")
     for model in result.models:
         figures = ["\n".join(shown(name, model.metrics[name])) for name in _COMPARED]
@@ -53,5 +53,6 @@ def compared(result: Comparison) -> Table:
         named = f"{model.precision}\n{model.name}" + (f"\non {model.device}" if model.device != "cpu" else "")
         if model.threshold != THRESHOLD:
             named += f"\n{result.classes[1]} from {model.threshold:.3g} on"
-        printed.add_row(Text(named), size, rate, *figures, str(model.decides_otherwise))
+        neither = "" if model.neither is None else str(model.neither)
+        printed.add_row(Text(named), size, rate, *figures, str(model.decides_otherwise), neither)
     return printed

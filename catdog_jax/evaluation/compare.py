@@ -39,6 +39,8 @@ class Compared:
       metrics: see `reporting.metrics.measure`.
       photos_per_second: of inference alone.
       decides_otherwise: on how many photos it decides otherwise than the first model.
+      neither: how many photos it calls of neither class; None of a model that knows no strangers. The
+        metrics count them all the same, by the class that the model would rather say.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Compared:
     metrics: dict[str, Measured]
     photos_per_second: float
     decides_otherwise: int
+    neither: int | None
 
     def to_json(self) -> dict[str, Any]:
         """What models.json holds of a model."""
@@ -63,6 +66,7 @@ class Compared:
             "metrics": {name: measured.to_json() for name, measured in self.metrics.items()},
             "photos_per_second": self.photos_per_second,
             "decides_otherwise": self.decides_otherwise,
+            "neither": self.neither,
         }
 
 
@@ -124,6 +128,21 @@ class Comparison:
         return "\n".join(lines)
 
 
+class _Counting:
+    """The probabilities of a model, as `side_by_side.in_turns` asks for them; it counts what is called neither by the way."""
+
+    def __init__(self, predictor: Predictor):
+        self._predictor = predictor
+        self.neither = 0 if predictor.knows_strangers else None
+
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
+        computed = self._predictor.compute(photos)
+        if self.neither is not None and computed.strangeness is not None:
+            pairs = zip(computed.probabilities, computed.strangeness, strict=True)
+            self.neither += sum(bool(self._predictor.rule.decide(*pair).neither) for pair in pairs)
+        return computed.probabilities
+
+
 def compare(
     models: Sequence[Path | str],
     photos: Dataset,
@@ -151,8 +170,9 @@ def compare(
             raise CatdogError(f"{path}: expected a model of {chosen.classes}, found {predictor.classes}. Check --data.")
     skipped: dict[str, str] = {}
     records = chosen.split(split)
+    counting = [_Counting(predictor) for predictor in predictors]
     labels, rows, seconds = side_by_side.in_turns(
-        [predictor.probabilities for predictor in predictors],
+        counting,
         side_by_side.readable(records, skipped, [predictor.recipe for predictor in predictors]),
         len(records),
         "evaluate",
@@ -176,8 +196,11 @@ def compare(
             metrics=metrics.measure(labels, one.probabilities, threshold=one.threshold, resamples=bootstrap, seed=seed),
             photos_per_second=len(labels) / took,
             decides_otherwise=int((one.positive != judged[0].positive).sum()),
+            neither=counted.neither,
         )
-        for path, predictor, threshold, one, took in zip(paths, predictors, thresholds, judged, seconds, strict=True)
+        for path, predictor, counted, threshold, one, took in zip(
+            paths, predictors, counting, thresholds, judged, seconds, strict=True
+        )
     )
     left_out = tuple({"id": name, "reason": reason} for name, reason in skipped.items())
     counts = [one.confusion for one in judged]

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.models import METADATA, probability_of_dogs, save_grey, tiny_model
+from helpers.models import METADATA, probability_of_dogs, save_grey, strange_model, tiny_model
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from catdog_jax import cli
@@ -84,6 +84,19 @@ def test_each_file_decides_by_its_own_threshold(photos, models, tmp_path, capsys
     assert found.baseline == ("cats", 0.5)
     evaluate(EvaluateConfig(model=(eager,), data=str(photos), out=tmp_path))
     assert "dogs from 0.12 on" in capsys.readouterr().out
+
+
+def test_what_a_model_calls_neither_is_counted(photos, models, tmp_path, capsys):
+    """Half of the greys are above its level; the metrics count them as before."""
+    greys = [grey for of_class in GREYS.values() for grey in of_class]
+    knowing = tmp_path / "knowing.onnx"
+    knowing.write_bytes(strange_model(above=float(np.median(greys) / 255)).SerializeToString())
+    plain, strict = compare([models[0], knowing], sources.load(str(photos))).models
+    assert (plain.neither, strict.neither) == (None, 4)
+    assert (strict.to_json()["neither"], plain.to_json()["neither"]) == (4, None)
+    assert strict.metrics["accuracy"] == plain.metrics["accuracy"]
+    evaluate(EvaluateConfig(model=(knowing,), data=str(photos), out=tmp_path))
+    assert "Neither" in capsys.readouterr().out
 
 
 def test_a_failing_disk_is_no_undecodable_photo(photos, models, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from catdog_jax.errors import CatdogError, UsageError
+from catdog_jax.features.cache import FeatureCache
 from catdog_jax.photos import decoding
 from catdog_jax.photos.fingerprint import Fingerprint
 from catdog_jax.photos.recipe import DEFAULT, FILL, FIRST, DecodingRecipe
@@ -46,16 +47,41 @@ def difference(one: np.ndarray, other: np.ndarray) -> int:
 
 # As JSON
 
+OF_BEFORE = {  # the fingerprint of features that were published before there was another recipe
+    "weights_sha256": "69c2781b2dae8de127a60fb201a187b6718b7257dad76fcb3b13155b2f589682",
+    "preprocessing": "torch",
+    "preprocessing_version": 1,
+    "image": {
+        "version": 1,
+        "width": 224,
+        "height": 224,
+        "resize": "squash",
+        "filter": "bicubic",
+        "antialias": True,
+    },
+    "pool": "avg",
+    "views": ["original"],
+    "dtype": "float16",
+    "precision": "float32",
+    "shard_size": 15000,
+    "classes": ["cats", "dogs"],
+    "inputs": 19000,
+    "inputs_sha256": "f1be4ddd084d8e1ac8a6fa0812a53574c867f3796a44e0f800e531612f40ce3a",
+}
+
 
 def test_the_json_of_the_first_recipe_is_that_of_files_from_before():
     """To the byte, so that caches, heads and models that exist stay usable."""
     assert json.dumps(FIRST.to_json()) == (
         '{"version": 1, "width": 224, "height": 224, "resize": "squash", "filter": "bicubic", "antialias": true}'
     )
-    manifest = json.loads((ARTIFACTS / "features" / "manifest.json").read_text())
-    assert manifest["fingerprint"]["image"] == FIRST.to_json()
-    assert Fingerprint.from_json(manifest["fingerprint"]).recipe == FIRST
+    assert Fingerprint.from_json(OF_BEFORE).recipe == FIRST
+    assert Fingerprint.from_json(OF_BEFORE).to_json() == OF_BEFORE
     assert Fingerprint().recipe == FIRST
+
+
+def test_the_published_cache_has_the_default_recipe():
+    assert FeatureCache.open(ARTIFACTS / "features").fingerprint.recipe == DEFAULT
 
 
 @pytest.mark.parametrize("resize", ["halfway", "squash", "crop", "letterbox"])
@@ -266,13 +292,13 @@ def test_the_published_model_decides_alike_in_both_versions(shared_photos):
     from catdog_jax.runtime.predictor import Predictor
 
     model = Predictor(ARTIFACTS / "default" / "model-int8.onnx")
-    assert model.recipe == FIRST
+    assert model.recipe == DEFAULT
     pixels: dict[int, list[np.ndarray]] = {1: [], 2: []}
     for path in shared_photos[:6]:
         with Image.open(path) as image:
             data = encoded(image.convert("RGB").resize((2016, 1512), Image.Resampling.LANCZOS))
         for version, found in pixels.items():
-            found.append(decoding.decode(data, dataclasses.replace(FIRST, version=version)))
+            found.append(decoding.decode(data, dataclasses.replace(DEFAULT, version=version)))
     one, other = (model.probabilities(np.stack(found)) for found in pixels.values())
     assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
     assert np.abs(one - other).max() < 0.03
