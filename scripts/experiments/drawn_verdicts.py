@@ -23,14 +23,13 @@ def main() -> None:
     """Draws the animals, classifies them and writes the picture."""
     model = Predictor(ROOT / "artifacts" / "default" / "model-int8.onnx")
     pictures = [drawing.draw(kind, np.random.default_rng(seed)) for kind, seed in DRAWN]
-    probabilities, maps = model.explain(np.stack([np.asarray(picture) for picture in pictures]))
     figure, axes = plt.subplots(2, len(DRAWN), figsize=(12, 4.4), layout="constrained")
-    for (above, below), picture, pair, cells in zip(axes.T, pictures, probabilities, maps, strict=True):
-        verdict = model.rule.decide(pair)
+    for (above, below), picture, answer in zip(axes.T, pictures, model(pictures), strict=True):
         above.imshow(picture)
-        second = pair[1] >= model.rule.threshold
-        below.imshow(Image.open(io.BytesIO(heatmaps.overlay(picture, cells, second, model.recipe))))
-        below.set_title(f"{decision.said(verdict.name, verdict.sure)}, {verdict.probability:.0%}", y=-0.18, fontsize=11)
+        second = answer.label == model.classes[1]
+        below.imshow(Image.open(io.BytesIO(heatmaps.overlay(picture, answer.heatmap, second, model.recipe))))
+        said = decision.said(answer.label, answer.sure, answer.neither)
+        below.set_title(f"{said}, {answer.probability:.0%}", y=-0.18, fontsize=11)
     for axis in axes.flat:
         axis.set_axis_off()
     OUT.parent.mkdir(exist_ok=True)

