@@ -209,7 +209,8 @@ def test_heat_maps_are_described(tmp_path):
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert ask(f"{url}/predict?include=heatmap&include=probabilities", photo(140))[1] == found[1]
         (row,) = json.loads(ask(f"{url}/predict", photo(140))[1])["predictions"]
-        assert row.keys() == {"class", "probability", "sure", "why"}, "what nobody asked for"
+        expected = {"class", "probability", "sure", "why", "strangeness", "neither"}
+        assert row.keys() == expected, "what nobody asked for"
         found = ask(f"{url}{inference_protocol.PATH}/infer", json.dumps({"inputs": [tensor(3)]}).encode())
         check(document, f"{inference_protocol.PATH}/infer", "post", *described(found))
         assert [output["name"] for output in json.loads(found[1])["outputs"]] == ["probability", "heatmap"]

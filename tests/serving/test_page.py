@@ -15,6 +15,7 @@ from PIL import Image
 
 from catdog_jax.photos import decoding
 from catdog_jax.photos.demo import drawing
+from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.runtime import heatmaps
 from catdog_jax.runtime.decision import UNKNOWN
 from catdog_jax.runtime.predictor import Predictor
@@ -93,12 +94,12 @@ def test_verdicts_are_those_of_the_server_and_of_python(page: Any, published: st
             continue
         with urllib.request.urlopen(request) as answer:
             (server,) = json.load(answer)["predictions"]
-        python = predictor.rule.decide(
-            predictor.probabilities(decoding.decode(path.read_bytes(), predictor.recipe)[None])[0]
-        )
-        shown = server["class"] if server["sure"] else "Unsure"
-        assert (card["verdict"], card["remark"]) == ([shown, browser.percent(server["probability"])], server["why"])
-        assert (server["class"], server["sure"], server["why"]) == (python.name, python.sure, python.why)
+        python = predictor(path)
+        shown = ["Neither"] if server["neither"] else [server["class"] if server["sure"] else "Unsure"]
+        percent = [] if server["neither"] else [browser.percent(server["probability"])]
+        assert (card["verdict"], card["remark"]) == (shown + percent, server["why"])
+        said = (server["class"], server["sure"], server["why"], server["neither"])
+        assert said == (python.label, python.sure, python.verdict.why, python.neither)
         assert server["probability"] == pytest.approx(python.probability, abs=1e-3)
     counts = page.find_element("id", "status").text
     assert counts.startswith("5 photos: ")
@@ -137,13 +138,16 @@ def test_the_heat_map_is_painted_over_the_photo_and_can_be_switched_off(
     painted = """return [...document.querySelectorAll('canvas')].map((canvas) => {
         const {width, height} = canvas, copy = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true});
         copy.drawImage(canvas, 0, 0);
-        const {data} = copy.getImageData(0, 0, width, height), middles = [...Array(7).keys()].map((i) => (i + 0.5) / 7);
-        const alphas = middles.map((y) => middles.map((x) =>
+        const {data} = copy.getImageData(0, 0, width, height), [down, across] = arguments[0].shift();
+        const alphas = down.map((y) => across.map((x) =>
             data[4 * (Math.floor(y * height) * width + Math.floor(x * width)) + 3]));
         const [over, under] = [canvas, canvas.previousSibling].map((one) => JSON.stringify(one.getBoundingClientRect()));
         return {alphas, shape: width / height, aligned: over === under, opacity: +getComputedStyle(canvas).opacity}})"""
-    maps = browser.eventually(lambda: len(found := page.execute_script(painted)) == 2 and found, "two heat maps")
     predictor = Predictor(PUBLISHED)
+    places = [middles(path, predictor.recipe) for path in (photos[0], photos[3])]
+    maps = browser.eventually(
+        lambda: len(found := page.execute_script(painted, places)) == 2 and found, "two heat maps"
+    )
     for one, path in zip(maps, (photos[0], photos[3]), strict=True):
         probabilities, cells = predictor.explain(decoding.decode(path.read_bytes(), predictor.recipe)[None])
         expected = heatmaps.tint(cells[0], probabilities[0, 1] >= 0.5)[..., 3]
@@ -153,9 +157,20 @@ def test_the_heat_map_is_painted_over_the_photo_and_can_be_switched_off(
         assert one["shape"] == pytest.approx(width / height, rel=0.02)
         assert (one["aligned"], one["opacity"]) == (True, 1)
     page.find_element("id", "heat").click()
-    browser.eventually(lambda: {one["opacity"] for one in page.execute_script(painted)} == {0}, "hidden heat maps")
+    browser.eventually(
+        lambda: {one["opacity"] for one in page.execute_script(painted, places)} == {0}, "hidden heat maps"
+    )
     page.find_element("id", "heat").click()
-    browser.eventually(lambda: {one["opacity"] for one in page.execute_script(painted)} == {1}, "heat maps")
+    browser.eventually(lambda: {one["opacity"] for one in page.execute_script(painted, places)} == {1}, "heat maps")
+
+
+def middles(path: Path, recipe: DecodingRecipe) -> list[list[float]]:
+    """Where the middles of the cells lie on a photo, as shares of its height and of its width."""
+    extent = decoding.load(path.read_bytes()).image.size
+    left, upper, right, lower = recipe.taken(extent)
+    steps = (np.arange(recipe.grid) + 0.5) / recipe.grid
+    down, across = upper + steps * (lower - upper), left + steps * (right - left)
+    return [(down / extent[1]).tolist(), (across / extent[0]).tolist()]
 
 
 def test_a_verdict_of_low_confidence_is_shown_as_unsure(page: Any, tiny: str, tmp_path: Path) -> None:
