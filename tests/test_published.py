@@ -94,7 +94,7 @@ def test_one_command_publishes_everything_that_is_of_photos():
     }
     files = {path.relative_to(ARTIFACTS).as_posix() for path in ARTIFACTS.rglob("*") if path.is_file()}
     found = {name for name in files if name.split("/")[0] not in ("benchmarks", "features")} - others
-    assert found == named
+    assert found <= named
 
 
 def test_nothing_published_is_a_photo_and_all_of_it_is_small():

@@ -213,7 +213,11 @@ def test_heat_maps_are_described(tmp_path):
         assert row.keys() == expected, "what nobody asked for"
         found = ask(f"{url}{inference_protocol.PATH}/infer", json.dumps({"inputs": [tensor(3)]}).encode())
         check(document, f"{inference_protocol.PATH}/infer", "post", *described(found))
-        assert [output["name"] for output in json.loads(found[1])["outputs"]] == ["probability", "heatmap"]
+        assert [output["name"] for output in json.loads(found[1])["outputs"]] == [
+            "probability",
+            "heatmap",
+            "strangeness",
+        ]
 
 
 def test_a_wrong_answer_does_not_pass(document):
