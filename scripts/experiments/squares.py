@@ -7,7 +7,7 @@ photos too (`artifacts/features`, 224 pixels). The originals are divided into fo
 judge a photo have not seen it in either form. Each way is judged by heads of the squashed photos
 alone, of the originals alone, and of both, where the features are of one size; heads of another size
 have only the originals to learn from. Photos of the test split are left out, since this chooses.
-Features of the originals go to --work and are not computed twice: a quarter of an hour on 2 fast cores.
+Features of the originals go to --work and are not computed twice.
 """
 
 import csv
