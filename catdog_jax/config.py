@@ -172,9 +172,9 @@ class ExtractConfig:
     """The type of the stored features."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The type that the convolutions compute in; auto is bfloat16 on GPU and TPU, float32 on CPU."""
-    conv: Literal["auto", "direct", "winograd", "native", "direct-gpu", "direct-tpu"] = "auto"
+    conv: Literal["auto", "direct", "winograd", "native", "amx", "direct-gpu", "direct-tpu"] = "auto"
     """The convolution algorithm; auto is native on CPUs with a C++ compiler, winograd on others, and the direct one as it is
-    laid out for GPUs and TPUs there."""
+    laid out for GPUs and TPUs there. In bfloat16, auto is amx on CPUs that have AMX and a compiler, and direct on others."""
     batch_size: Count | None = None
     """Photos a device computes at once; by default 8 on a CPU core, 256 elsewhere."""
     shard_size: Count = 512

@@ -36,6 +36,7 @@ def photo():
         ("float32", "winograd", FLOAT32),
         ("float32", "direct", FLOAT32),
         ("bfloat16", "direct", BFLOAT16),
+        ("bfloat16", "amx", BFLOAT16),
     ],
 )
 def test_extraction_is_right(photo, precision, conv, tolerance):

@@ -1,53 +1,25 @@
-// VGG16's convolutions as Winograd products on one CPU thread: a custom call of XLA, for native.py.
-//
-// Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015 (arXiv:1509.09308). Along each axis a tile has
-// 6 or 4 outputs. 6 are evaluated at the points 0, 1, -1, 2, -2, infinity, 1/2, -1/2, and 4 at the first six of these, so
-// that all tiles share the transformed kernels: 14 = 6 + 4 + 4 takes 20 points an axis, where tiles of 6 alone take 24.
+// VGG16's convolutions as Winograd products in float32 on one CPU thread: a custom call of XLA, for native.py.
 //
 // For a block of tiles that fits the caches: transform the inputs; then, for WIDTH outputs at a time, multiply by the
 // kernels of each pair of points, and transform back into the output, with bias, pooling and ReLU on the way. Calls share
 // constants alone; a thread keeps its scratch memory until it ends.
 
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
-#include "xla/ffi/api/c_api.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#include "winograd_points.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16, VECTORS = 2, ROWS = 14;  // floats of a register; registers and tiles of a product
-#elif defined(__AVX__)
-constexpr int LANES = 8, VECTORS = 2, ROWS = 6;
-#elif defined(__aarch64__)
-constexpr int LANES = 4, VECTORS = 4, ROWS = 6;
-#else
-constexpr int LANES = 4, VECTORS = 2, ROWS = 6;
-#endif
-constexpr int WIDTH = LANES * VECTORS, SIX = 8, FOUR = 6, PAIRS = SIX * SIX;  // points of 6 and of 4 outputs
-constexpr int MOST_LAYERS = 16;
 constexpr int64_t TOGETHER_FROM = 512;  // outputs of the first layer that takes all photos together: its kernels are large
 // Of a block: more would fall out of the second-level cache, and fewer read the large kernels too often.
 INLINE int64_t tiles_at_once(int64_t inputs) { return inputs < 512 ? 14 : 28; }
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef double wide __attribute__((vector_size(8 * LANES)));
 
 struct Layer {
   int64_t inputs, outputs, pool;
   const float *kernel, *bias;  // the kernel as `winograd_pack` makes it
 
   bool direct() const { return inputs % LANES != 0; }  // too few channels to gain
-};
-
-struct Shape {
-  int64_t photos, height, width;
 };
 
 struct Tile {
@@ -66,92 +38,9 @@ double now() {
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
-INLINE const vec &at(const float *p) { return *reinterpret_cast<const vec *>(p); }
-INLINE vec &at(float *p) { return *reinterpret_cast<vec *>(p); }
-INLINE vec larger(vec a, vec b) { return a > b ? a : b; }  // b where one is NaN
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 INLINE int class_of(int pair) { return (pair / SIX >= FOUR) + 2 * (pair % SIX >= FOUR); }
 
-// Memory that a thread keeps, with huge pages where the system has them.
-struct Scratch {
-  float *data = nullptr;
-  int64_t size = 0;
-
-  float *get(int64_t floats) {
-    if (floats <= size) return data;
-    free(data);
-    size = 0;
-    data = static_cast<float *>(aligned_alloc(1 << 21, up(4 * floats, 1 << 21)));
-    if (!data) return nullptr;
-#ifdef MADV_HUGEPAGE
-    madvise(data, up(4 * floats, 1 << 21), MADV_HUGEPAGE);
-#endif
-    size = floats;
-    return data;
-  }
-  ~Scratch() { free(data); }
-};
 thread_local Scratch activations, blocks;
-
-// Transforms of one axis: G g, B^T d and A^T m of the paper.
-
-INLINE void kernel_points(const wide *g, int from, wide *u, int to) {
-  wide even = g[0] + g[2 * from], far = g[0] + 4 * g[2 * from], near = 4 * g[0] + g[2 * from];
-  u[0] = g[0];
-  u[1 * to] = (even + g[from]) * (-2.0 / 9);
-  u[2 * to] = (even - g[from]) * (-2.0 / 9);
-  u[3 * to] = (far + 2 * g[from]) / 90.0;
-  u[4 * to] = (far - 2 * g[from]) / 90.0;
-  u[5 * to] = g[2 * from];
-  u[6 * to] = (near + 2 * g[from]) / 180.0;
-  u[7 * to] = (near - 2 * g[from]) / 180.0;
-}
-
-template <int POINTS>
-INLINE void input_points(const vec *d, vec *r) {
-  if (POINTS == SIX) {
-    vec a = d[2] - 4.25f * d[4] + d[6], b = d[1] - 4.25f * d[3] + d[5];
-    r[0] = d[0] - d[6] + 5.25f * (d[4] - d[2]);
-    r[1] = a + b;
-    r[2] = a - b;
-    a = d[6] + 0.25f * d[2] - 1.25f * d[4], b = 0.5f * d[1] - 2.5f * d[3] + 2.0f * d[5];
-    r[3] = a + b;
-    r[4] = a - b;
-    r[5] = d[7] - d[1] + 5.25f * (d[3] - d[5]);
-    a = d[6] + 4.0f * d[2] - 5.0f * d[4], b = 2.0f * d[1] - 2.5f * d[3] + 0.5f * d[5];
-    r[6] = a + b;
-    r[7] = a - b;
-  } else {
-    vec a = 0.75f * d[4] - 3.0f * d[2], b = 0.75f * d[3] - 3.0f * d[1];
-    r[0] = d[0] - 1.25f * d[2] + 0.25f * d[4];
-    r[1] = a + b;
-    r[2] = a - b;
-    a = 3.75f * (d[4] - d[2]), b = 7.5f * (d[3] - d[1]);
-    r[3] = a + b;
-    r[4] = a - b;
-    r[5] = d[5] + 4.0f * d[1] - 5.0f * d[3];
-  }
-}
-
-template <int POINTS>
-INLINE void output_points(const vec *m, vec *y) {
-  vec s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
-  if (POINTS == SIX) {
-    vec s3 = m[6] + m[7], d3 = m[6] - m[7];
-    y[0] = m[0] + s1 + s2 + 32.0f * s3;
-    y[1] = d1 + 2.0f * d2 + 16.0f * d3;
-    y[2] = s1 + 4.0f * s2 + 8.0f * s3;
-    y[3] = d1 + 8.0f * d2 + 4.0f * d3;
-    y[4] = s1 + 16.0f * s2 + 2.0f * s3;
-    y[5] = m[5] + d1 + 32.0f * d2 + d3;
-  } else {
-    y[0] = m[0] + s1 + s2;
-    y[1] = d1 + 2.0f * d2;
-    y[2] = s1 + 4.0f * s2;
-    y[3] = m[5] + d1 + 8.0f * d2;
-  }
-}
 
 // Tiles of one axis: sixes, then fours, with the fewest points.
 struct Axis {
@@ -291,7 +180,7 @@ bool convolve(const Layer &layer, const float *x, Shape of, float *y, Seconds *s
   const int64_t total = of.photos * down.tiles() * across.tiles(), at_once = tiles_at_once(layer.inputs), parts = (total + at_once - 1) / at_once;
   const int64_t most = parts ? up((total + parts - 1) / parts, ROWS) : 0;
   const int64_t stride = most * layer.inputs + LANES, out_stride = most * WIDTH + LANES;  // no power of two
-  float *tiles = blocks.get(PAIRS * (stride + out_stride) + layer.inputs + most * int64_t(sizeof(Tile) / sizeof(float)));
+  float *tiles = blocks.get<float>(PAIRS * (stride + out_stride) + layer.inputs + most * int64_t(sizeof(Tile) / sizeof(float)));
   if (!tiles) return false;
   float *products = tiles + PAIRS * stride, *zeros = products + PAIRS * out_stride;
   Tile *block = reinterpret_cast<Tile *>(zeros + layer.inputs);
@@ -324,7 +213,7 @@ bool convolve(const Layer &layer, const float *x, Shape of, float *y, Seconds *s
 
 bool convolve_directly(const Layer &layer, const float *x, Shape of, float *y, Seconds *spent) {
   const int64_t of_line = of.width * layer.inputs, line = of_line + 2 * layer.inputs;
-  float *lines = blocks.get(3 * line);
+  float *lines = blocks.get<float>(3 * line);
   if (!lines) return false;
   Clock clock(spent);
   for (int64_t row = 0; row < of.photos * of.height; row++) {
@@ -366,7 +255,7 @@ bool forward(const Layer *layers, int64_t count, const float *x, Shape of, float
   }
   const int64_t from = of.height * of.width * layers[0].inputs;
   const int64_t between = alone ? middle.height * middle.width * layers[alone - 1].outputs : 0;
-  float *spare = activations.get(2 * room + of.photos * (between + 2 * shared_room));
+  float *spare = activations.get<float>(2 * room + of.photos * (between + 2 * shared_room));
   if (!spare) return false;
   float *half = alone == count ? y : spare + 2 * room;
   for (int64_t i = 0; alone && i < of.photos; i++)
@@ -424,29 +313,9 @@ double catdog_peak() {
   return double(times) * ROWS * 64 * WIDTH / (now() - begun);
 }
 
-// XLA's custom call: photos [N, H, W, C], then a packed kernel and a bias for each layer -> the last layer's output. The
-// attribute is a number whose bit i says whether layer i pools.
 XLA_FFI_Error *catdog_forward(XLA_FFI_CallFrame *call) {
-  if (call->extension_start && call->extension_start->type == XLA_FFI_Extension_Metadata) {
-    XLA_FFI_Metadata *metadata = reinterpret_cast<XLA_FFI_Metadata_Extension *>(call->extension_start)->metadata;
-    metadata->api_version = {XLA_FFI_Api_Version_STRUCT_SIZE, nullptr, XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR};
-    metadata->traits = 0;
-    return nullptr;
-  }
-  auto buffer = [](void *one) { return static_cast<XLA_FFI_Buffer *>(one); };
-  auto floats = [&](void *one) { return static_cast<float *>(buffer(one)->data); };
-  const int64_t pools = *static_cast<int64_t *>(static_cast<XLA_FFI_Scalar *>(call->attrs.attrs[0])->value);
-  const XLA_FFI_Buffer *x = buffer(call->args.args[0]);
-  const int64_t count = (call->args.size - 1) / 2;
-  Layer layers[MOST_LAYERS] = {};
-  for (int64_t i = 0, inputs = x->dims[3]; i < count; inputs = layers[i++].outputs) {
-    void **given = call->args.args + 1 + 2 * i;
-    layers[i] = {inputs, buffer(given[1])->dims[0], pools >> i & 1, floats(given[0]), floats(given[1])};
-  }
-  const Shape of = {x->dims[0], x->dims[1], x->dims[2]};
-  if (forward(layers, count, floats(call->args.args[0]), of, floats(call->rets.rets[0]), nullptr)) return nullptr;
-  XLA_FFI_Error_Create_Args error = {XLA_FFI_Error_Create_Args_STRUCT_SIZE, nullptr, "the convolutions found no memory",
-                                     XLA_FFI_Error_Code_RESOURCE_EXHAUSTED};
-  return call->api->XLA_FFI_Error_Create(&error);
+  return answer<Layer, float>(call, [](const Layer *layers, int64_t count, const float *x, Shape of, float *y) {
+    return forward(layers, count, x, of, y, nullptr);
+  });
 }
 }

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from catdog_jax import jax_environment
-from catdog_jax.backbone import accelerators, native, vgg16, winograd
+from catdog_jax.backbone import accelerators, amx, native, vgg16, winograd
 from catdog_jax.backbone import weights as backbone_weights
 from catdog_jax.backbone.pooling import Pool
 from catdog_jax.config import ExtractConfig, cores
@@ -31,6 +31,7 @@ class Algorithm(NamedTuple):
       precisions: the types that it can compute in.
       fastest_on: the platforms of JAX where "auto" takes it for those types.
       lacks: why this machine cannot compute so; "" where it can.
+      suits: whether the processor is of the kind that it is for; on others "auto" passes it over without a word.
       one_thread: whether it leaves cores idle that are no device of their own, so that "auto" passes it over there.
     """
 
@@ -39,6 +40,7 @@ class Algorithm(NamedTuple):
     precisions: tuple[str, ...]
     fastest_on: tuple[str, ...] = ()
     lacks: Callable[[], str] = lambda: ""
+    suits: Callable[[], bool] = lambda: True
     one_thread: bool = False
 
 
@@ -53,6 +55,14 @@ def laid_out(form: accelerators.Form, platform: str) -> Algorithm:
 
 
 ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest on the platform, else "direct"
+    "amx": Algorithm(
+        amx.transform_kernels,
+        lambda params, x, _: amx.forward(params, x),
+        ("bfloat16",),
+        ("cpu",),
+        amx.reason,
+        amx.has_registers,
+    ),
     "native": Algorithm(
         native.transform_kernels,
         lambda params, x, _: native.forward(params, x),
@@ -221,7 +231,7 @@ def _fastest(devices: Sequence[jax.Device], precision: str) -> tuple[str, str]:
     platform, note = devices[0].platform, ""
     for name, way in ALGORITHMS.items():
         idle = way.one_thread and len(devices) == 1 and cores() > 1
-        if platform not in way.fastest_on or precision not in way.precisions or idle:
+        if platform not in way.fastest_on or precision not in way.precisions or idle or not way.suits():
             continue
         if not (reason := way.lacks()):
             return name, note

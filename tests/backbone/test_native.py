@@ -1,10 +1,8 @@
-"""The convolutions in C++ against direct convolution in float64, and what happens where they cannot be compiled."""
+"""The convolutions in C++ against direct convolution in float64 in float32."""
 
 import os
-import stat
 import subprocess
 import sys
-import types
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -15,7 +13,6 @@ from helpers.convolutions import direct, pooled, random_layer, relative_error
 from catdog_jax import numerics
 from catdog_jax.backbone import native, vgg16
 from catdog_jax.backbone.vgg16 import Conv
-from catdog_jax.errors import CatdogError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,64 +98,6 @@ def test_calls_at_once_do_not_disturb_each_other():
 def test_outputs_that_fill_no_register_are_refused():
     with pytest.raises(ValueError, match=r"kernel: expected a multiple of \d+ outputs, found 33"):
         native.transform_kernel(np.zeros((3, 3, 32, 33), np.float32))
-
-
-# Where it cannot be compiled
-
-
-def test_no_compiler_is_told(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(
-        CatdogError, match=r"expected a C\+\+ compiler \(no-such-compiler\) for native .*, found none\. Install"
-    ):
-        native.find_compiler()
-    monkeypatch.delenv("CXX")
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(CatdogError, match=r"\(c\+\+, g\+\+, clang\+\+\)"):
-        native.find_compiler()
-
-
-def test_a_compiler_that_fails_is_told_and_leaves_nothing(monkeypatch, tmp_path):
-    broken = tmp_path / "broken.cpp"
-    broken.write_text("int main( {")
-    monkeypatch.setattr(native, "SOURCE", broken)
-    with pytest.raises(
-        CatdogError, match=r"expected .* to compile native convolutions, found: .*error.* Set CXX to another\."
-    ):
-        native.compile_library(native.find_compiler(), tmp_path / "cache" / "x.so")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(
-        CatdogError, match=r"file: expected to compile native convolutions into it, found .* CATDOG_CACHE"
-    ):
-        native.compile_library(native.find_compiler(), tmp_path / "file" / "x.so")
-
-
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX")
-def test_a_library_that_others_can_write_is_refused(tmp_path):
-    library = tmp_path / "x.so"
-    library.write_bytes(b"")
-    library.chmod(0o700)
-    tmp_path.chmod(0o700)
-    native._check_owner(library)
-    library.chmod(stat.S_IRWXU | stat.S_IWGRP)
-    with pytest.raises(CatdogError, match=r"x\.so: expected native convolutions that nobody else can write, found"):
-        native._check_owner(library)
-
-
-def test_another_source_or_compiler_is_another_library(monkeypatch, tmp_path):
-    compiler = native.find_compiler()
-    key = native._key(compiler)
-    assert key == native._key(compiler)
-    monkeypatch.setattr(native, "_FLAGS", (*native._FLAGS, "-g"))
-    assert native._key(compiler) != key
-    monkeypatch.undo()
-    version = types.SimpleNamespace(stdout="another")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: version)
-    assert native._key(compiler) != key
 
 
 def test_without_a_compiler_the_package_computes_by_winograd(tmp_path):

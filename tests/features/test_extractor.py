@@ -192,7 +192,6 @@ def test_weights_are_in_the_type_that_is_computed_in_before_any_photo_comes():
 @pytest.mark.parametrize(
     ("platform", "precision", "expected"),
     [
-        ("cpu", "bfloat16", "direct"),
         ("gpu", "bfloat16", "direct-gpu"),
         ("gpu", "float32", "direct-gpu"),
         ("tpu", "float32", "direct-tpu"),
@@ -211,11 +210,14 @@ def test_several_views_are_rows_side_by_side():
     np.testing.assert_array_equal(found, mirrored[:, ::-1])
 
 
-def fastest(monkeypatch, devices: int, lacks: str = "", precision: str = "float32") -> tuple[str, str]:
+def fastest(
+    monkeypatch, devices: int, lacks: str = "", precision: str = "float32", registers: bool = False
+) -> tuple[str, str]:
     """What "auto" takes on so many CPU devices of a machine of two cores."""
     monkeypatch.setattr(extractors, "cores", lambda: 2)
-    native = extractors.ALGORITHMS["native"]._replace(lacks=lambda: lacks)
-    monkeypatch.setitem(extractors.ALGORITHMS, "native", native)
+    for name, suits in (("native", True), ("amx", registers)):
+        algorithm = extractors.ALGORITHMS[name]._replace(lacks=lambda: lacks, suits=lambda suits=suits: suits)
+        monkeypatch.setitem(extractors.ALGORITHMS, name, algorithm)
     return extractors._fastest([types.SimpleNamespace(platform="cpu")] * devices, precision)
 
 
@@ -224,6 +226,9 @@ def test_auto_takes_the_fastest_that_there_is(monkeypatch):
     assert fastest(monkeypatch, 2, "no compiler.") == ("winograd", "--conv native would be faster: no compiler.")
     assert fastest(monkeypatch, 1) == ("winograd", "")  # one thread would leave a core idle
     assert fastest(monkeypatch, 2, precision="bfloat16") == ("direct", "")
+    assert fastest(monkeypatch, 1, precision="bfloat16", registers=True) == ("amx", "")
+    told = fastest(monkeypatch, 2, "no compiler.", precision="bfloat16", registers=True)
+    assert told == ("direct", "--conv amx would be faster: no compiler.")
 
 
 def test_an_algorithm_that_cannot_run_here_is_wrong_usage(monkeypatch):
@@ -237,7 +242,7 @@ def test_an_algorithm_that_cannot_run_here_is_wrong_usage(monkeypatch):
     ("options", "message"),
     [
         ({"pool": "gem"}, r"--pool: expected avg, max, avg\+max or none, found gem"),
-        ({"conv": "fft"}, "--conv: expected auto, native, winograd, direct, direct-gpu or direct-tpu, found fft"),
+        ({"conv": "fft"}, "--conv: expected auto, amx, native, winograd, direct, direct-gpu or direct-tpu, found fft"),
         ({"precision": "float64"}, "--precision: expected auto, float32 or bfloat16, found float64"),
         ({"views": ("original", "upside down")}, "--views: expected original or mirror, found original, upside down"),
         ({"views": "original,mirror"}, "--views: expected original or mirror, found original,mirror"),
