@@ -32,6 +32,7 @@ class Algorithm(NamedTuple):
       fastest_on: the platforms of JAX where "auto" takes it for those types.
       lacks: why this machine cannot compute so; "" where it can.
       suits: whether the processor is of the kind that it is for; on others "auto" passes it over without a word.
+      only_on: the platform of JAX that it is written for; "" where XLA compiles it for any.
       one_thread: whether it leaves cores idle that are no device of their own, so that "auto" passes it over there.
     """
 
@@ -41,6 +42,7 @@ class Algorithm(NamedTuple):
     fastest_on: tuple[str, ...] = ()
     lacks: Callable[[], str] = lambda: ""
     suits: Callable[[], bool] = lambda: True
+    only_on: str = ""
     one_thread: bool = False
 
 
@@ -62,6 +64,7 @@ ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest o
         ("cpu",),
         amx.reason,
         amx.has_registers,
+        only_on="cpu",
     ),
     "native": Algorithm(
         native.transform_kernels,
@@ -69,6 +72,7 @@ ALGORITHMS: dict[str, Algorithm] = {  # "auto" takes the first that is fastest o
         ("float32",),
         ("cpu",),
         native.reason,
+        only_on="cpu",
         one_thread=True,
     ),
     "winograd": Algorithm(
@@ -148,6 +152,8 @@ class Extractor:
                 f"--conv {self.conv}: expected --precision {' or '.join(algorithm.precisions)}, found {self.precision}. "
                 "Choose one of the two."
             )
+        if algorithm.only_on not in ("", platform):
+            raise UsageError(f"--conv {conv}: expected a {algorithm.only_on}, found a {platform}. Leave --conv out.")
         if conv != "auto" and (reason := algorithm.lacks()):
             raise UsageError(f"--conv {conv}: {reason} Or leave --conv out.")
         self.batch_size = memory.photos_on_each(devices, batch_size, size) * len(devices)

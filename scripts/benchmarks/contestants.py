@@ -42,14 +42,23 @@ def _rate(work: Callable[[], int], seconds: float) -> float:
 # Forward: uint8 photos in memory -> averaged features in memory
 
 
-def forward_ours(settings: Settings, conv: str = "auto") -> Measure:
+class Absent(Exception):
+    """Why a side does not take part on this machine."""
+
+
+def forward_ours(settings: Settings, conv: str = "auto", precision: str = "auto") -> Measure:
     """`extractor.Extractor`, as `catdog extract` uses it: two batches in flight."""
     import jax
 
     from catdog_jax.backbone import weights
-    from catdog_jax.features.extractor import Extractor
+    from catdog_jax.features.extractor import ALGORITHMS, Extractor
 
-    extractor = Extractor(weights.load(), conv=conv)
+    algorithm = ALGORITHMS.get(conv)
+    if algorithm and algorithm.only_on not in ("", jax.default_backend()):
+        raise Absent(f"it is written for a {algorithm.only_on}")
+    if algorithm and (lacking := algorithm.lacks()):
+        raise Absent(lacking)
+    extractor = Extractor(weights.load(), conv=conv, precision=precision)
     photos = _photos(extractor.batch_size)
 
     def work() -> int:
@@ -427,6 +436,9 @@ def main() -> Iterator[str]:
     make = CONTESTS[contest][name]
     try:
         measure = make(settings)
+    except Absent as error:
+        yield json.dumps({"absent": str(error)})
+        return
     except ImportError as error:
         yield json.dumps({"absent": f"{error.name or error} is not installed"})
         return
@@ -438,6 +450,7 @@ def main() -> Iterator[str]:
 CONTESTS: dict[str, dict[str, Callable[[Settings], Measure]]] = {
     "forward": {
         "catdog_jax": forward_ours,
+        "catdog_jax bfloat16": lambda settings: forward_ours(settings, "amx", "bfloat16"),
         "catdog_jax, without a compiler": lambda settings: forward_ours(settings, "winograd"),
         "catdog_jax, direct convolution": lambda settings: forward_ours(settings, "direct"),
         "PyTorch": forward_torch,

@@ -1,6 +1,7 @@
 """What each choice of the recipe is worth: one changed at a time, with several seeds and a paired test.
 
-    python -m scripts.experiments.ablate --features runs/reproduce/features --data dogs-vs-cats --keras-weights keras
+    python -m scripts.experiments.ablate --features runs/reproduce/features --forms runs/reproduce/photos \\
+        --data dogs-vs-cats --keras-weights keras
 
 Heads are trained on the training photos, stopped on the validation photos, and evaluated on the test
 photos, by which no row chooses anything; ablation_rows.py lists them. Most rows share the cache
@@ -9,14 +10,13 @@ the convolutions they have to be computed again, so those rows, and a baseline o
 fewer photos. The paired test is McNemar's exact one (1947; binomial on the photos that only one of
 two heads gets right), seed 0 of a row against seed 0 of its baseline. Everything goes into one CSV
 and one plot; a run that was cut off goes on from its rows. On 2 fast cores a row of the cache takes
-one to three minutes, features of the first photos two to three, and those of all photos with Keras'
-weights seventeen."""
+one to three minutes, features of the first photos two to three, those of all photos with Keras'
+weights seventeen, and those of 320 pixels half an hour; --precision bfloat16 takes a quarter of that on
+a processor with AMX."""
 
-import csv
 import dataclasses
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ from catdog_jax.heads import calibration, fitting, rows
 from catdog_jax.reporting import intervals
 from catdog_jax.reporting.metrics import METRICS
 from catdog_jax.reporting.predictions import Predictions
-from scripts.experiments import figures
+from scripts.experiments import figures, tables
 from scripts.experiments.ablation_rows import AblateConfig, Variant, load, mixed, originals, variants
 
 
@@ -73,13 +73,15 @@ def main(config: AblateConfig) -> list[Row]:
     """
     if config.seeds < 1 or min(config.photos) < 2:
         raise UsageError(f"--seeds and --photos: expected 1 and 2 or more, found {config.seeds} and {config.photos}.")
-    known = {one.name: one for one in variants(config.data is not None, config.keras_weights is not None)}
+    rows_of = variants(config.data is not None, config.keras_weights is not None, config.forms is not None)
+    known = {one.name: one for one in rows_of}
     if unknown := [name for name in config.only if name not in known]:
         raise UsageError(f"--only: expected names of rows, found {unknown[0]!r}. They are: {'; '.join(known)}.")
     jax_environment.prepare()
     jax_environment.require_devices()
     chosen = [known[name] for name in known if not config.only or name in _with_baselines(config.only, known)]
-    rows = {one.variant: one for one in read(config.out / "ablation.csv")} if config.only else {}
+    path = config.out / "ablation.csv"
+    rows = {one.variant: one for one in tables.read(path, Row)} if config.only else {}
     judged: dict[str, dict[str, np.ndarray]] = {}
     with progress_bar("rows") as progress:
         task = progress.add_task("ablation", total=len(chosen))
@@ -88,7 +90,7 @@ def main(config: AblateConfig) -> list[Row]:
             judged[variant.name] = _kept(variant, config)
             rows[variant.name] = row(variant, judged[variant.name], judged[variant.baseline])
             rows = {name: rows[name] for name in dict.fromkeys([*_names(), *rows]) if name in rows}
-            atomic.write_bytes(config.out / "ablation.csv", table(list(rows.values())).encode())
+            atomic.write_bytes(path, tables.as_csv(Row._fields, rows.values(), digits=5))
         progress.update(task, description="ablation", completed=len(chosen))
     found = list(rows.values())
     atomic.write_bytes(config.out / "ablation.png", plot(found))
@@ -97,7 +99,7 @@ def main(config: AblateConfig) -> list[Row]:
 
 
 def _names() -> list[str]:
-    return [one.name for one in variants(subset=True, keras=True)]
+    return [one.name for one in variants(subset=True, keras=True, sizes=True)]
 
 
 def _with_baselines(names: Sequence[str], known: dict[str, Variant]) -> set[str]:
@@ -107,7 +109,7 @@ def _with_baselines(names: Sequence[str], known: dict[str, Variant]) -> set[str]
 
 def _kept(variant: Variant, config: AblateConfig) -> dict[str, np.ndarray]:
     """What `fit` returns, from an earlier run where it is there."""
-    key = sealed.sha256_of_json([dataclasses.asdict(variant), config.seeds, list(config.photos)])[:16]
+    key = sealed.sha256_of_json([dataclasses.asdict(variant), config.seeds, list(config.photos), config.precision])[:16]
     path = config.work / "judged" / f"{key}.npz"
     if not path.exists():
         buffer = io.BytesIO()
@@ -188,24 +190,6 @@ def row(variant: Variant, judged: dict[str, np.ndarray], baseline: dict[str, np.
         original_mistakes=float(wrong[:, of_originals].sum(axis=1).mean()),
         validation_log_loss=float(-np.log(np.maximum(signed, np.finfo(np.float64).tiny)).mean()),
     )
-
-
-def table(rows: Sequence[Row]) -> str:
-    """All rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    writer.writerows([f"{value:.5g}" if isinstance(value, float) else value for value in one] for one in rows)
-    return text.getvalue()
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a CSV of `table`; none where there is no file."""
-    if not path.exists():
-        return []
-    types = Row.__annotations__
-    with open(path, newline="") as file:
-        return [Row(**{name: types[name](value) for name, value in one.items()}) for one in csv.DictReader(file)]
 
 
 def plot(rows: Sequence[Row]) -> bytes:

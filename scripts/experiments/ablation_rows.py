@@ -48,6 +48,10 @@ class AblateConfig:
     """The folder of photos, for the rows whose pixels differ; without it they are left out."""
     keras_weights: str | None = None
     """Keras' weights as `catdog port` takes them (keras, or the path of a file), for the rows that need them."""
+    forms: Path | None = None
+    """The photos of `features` in both forms, see two_forms.py, for the rows of another size; without it they are left out."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The type that convolutions compute in for the rows whose pixels differ; bfloat16 is faster where processors have AMX."""
     photos: tuple[int, int, int] = (1200, 400, 800)
     """How many training, validation and test photos the rows whose pixels differ are given."""
     seeds: int = 3
@@ -73,8 +77,8 @@ class Variant:
       keras: whether the convolutions have Keras' weights instead of torchvision's.
       nearest: whether photos are resized by the nearest pixel instead of bicubic interpolation.
       subset: whether it trains on the first photos of each split alone.
-      size: of the square that photos are squashed to; another than 224 makes more cells, which are
-        pooled alike.
+      size: of the square that photos become; another than 224 makes more cells, which are pooled alike.
+      both_sizes: whether the features of 224 pixels stand beside those of `size`.
       cells: what is made of the cells where it is none of the tool's poolings: "gem" (generalised
         mean, p = 3: Radenović et al., 2019), "all three" (averages, maxima and that), "second order"
         (averages, maxima, and the products of 64 random projections, averaged over the cells, with
@@ -100,6 +104,7 @@ class Variant:
     nearest: bool = False
     subset: bool = False
     size: int = SIZE
+    both_sizes: bool = False
     cells: Literal["", "gem", "all three", "second order", "quadrants", "block4"] = ""
     both_views: bool = False
     averaged: bool = False
@@ -109,9 +114,14 @@ class Variant:
     originals: bool = True
 
 
-def variants(subset: bool, keras: bool) -> list[Variant]:
-    """The rows, a baseline before those that are compared with it; those of a subset, and of Keras' weights, on demand."""
-    return [*_of_the_cache(), *(_of_the_subset() if subset else []), *(_of_keras() if subset and keras else [])]
+def variants(subset: bool, keras: bool, sizes: bool = False) -> list[Variant]:
+    """The rows, a baseline before those that are compared with it; those of other sizes, a subset and Keras on demand."""
+    return [
+        *_of_the_cache(),
+        *(_of_other_sizes() if sizes else []),
+        *(_of_the_subset() if subset else []),
+        *(_of_keras() if subset and keras else []),
+    ]
 
 
 def _of_the_cache() -> list[Variant]:
@@ -147,6 +157,12 @@ def _of_the_cache() -> list[Variant]:
         Variant("reference, L2 0.001", "reference", dataclasses.replace(REFERENCE, l2=1e-3), mirror=False),
         Variant("reference, averaged features", "reference", dataclasses.replace(REFERENCE, pool="avg"), mirror=False),
     ]
+
+
+def _of_other_sizes() -> list[Variant]:
+    larger = Variant("320 pixels, no mirror images", "no mirror images", DEFAULT, mirror=False, size=320)
+    both = dataclasses.replace(larger, name="224 and 320 pixels, no mirror images", both_sizes=True)
+    return [larger, both]
 
 
 def _of_the_subset() -> list[Variant]:
@@ -189,20 +205,42 @@ def _of_keras() -> list[Variant]:
 
 def load(variant: Variant, config: AblateConfig) -> tuple[Loaders, Loaders, list[Loaders]]:
     """The training rows, the validation rows, and the test rows in each view that the variant judges."""
-    if variant.size != SIZE or variant.cells == "block4":
+    if _pooled_at_once(variant):
         training, validation, test = _computed(variant, config)
         return training, validation, [test]
-    cache = _extracted(variant, config) if variant.subset or variant.keras else FeatureCache.open(config.features)
-    training, validation = (_loaders(cache, split, variant, 0) for split in ("train", "validation"))
-    return training, validation, [_loaders(cache, "test", variant, view) for view in range(1 + variant.both_views)]
+    caches = _caches(variant, config)
+    training, validation = (_loaders(caches, split, variant, 0) for split in ("train", "validation"))
+    return training, validation, [_loaders(caches, "test", variant, view) for view in range(1 + variant.both_views)]
 
 
 def originals(variant: Variant, config: AblateConfig) -> np.ndarray:
     """Which validation photos of `load` are at their original size, bool [N]."""
-    if variant.size != SIZE or variant.cells == "block4":
+    if _pooled_at_once(variant):
         return np.zeros(len(_placed(config, variant.nearest)[1]["validation"]), bool)
-    cache = _extracted(variant, config) if variant.subset or variant.keras else FeatureCache.open(config.features)
-    return np.array([two_forms.is_original(photo) for photo in cache.ids("validation")])
+    ids = _caches(variant, config)[0].ids("validation")
+    return np.array([two_forms.is_original(photo) for photo in ids])
+
+
+def _pooled_at_once(variant: Variant) -> bool:
+    """Whether a variant's features go into no cache."""
+    return variant.cells == "block4" or (variant.subset and variant.size != SIZE)
+
+
+def _caches(variant: Variant, config: AblateConfig) -> list[FeatureCache]:
+    """What holds a variant's features, side by side, of the same photos in the same order."""
+    if variant.subset or variant.keras:
+        return [_extracted(variant, config)]
+    whole = FeatureCache.open(config.features)
+    if variant.size == SIZE:
+        return [whole]
+    wanted = ExtractConfig(
+        data=str(config.forms),
+        out=config.work / f"features-{variant.size}",
+        pool="avg+max",
+        size=variant.size,
+        precision=config.precision,
+    )
+    return [*([whole] if variant.both_sizes else []), _extract(wanted)]
 
 
 def mixed(training: Loaders, alpha: float) -> Loaders:
@@ -217,13 +255,14 @@ def mixed(training: Loaders, alpha: float) -> Loaders:
     return [functools.partial(mix, load) for load in training]
 
 
-def _loaders(cache: FeatureCache, split: str, variant: Variant, view: int) -> Loaders:
+def _loaders(caches: list[FeatureCache], split: str, variant: Variant, view: int) -> Loaders:
     """One chunk: the rows of a split, of all views in training where mirror images are wanted, else of one."""
     views = slice(None) if split == "train" and variant.mirror else slice(view, view + 1)
-    parts, labels = [], []
+    cache, parts, labels = caches[0], [], []
     kept = _kept(cache, variant) if split == "train" else np.ones(cache.rows(split), bool)
+    pool = "none" if variant.cells else variant.recipe.pool
     for name in cache.shard_names(split):
-        x = np.asarray(cache.load_shard(name, "none" if variant.cells else variant.recipe.pool))[:, views]
+        x = np.concatenate([np.asarray(one.load_shard(name, pool))[:, views] for one in caches], axis=-1)
         of_shard, kept = kept[: len(x)], kept[len(x) :]
         x = x.reshape(len(x), x.shape[1], -1)[of_shard]
         given = _swapped(cache.shard_labels(name), variant.swapped if split == "train" else 0)[of_shard]
@@ -277,10 +316,24 @@ def _extracted(variant: Variant, config: AblateConfig) -> FeatureCache:
         / f"features-{resize if variant.subset else 'all'}-{'keras-' if variant.keras else ''}{variant.preprocessing}"
     )
     source = config.keras_weights if variant.keras and config.keras_weights else "auto"
-    wanted = ExtractConfig(data=str(folder), out=out, weights=source, preprocessing=variant.preprocessing, pool="none")
+    return _extract(
+        ExtractConfig(
+            data=str(folder),
+            out=out,
+            weights=source,
+            preprocessing=variant.preprocessing,
+            pool="none",
+            precision=config.precision,
+        )
+    )
+
+
+def _extract(wanted: ExtractConfig) -> FeatureCache:
     found = extract.extract(wanted)
     if found is None:
-        raise CatdogError(f"{out}: expected that nothing else extracts there, found another process. Wait for it.")
+        raise CatdogError(
+            f"{wanted.out}: expected that nothing else extracts there, found another process. Wait for it."
+        )
     return found
 
 
@@ -307,7 +360,9 @@ def _computed(variant: Variant, config: AblateConfig) -> list[Loaders]:
     extractor = (
         _both_blocks(pretrained)
         if variant.cells
-        else features_extractor.Extractor(pretrained, pool=variant.recipe.pool, size=variant.size)
+        else features_extractor.Extractor(
+            pretrained, pool=variant.recipe.pool, size=variant.size, precision=config.precision
+        )
     )
     found: list[Loaders] = []
     recipe = DecodingRecipe(size=variant.size)

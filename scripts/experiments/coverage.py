@@ -10,8 +10,6 @@ the other accuracy is counted in the table. Heads of the folds have seen a fifth
 one that is kept, so the estimate leans to the careful side. Five minutes of CPU time.
 """
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +25,7 @@ from catdog_jax.features.cache import FeatureCache
 from catdog_jax.files import atomic
 from catdog_jax.heads import training
 from catdog_jax.reporting import intervals
+from scripts.experiments import tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +75,8 @@ def main(config: CoverageConfig) -> list[Row]:
                 draws.append(_draw(x, labels, photos, config.others, rng, cache))
                 progress.advance(task)
             found.append(_row(photos, np.array(draws)))
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([Row._fields, *(map(_rounded, row) for row in found)])
-    atomic.write_bytes(config.out, text.getvalue().encode())
+    rounded = [[round(cell, 4) for cell in row] for row in found]
+    atomic.write_bytes(config.out, tables.as_csv(Row._fields, rounded))
     show(_table(found))
     return found
 
@@ -104,10 +102,6 @@ def _row(photos: int, draws: np.ndarray) -> Row:
     inside = int((~above & ~below).sum())
     means = (float(values.mean()) for values in (estimate, kept, high - low))
     return Row(photos, len(draws), *means, inside, int(below.sum()), int(above.sum()))
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4)
 
 
 def _table(found: list[Row]) -> Table:

@@ -77,6 +77,8 @@ class ReproduceConfig:
     """Some of them at their original size, in a folder laid out alike."""
     keras_weights: str | None = None
     """Keras' weights as `catdog port` takes them (keras, or the path of a file), for rows of the ablation."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The type of the features that studies compute anew; bfloat16 is four times as fast where processors have AMX."""
     no_studies: bool = False
     """Leave out what no model depends on: the sweep, the ablation, the squares, the small data sets."""
     work: Path = ROOT / "runs" / "reproduce"
@@ -179,8 +181,10 @@ def _tried(config: ReproduceConfig) -> Steps:
             config.originals,
             features=config.work / "published",
             out=config.work / "strangers" / precision,
+            no_methods=precision != "int8",  # their tables are published once
         )
-        steps[f"strangers, {precision}"] = (met.out / "few.csv", lambda met=met: strangers.main(met))
+        last = "strangers.png" if met.no_methods else "few.csv"  # of the files that it writes
+        steps[f"strangers, {precision}"] = (met.out / last, lambda met=met: strangers.main(met))
     spoiled = robustness.RobustnessConfig(
         str(config.data), files["int8"], config.originals, run, photos=300, out=config.work / "robustness"
     )
@@ -192,11 +196,17 @@ def _studies(config: ReproduceConfig) -> Steps:
     whole, published = config.work / "features", config.work / "published"
     swept = TrainConfig(features=whole, out=config.work / "sweep", sweep=48)
     shaped = squares.SquaresConfig(
-        originals=config.originals, features=published, work=config.work / "squares", out=config.work / "squares"
+        originals=config.originals,
+        features=published,
+        work=config.work / "squares",
+        out=config.work / "squares",
+        precision=config.precision,
     )
     held = coverage.CoverageConfig(features=published, out=config.work / "small" / "coverage.csv")
     out = config.work / "ablation"
-    ablation = ablate.AblateConfig(whole, config.data, config.keras_weights, work=out, out=out)
+    ablation = ablate.AblateConfig(
+        whole, config.data, config.keras_weights, config.work / "photos", config.precision, work=out, out=out
+    )
     return _precisions(config) | {
         "sweep of 48 heads": (swept.out / "head.safetensors", lambda: train.train(swept)),
         "squares": (shaped.out / "squares.png", lambda: squares.main(shaped)),

@@ -11,7 +11,6 @@ there. 200 photos make 53 rows of 200: about 6 minutes for an int8 model on 2 fa
 float32."""
 
 import csv
-import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,12 +30,13 @@ from catdog_jax.photos.recipe import DecodingRecipe
 from catdog_jax.reporting import intervals
 from catdog_jax.runtime.default_model import find_model
 from catdog_jax.runtime.predictor import Predictor
-from scripts.experiments import figures
+from scripts.experiments import figures, tables
 from scripts.experiments.corruptions import CORRUPTIONS, STRANGERS, corrupt, decoded, is_readable
 
 ROOT = Path(__file__).parents[2]
 _SURE = 0.9
 _BATCH = 16
+_DIGITS = 5  # of figures in the table
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def main(config: RobustnessConfig) -> list[Row]:
         f"{atomic.sha256_of_file(path)} {config.data} {config.originals} {config.seed} {below}".encode()
     )[:12]
     work = jobs(config, predictor.recipe)
-    earlier = config.out / "robustness.csv"
-    known = read_table(earlier.read_text("utf-8", "replace")) if earlier.is_file() else []
+    file = config.out / "robustness.csv"
+    known = read_table(file.read_text("utf-8", "replace")) if file.is_file() else []
     done = {(row.pictures, row.strength): row for row in known if row.model == name}
     with progress_bar("rows") as progress:
         task = progress.add_task("robustness", total=len(work))
@@ -106,10 +106,10 @@ def main(config: RobustnessConfig) -> list[Row]:
                 progress.update(task, description=f"{pictures} {strength}")
                 stack, labels = job()
                 done[pictures, strength] = judge(predictor, stack, labels, below, (name, pictures, strength))
-                atomic.write_bytes(config.out / "robustness.csv", table(done.values()).encode())
+                atomic.write_bytes(file, tables.as_csv(Row._fields, done.values(), _DIGITS))
             progress.advance(task)
     rows = [done[key] for key in work]
-    atomic.write_bytes(config.out / "robustness.csv", table(rows).encode())
+    atomic.write_bytes(file, tables.as_csv(Row._fields, rows, _DIGITS))
     atomic.write_bytes(config.out / "robustness.png", plot(rows))
     show(shown(rows))
     return rows
@@ -199,15 +199,6 @@ def judge(
     low, high = (float(end) for end in intervals.wilson(accuracy, len(p)))
     log_loss = float(-np.log(np.clip(np.where(labels == 1, p, 1 - p), 1e-7, 1)).mean())
     return Row(*key, len(p), accuracy, low, high, log_loss, *said)
-
-
-def table(rows: Iterable[Row]) -> str:
-    """The rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    writer.writerows([f"{cell:.5g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-    return text.getvalue()
 
 
 def read_table(text: str) -> list[Row]:

@@ -7,9 +7,7 @@ ways, and judges on all validation photos. Heads that stop early are stopped by 
 which flatters them and not the exact ones. Every way sees the same draws. Rows that small.csv has
 are not computed again, so that a run may be cut into several; delete it to begin anew."""
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +30,7 @@ from catdog_jax.heads import fitting, search, training
 from catdog_jax.heads.rows import Chunk, Loaders
 from catdog_jax.reporting import plots
 from catdog_jax.reporting.html import PALETTE
+from scripts.experiments import tables
 
 ROOT = Path(__file__).parents[2]
 SKLEARN = "scikit-learn"
@@ -95,7 +94,7 @@ def main(config: SmallConfig) -> list[Row]:
     cache = FeatureCache.open(str(config.features))
     whole, judged = ((cache.load(split, config.pool)[:, 0], cache.labels(split)) for split in ("train", "validation"))
     path = config.out / "small.csv"
-    rows = {row[:3]: row for row in read(path)}
+    rows = {row[:3]: row for row in tables.read(path, Row)}
     wanted = [
         (count, draw, way)
         for count in config.photos
@@ -111,7 +110,7 @@ def main(config: SmallConfig) -> list[Row]:
             right = (logits >= 0) == (judged[1] == 1)
             accuracy = float(np.average(right, weights=np.where(judged[1] == 1, 1.0, config.ratio)))
             rows[count, draw, way] = Row(count, draw, way, accuracy, float(np.logaddexp(0, -signed).mean()))
-            atomic.write_bytes(path, table(sorted(rows.values())).encode())
+            atomic.write_bytes(path, tables.as_csv(Row._fields, sorted(rows.values()), digits=5))
     found = sorted(rows.values())
     atomic.write_bytes(config.out / "small.png", plot(found))
     show(shown(found))
@@ -165,24 +164,6 @@ WAYS: dict[str, Judge] = {
     SKLEARN: _sklearn,
     "folds": _folds,
 }
-
-
-def table(rows: Sequence[Row]) -> str:
-    """All rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    writer.writerows([f"{value:.5g}" if isinstance(value, float) else value for value in row] for row in rows)
-    return text.getvalue()
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a CSV of `table`; none where there is no file."""
-    if not path.exists():
-        return []
-    types = Row.__annotations__
-    with open(path, newline="") as file:
-        return [Row(**{name: types[name](value) for name, value in one.items()}) for one in csv.DictReader(file)]
 
 
 def of_line(rows: Sequence[Row], line: str) -> dict[int, list[Row]]:

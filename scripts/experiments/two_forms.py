@@ -17,7 +17,7 @@ FOLDER = "original-size"
 SPLITS = ("train", "validation")
 
 
-def link(squashed: Path, originals: Path | None, out: Path) -> Path:
+def link(squashed: Path, originals: Path, out: Path) -> Path:
     """Makes the folder, of links alone, and returns it; links that are there stay.
 
     Raises:
@@ -25,14 +25,14 @@ def link(squashed: Path, originals: Path | None, out: Path) -> Path:
     """
     for record in sources.load(str(squashed)).records:
         _link(squashed / record.id, out / record.id)
-    for record in sources.load(str(originals), SPLITS).records if originals else ():
+    for record in sources.load(str(originals), SPLITS).records:
         place = out / record.id
         if not place.is_symlink():
             raise CatdogError(
                 f"{record.id}: expected the same photo in {squashed}, found none. Check --data and --originals."
             )
         if record.split in SPLITS:
-            _link(originals / record.id, place.parent / FOLDER / place.name)  # type: ignore[operator]
+            _link(originals / record.id, place.parent / FOLDER / place.name)
     return out
 
 

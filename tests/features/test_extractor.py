@@ -238,6 +238,13 @@ def test_an_algorithm_that_cannot_run_here_is_wrong_usage(monkeypatch):
         extractors.Extractor(weights.random(), conv="native")
 
 
+@pytest.mark.parametrize(("conv", "precision"), [("native", "float32"), ("amx", "bfloat16")])
+def test_what_is_written_for_a_processor_is_wrong_usage_on_a_card(monkeypatch, conv, precision):
+    monkeypatch.setattr(extractors.jax, "local_devices", lambda: [types.SimpleNamespace(platform="gpu")])
+    with pytest.raises(UsageError, match=rf"--conv {conv}: expected a cpu, found a gpu\. Leave --conv out\."):
+        extractors.Extractor(weights.random(), conv=conv, precision=precision)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -16,7 +16,7 @@ from catdog_jax.heads.rows import Chunk
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.demo import drawing
 from catdog_jax.photos.recipe import DEFAULT, FIRST
-from scripts.experiments import ablate, ablation_rows
+from scripts.experiments import ablate, ablation_rows, tables
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32)
 
@@ -54,18 +54,18 @@ def test_heads_that_decide_alike_do_not_differ():
 
 def test_every_row_has_its_baseline_before_it_and_a_name_of_its_own():
     for subset in (False, True):
-        rows = ablate.variants(subset, keras=True)
+        rows = ablate.variants(subset, keras=True, sizes=subset)
         names = [one.name for one in rows]
         assert len(set(names)) == len(names)
         assert all(one.baseline in names[: place + 1] for place, one in enumerate(rows))
         assert any(one.subset for one in rows) == subset
+        assert any(one.both_sizes for one in rows) == subset
 
 
 def test_the_plot_has_a_line_a_row():
     rows = [ablate.row(one, judged([0]), judged([1])) for one in ablate.variants(True, True)]
     with Image.open(io.BytesIO(ablate.plot(rows))) as picture:
         assert picture.height > 20 * len(rows)
-    assert ablate.table(rows).count("\n") == len(rows) + 1
 
 
 def test_cells_are_pooled_as_float64_pools_them():
@@ -116,6 +116,43 @@ def test_mixup_mixes_rows_and_labels_alike_and_again():
     assert np.allclose(first.x @ np.arange(64), first.y, atol=1e-4)  # a row's shares tell its label
 
 
+class Stored:
+    """A cache of one shard, whose averages tell the photo and the view."""
+
+    def __init__(self, scale: float):
+        self.scale = scale
+
+    def ids(self, split):
+        return [f"{split}/{i}.jpg" for i in range(4)]
+
+    def rows(self, split):
+        return 4
+
+    def shard_names(self, split):
+        return [split]
+
+    def shard_labels(self, name):
+        return np.array([0, 1, 0, 1], np.int8)
+
+    def load_shard(self, name, pool):
+        photo, view = np.indices((4, 2))
+        return np.repeat((self.scale * (10 * photo + view))[..., None], 3, axis=-1)
+
+
+@pytest.mark.parametrize(("mirror", "rows"), [(True, 8), (False, 4)])
+def test_two_sizes_stand_side_by_side(mirror, rows):
+    variant = dataclasses.replace(ablate.variants(True, False, True)[0], mirror=mirror)
+    caches = [Stored(1.0), Stored(-1.0)]
+    (training,) = ablation_rows._loaders(caches, "train", variant, 0)
+    (test,) = ablation_rows._loaders(caches, "test", variant, 1)
+    views = [0, 1] if mirror else [0]
+    expected = np.array([10 * photo + view for photo in range(4) for view in views])
+    assert len(training().y) == rows
+    np.testing.assert_array_equal(training().x, np.column_stack([expected] * 3 + [-expected] * 3))
+    np.testing.assert_array_equal(training().y, np.repeat([0, 1, 0, 1], len(views)))
+    np.testing.assert_array_equal(test().x[:, 0], [1, 11, 21, 31])
+
+
 def test_swapped_labels_are_of_the_share_that_was_asked_for():
     labels = np.arange(2000, dtype=np.int8) % 2
     swapped = ablation_rows._swapped(labels, 0.05)
@@ -129,10 +166,10 @@ def test_rows_computed_alone_leave_the_others_as_they_are(tmp_path, monkeypatch)
     monkeypatch.setattr(ablate, "fit", lambda variant, _: judged([1] if variant.name == "linear head" else []))
     config = ablate.AblateConfig(work=tmp_path / "work", out=tmp_path)
     old = [ablate.row(one, judged([0, 1, 2]), judged([3])) for one in ablate.variants(True, True)]
-    (tmp_path / "ablation.csv").write_text(ablate.table(old))
+    (tmp_path / "ablation.csv").write_bytes(tables.as_csv(ablate.Row._fields, old, digits=5))
     found = ablate.main(dataclasses.replace(config, only=("linear head",)))
     changed = {"default": (1.0, 0, 0), "linear head": (0.875, 0, 1)}
-    for before, after in zip(ablate.read(tmp_path / "ablation.csv"), found, strict=True):
+    for before, after in zip(tables.read(tmp_path / "ablation.csv", ablate.Row), found, strict=True):
         figures = (after.accuracy, after.only_right, after.only_baseline_right)
         assert figures == changed[after.variant] if after.variant in changed else after == before
     with pytest.raises(UsageError, match=r"--only: expected names of rows, found 'none such'\. They are: default; "):

@@ -11,7 +11,7 @@ from PIL import Image
 from catdog_jax.photos import decoding
 from catdog_jax.photos.recipe import FIRST
 from catdog_jax.runtime.decision import Rule
-from scripts.experiments import corruptions, robustness
+from scripts.experiments import corruptions, robustness, tables
 
 
 def photo() -> bytes:
@@ -65,7 +65,8 @@ def test_a_row_is_what_a_hand_counts():
     assert row.high == pytest.approx(0.9544, abs=1e-4)
     stranger = robustness.judge(model, red(255, 0), None, None, ("model", "text", ""))
     assert (stranger.accuracy, stranger.abstained, stranger.second_class) == ("", "", 0.5)
-    assert robustness.read_table(robustness.table([row, stranger])) == [
+    text = tables.as_csv(robustness.Row._fields, [row, stranger], digits=5).decode()
+    assert robustness.read_table(text) == [
         row._replace(log_loss=float(f"{row.log_loss:.5g}"), low=float(f"{row.low:.5g}"), high=float(f"{row.high:.5g}")),
         stranger,
     ]
@@ -80,7 +81,8 @@ def test_the_model_decides_by_its_own_threshold():
 
 def test_rows_of_another_layout_are_not_read():
     assert robustness.read_table("model,pictures\n1,2\n") == []
-    assert robustness.read_table(robustness.table([]) + "m,photos,,many,1,1,1,1,1,1,1,1\n") == []
+    heading = ",".join(robustness.Row._fields)
+    assert robustness.read_table(f"{heading}\nm,photos,,many,1,1,1,1,1,1,1,1\n") == []
     assert robustness.read_table("") == []
 
 

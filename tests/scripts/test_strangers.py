@@ -19,7 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from catdog_jax.errors import CatdogError
 from catdog_jax.files import atomic
-from scripts.experiments import stranger_methods, stranger_photos, strangers
+from scripts.experiments import reproduce, stranger_methods, stranger_photos, strangers, tables
 from scripts.experiments.stranger_pictures import DRAWN
 
 
@@ -105,7 +105,7 @@ def test_rows_are_what_a_hand_counts():
     assert (known.neither, known.auroc, known.count, known.median) == (0.25, "", 4, 0.25)
     assert (noise.neither, noise.auroc, noise.sure) == (0.5, 6 / 8, 0.5)  # of 8 pairs, the stranger is above in 6
     assert noise.low < 0.5 < noise.high
-    text = strangers.table(strangers.Row._fields, [known, noise])
+    text = tables.as_csv(strangers.Row._fields, [known, noise]).decode()
     assert [row["pictures"] for row in csv.DictReader(io.StringIO(text))] == [strangers.KNOWN, "noise"]
 
 
@@ -125,7 +125,8 @@ def test_the_whole_way_on_a_small_model(tmp_path, monkeypatch, capsys, knows):
     monkeypatch.setattr(stranger_methods, "DRAWS", 2)
     out = tmp_path / "out"
     options = {"model": tmp_path / "m.onnx", "features": tmp_path / "features", "out": out}
-    rows = strangers.main(strangers.StrangersConfig(pictures=4, photos=6, no_photos=True, **options))
+    config = strangers.StrangersConfig(pictures=4, photos=6, no_photos=True, **options)
+    rows = strangers.main(config)
     assert [row.pictures for row in rows] == [strangers.KNOWN, "plain colours", strangers.BOTH]
     assert [row.count for row in rows] == [6, 4, 3]
     assert ("knows no strangers" in " ".join(capsys.readouterr().err.split())) is not knows
@@ -137,6 +138,23 @@ def test_the_whole_way_on_a_small_model(tmp_path, monkeypatch, capsys, knows):
     (row,) = csv.DictReader((out / "few.csv").read_text().splitlines())
     assert row["photos"] == "100"
     assert 0.9 < float(row["accepted_lowest"]) <= float(row["accepted"]) <= 1
+    less = dataclasses.replace(config, no_methods=True, out=tmp_path / "less")
+    assert strangers.main(less) == rows
+    assert {path.name for path in less.out.iterdir()} == {"strangers.csv", "strangers.png"}
+
+
+def test_methods_are_compared_where_their_tables_are_published(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(strangers, "main", asked.append)
+    steps = reproduce._tried(reproduce.ReproduceConfig(data=tmp_path, originals=tmp_path, work=tmp_path))
+    markers = {name: marker for name, (marker, _) in steps.items() if name.startswith("strangers")}
+    for name in markers:
+        steps[name][1]()
+    for config, marker in zip(asked, markers.values(), strict=True):
+        published = reproduce.MODELS[config.out.relative_to(tmp_path).as_posix()]
+        assert config.no_methods == ("methods.csv" not in published)
+        assert marker == config.out / ("strangers.png" if config.no_methods else "few.csv")  # written last
+    assert [config.no_methods for config in asked] == [False, True]
 
 
 def test_options_out_of_range_are_wrong_usage():
