@@ -116,11 +116,12 @@ void multiply(const bfloat *places, int64_t count, int64_t inputs, int64_t row, 
 }
 
 // The nine neighbours of each place beside each other, for a product of one tap: [count][DEPTH].
-void gather(const bfloat *places, int64_t count, int64_t inputs, int64_t row, bfloat *patches) {
-  for (int64_t p = 0; p < count; p++, places += inputs, patches += DEPTH) {
+template <int INPUTS>
+void gather(const bfloat *places, int64_t count, int64_t row, bfloat *patches) {
+  for (int64_t p = 0; p < count; p++, places += INPUTS, patches += DEPTH) {
     memset(patches, 0, DEPTH * sizeof(bfloat));
     for (int i = 0; i < 3; i++)
-      memcpy(patches + 3 * i * inputs, places + ((i - 1) * row - 1) * inputs, 3 * inputs * sizeof(bfloat));
+      memcpy(patches + 3 * i * INPUTS, places + ((i - 1) * row - 1) * INPUTS, 3 * INPUTS * sizeof(bfloat));
   }
 }
 
@@ -161,7 +162,8 @@ bool convolve(const Layer &layer, const bfloat *x, Shape of, const Target &to) {
       const int64_t together = least(photos, of.photos - n), lines = least(high, of.height - y);
       const int64_t count = together > 1 ? together * in.photo() : lines * in.row();
       const bfloat *places = x + (in.start() + n * in.photo() + y * in.row()) * inputs;
-      if (layer.pixels()) gather(places, up(count, PLACES), inputs, in.row(), patches);
+      if (layer.pixels())
+        (inputs == 3 ? gather<3> : inputs == 2 ? gather<2> : gather<1>)(places, up(count, PLACES), in.row(), patches);
       for (int64_t k = 0; k < layer.outputs; k += WIDTH) {
         if (layer.pixels()) multiply<1>(patches, count, DEPTH, 0, 0, layer.kernel + DEPTH * k, sums);
         else multiply<9>(places, count, layer.inputs, in.row(), in.places() * DEPTH, layer.kernel + 9 * layer.inputs * k, sums);
@@ -185,24 +187,32 @@ Target moved(Target to, int64_t photos) {
 // A photo's pixels, as XLA has them, into planes.
 void lay_out(const bfloat *x, Shape of, int64_t channels, const Target &to) {
   for (int64_t c = 0; c < channels; c += to.pixel)
-    for (int64_t y = 0; y < of.height; y++)
-      for (int64_t p = 0; p < of.width; p++)
-        memcpy(to.first + c / to.pixel * to.plane + y * to.row + p * to.pixel, x + (y * of.width + p) * channels + c, 2 * to.pixel);
+    for (int64_t y = 0; y < of.height; y++) {
+      const bfloat *from = x + y * of.width * channels + c;
+      bfloat *first = to.first + c / to.pixel * to.plane + y * to.row;
+      if (to.pixel == channels) memcpy(first, from, of.width * channels * sizeof(bfloat));
+      else
+        for (int64_t p = 0; p < of.width; p++) memcpy(first + p * to.pixel, from + p * channels, to.pixel * sizeof(bfloat));
+    }
 }
 
 void clear(bfloat *memory, const Line &line, int64_t channels) {
   for (int64_t c = 0; c < channels; c += DEPTH, memory += line.places() * DEPTH) line.clear(memory, least(channels, DEPTH));
 }
 
-// Layers one after the other, from places of zeros and pixels; `spare` has room for two outputs.
-bool run(const Layer *layers, int64_t count, const bfloat *x, Shape of, const Target &to, bfloat *spare, int64_t room) {
+// Layers one after the other, from places of zeros and pixels; `spare` has room for two outputs. The seconds of each are
+// added to `spent`, unless that is null.
+bool run(const Layer *layers, int64_t count, const bfloat *x, Shape of, const Target &to, bfloat *spare, int64_t room,
+         double *spent) {
   for (int64_t i = 0; i < count; i++) {
+    const double begun = spent ? now() : 0;
     const Shape next = after(layers[i], of);
     bfloat *between = spare + i % 2 * room;
     const bool last = i == count - 1;
     if (!last) clear(between, Line(next), layers[i].outputs);
     if (!convolve(layers[i], x, of, last ? to : planes(between, Line(next)))) return false;
     x = between, of = next;
+    if (spent) spent[i] += now() - begun;
   }
   return true;
 }
@@ -218,7 +228,7 @@ void configure_tiles() {
 }
 
 // The first layers photo by photo, so that their large outputs stay in the cache; the others on all photos together.
-bool forward(const Layer *layers, int64_t count, const bfloat *x, Shape of, bfloat *y) {
+bool forward(const Layer *layers, int64_t count, const bfloat *x, Shape of, bfloat *y, double *spent) {
   int64_t alone = 0, room = 0, shared_room = 0;
   const Shape one = {1, of.height, of.width};
   Shape middle = one, last = of;
@@ -245,10 +255,11 @@ bool forward(const Layer *layers, int64_t count, const bfloat *x, Shape of, bflo
   for (int64_t n = 0; n < of.photos && done; n++) {
     lay_out(x + n * of.height * of.width * few, one, few, alone ? planes(memory, photo, depth) : moved(planes(half, shared, depth), n));
     if (!alone) continue;
-    done = run(layers, alone, memory, one, moved(alone == count ? out : planes(half, shared), n), spare, room);
+    done = run(layers, alone, memory, one, moved(alone == count ? out : planes(half, shared), n), spare, room, spent);
   }
   if (done && alone < count)
-    done = run(layers + alone, count - alone, half, {of.photos, middle.height, middle.width}, out, spare + 2 * room, shared_room);
+    done = run(layers + alone, count - alone, half, {of.photos, middle.height, middle.width}, out, spare + 2 * room, shared_room,
+               spent ? spent + alone : nullptr);
   _tile_release();
   return done;
 }
@@ -257,15 +268,45 @@ bool forward(const Layer *layers, int64_t count, const bfloat *x, Shape of, bflo
 
 extern "C" {
 
+// Multiply-adds a second of products whose operands stay in the first-level cache, for the benchmark.
+double catdog_peak() {
+  alignas(64) static thread_local bfloat places[PLACES * DEPTH], kernel[DEPTH * WIDTH];
+  static thread_local float sums[PLACES * WIDTH];
+  for (int64_t i = 0; i < PLACES * DEPTH; i++) places[i] = kernel[i] = uint16_t(0x3f80 + i % 64);  // zeros take less power
+  configure_tiles();
+  clear_sums();
+  const int times = 40000;
+  const double begun = now();
+  for (int i = 0; i < times; i++) add_products(places, kernel);
+  const double took = now() - begun;
+  store_sums(sums);
+  _tile_release();
+  return double(times) * PLACES * DEPTH * WIDTH / took;
+}
+
 // Asks the system for the registers, once for all threads of the process: 0 where they are granted, else its error.
 int64_t catdog_ask() { return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) ? errno : 0; }
 
-XLA_FFI_Error *catdog_forward(XLA_FFI_CallFrame *call) { return answer<Layer, bfloat>(call, forward); }
+// Some layers, given by the fields of Layer; the seconds of each are added to `spent`. Returns 0 where memory is lacking.
+int catdog_time(const bfloat *x, int64_t photos, int64_t height, int64_t width, const Layer *layers, int64_t count, bfloat *y,
+                double *spent) {
+  return forward(layers, count, x, {photos, height, width}, y, spent);
+}
+
+XLA_FFI_Error *catdog_forward(XLA_FFI_CallFrame *call) {
+  return answer<Layer, bfloat>(call, [](const Layer *layers, int64_t count, const bfloat *x, Shape of, bfloat *y) {
+    return forward(layers, count, x, of, y, nullptr);
+  });
+}
 }
 
 #else
 
 extern "C" {
+
+double catdog_peak() { return 0; }
+
+int catdog_time() { return 0; }
 
 int64_t catdog_ask() { return -1; }  // the compiler or the processor has no such registers
 

@@ -57,7 +57,9 @@ def library() -> ctypes.CDLL:
     if not has_registers():
         raise CatdogError(f"expected a processor with {', '.join(_FLAGS)} in {_TOLD_BY}, found another.")
     loaded = compiling.load(SOURCE, _TARGET)
-    loaded.catdog_ask.restype = ctypes.c_int64
+    loaded.catdog_ask.restype, loaded.catdog_peak.restype = ctypes.c_int64, ctypes.c_double
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    loaded.catdog_time.argtypes = [pointer, size, size, size, pointer, size, pointer, pointer]
     refused = loaded.catdog_ask()
     if refused < 0:
         raise CatdogError(

@@ -5,7 +5,6 @@
 // constants alone; a thread keeps its scratch memory until it ends.
 
 #include <string.h>
-#include <time.h>
 
 #include "winograd_points.h"
 
@@ -31,12 +30,6 @@ struct Tile {
 struct Seconds {
   double input, products, output;
 };
-
-double now() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
-}
 
 INLINE int class_of(int pair) { return (pair / SIX >= FOUR) + 2 * (pair % SIX >= FOUR); }
 

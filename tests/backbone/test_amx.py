@@ -170,7 +170,7 @@ def test_the_processor_tells_its_registers(monkeypatch, tmp_path, text, expected
     ],
 )
 def test_what_is_lacking_is_told(monkeypatch, answer, message):
-    library = SimpleNamespace(catdog_ask=lambda: answer)
+    library = SimpleNamespace(catdog_ask=lambda: answer, catdog_peak=lambda: 0.0, catdog_time=lambda: 0)
     monkeypatch.setattr(amx, "has_registers", lambda: True)
     monkeypatch.setattr(compiling, "load", lambda *_: library)
     with pytest.raises(CatdogError, match=message):
