@@ -35,13 +35,15 @@ class Check(NamedTuple):
     tolerance: float
 
 
-def wrong(extractor: features_extractor.Extractor, pretrained: weights.Weights) -> list[str]:
-    """What comes out wrong, a sentence for each: the photos of the extractor that is given, and all `CHECKS`."""
+def wrong(
+    extractor: features_extractor.Extractor, pretrained: weights.Weights, checks: Sequence[Check] | None = None
+) -> list[str]:
+    """What comes out wrong, a sentence for each: the photos of the extractor that is given, and `checks`, by default all."""
     tolerance = BFLOAT16 if extractor.precision == "bfloat16" else FLOAT32
     photo = Check(
         f"extraction ({extractor.conv}, {extractor.precision})", lambda: extraction(extractor, pretrained), tolerance
     )
-    return [told for check in (photo, *CHECKS) if (told := fault(check))]
+    return [told for check in (photo, *(CHECKS if checks is None else checks)) if (told := fault(check))]
 
 
 def fault(check: Check) -> str:

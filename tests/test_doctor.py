@@ -61,6 +61,7 @@ HEALTHY = doctor.Facts(
             False,
             ["--conv native would be faster", "no compiler"],
         ),
+        ({"tile_rate": 54.0}, False, ["has AMX", "--precision bfloat16", "54 photos/s, 5.4 times as many"]),
         ({"decode_rate": 900.0, "forward_rate": 800.0}, False, ["2 cores decode 900 photos/s", "800/s", "more cores"]),
         ({"backend": "gpu", "devices": ("NVIDIA H100",)}, False, ["preallocation is off"]),
     ],
@@ -108,7 +109,7 @@ class Timed:
 
     batch_size, size, precision, conv, note = 4, 224, "float32", "winograd", ""
 
-    def __init__(self, pretrained):
+    def __init__(self, pretrained, precision="auto"):
         self.dispatched = 0
 
     def dispatch(self, photos: np.ndarray) -> np.ndarray:
