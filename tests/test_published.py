@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from scripts.experiments import reproduce
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 MAX_BYTES = 45_000_000
+MACHINES = {"EPYC": "AMD-EPYC-AVX512F", "Xeon": "Intel-R-Xeon-R-Processor-AVX512F"}  # in the order of the page
+CONTESTS = {"convolutions": "forward", "from JPEG files": "extract", "fit of the default head": "fit"}
 
 
 def published(name: str) -> dict[str, float]:
@@ -104,18 +107,56 @@ def test_nothing_published_is_a_photo_and_all_of_it_is_small():
     assert pictures <= {"demo.jpg", "page.jpg"}  # both drawn by the program
 
 
-def test_readme_shows_the_same_table_of_results_and_of_speed():
-    """Its rows are rows of the pages; a row may have fewer columns there."""
+def test_readme_shows_the_same_table_of_results():
+    """Its rows are rows of the page; a row may have fewer columns there."""
     readme = (ARTIFACTS.parent / "README.md").read_text().splitlines()
-    for page, titles in (
-        ("results", ("accuracy", "F1", "calibration error")),
-        ("speed", ("convolutions,", "from JPEG files", "fit of the default head")),
-    ):
-        rows = (ARTIFACTS.parent / "docs" / f"{page}.md").read_text().splitlines()
-        for title in titles:
-            (short,) = [cells(row) for row in readme if row.startswith(f"| {title}")]
-            (full,) = [cells(row) for row in rows if row.startswith(f"| {title}")][:1]
-            assert [cell for cell in full if cell in short] == short
+    rows = (ARTIFACTS.parent / "docs" / "results.md").read_text().splitlines()
+    for title in ("accuracy", "F1", "calibration error"):
+        (short,) = [cells(row) for row in readme if row.startswith(f"| {title}")]
+        (full,) = [cells(row) for row in rows if row.startswith(f"| {title}")][:1]
+        assert [cell for cell in full if cell in short] == short
+
+
+def medians(machine: str, contest: str) -> dict[str, float]:
+    """The rates that were measured, by the name of each side without commas."""
+    (path,) = (ARTIFACTS / "benchmarks").glob(f"{MACHINES[machine]}-2-cores.json")
+    sides = json.loads(path.read_text())["results"][contest]["sides"]
+    return {name.replace(",", ""): side["median"] for name, side in sides.items() if "median" in side}
+
+
+def test_readme_tells_the_speeds_that_were_measured():
+    """Each ratio against the fastest way of each other program, in the same type."""
+    readme = (ARTIFACTS.parent / "README.md").read_text()
+    _, _, table = readme.partition("| ours / theirs |")
+    heading, _, *rows = table.partition("\n\n")[0].splitlines()
+    assert len(rows) == 5
+    for row in rows:
+        title, *ratios = [cell.strip() for cell in row.strip("|").split("|")]
+        contest = next(name for start, name in CONTESTS.items() if title.startswith(start))
+        rates = medians(next(machine for machine in MACHINES if machine in title), contest)
+        ours = rates["catdog_jax" + " bfloat16" * ("bfloat16" in title)]
+        assert float(title.split(", ")[-1].split()[0]) == pytest.approx(ours, rel=0.03)
+        for peer, ratio in zip(heading.strip(" |").split("|"), ratios, strict=True):
+            alike = [
+                rate
+                for name, rate in rates.items()
+                if name.startswith(peer.strip()) and ("bfloat16" in name) == ("bfloat16" in title)
+            ]
+            assert ratio == (f"{ours / max(alike):.2f}" if alike else "")
+
+
+def test_the_page_of_speed_tells_what_was_measured():
+    page = (ARTIFACTS.parent / "docs" / "speed.md").read_text()
+    tables = page.split("| | photos/s | lowest and highest | ours / theirs |\n")[1:]
+    assert len(tables) == 2
+    for machine, table in zip(MACHINES, tables, strict=True):
+        rates = medians(machine, "forward")
+        for row in table.partition("\n\n")[0].splitlines()[1:]:
+            title, rate, _, ratio = [cell.strip() for cell in row.strip("|").split("|")]
+            plain = re.sub(r" [\d.]+\b|[*,]| float32| a C\+\+", "", title).replace("without", "without a")
+            assert float(rate) == pytest.approx(rates[plain], abs=0.051)
+            ours = rates["catdog_jax" + " bfloat16" * ("bfloat16" in plain and "catdog_jax bfloat16" in rates)]
+            assert ratio in (f"{ours / rates[plain]:.2f}", "")
 
 
 def cells(row: str) -> list[str]:

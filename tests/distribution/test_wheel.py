@@ -63,7 +63,7 @@ def test_the_wheel_has_the_package_and_the_model_once(wheel: Path, names: list[s
 def test_the_wheel_has_nothing_else_and_is_small(wheel: Path, names: list[str]):
     assert {name.partition("/")[0] for name in names} == {"catdog_jax", f"catdog_jax-{__version__}.dist-info"}
     kinds = {Path(name).suffix for name in names if name.startswith("catdog_jax/")}
-    assert kinds == {".py", ".cpp", ".typed", ".js", ".css", ".html", ".j2", ".onnx"}
+    assert kinds == {".py", ".cpp", ".h", ".typed", ".js", ".css", ".html", ".j2", ".onnx"}
     assert not [name for name in names if "__pycache__" in name or "test" in name]
     assert wheel.name == f"catdog_jax-{__version__}-py3-none-any.whl"
     assert wheel.stat().st_size < MAX_BYTES
