@@ -177,7 +177,7 @@ def _of_the_subset() -> list[Variant]:
         changed("caffe's means and BGR", preprocessing="caffe"),
         changed("nearest pixel", nearest=True),
         changed("288 pixels", size=288),
-        changed("336 pixels", size=336),
+        changed("352 pixels", size=352),
         changed("block 4 beside block 5", cells="block4"),
         changed("reference", recipe=FEW_REFERENCE),
         changed(

@@ -15,7 +15,7 @@ from catdog_jax.errors import UsageError
 from catdog_jax.heads.rows import Chunk
 from catdog_jax.photos import decoding, sources
 from catdog_jax.photos.demo import drawing
-from catdog_jax.photos.recipe import DEFAULT, FIRST
+from catdog_jax.photos.recipe import DEFAULT, FIRST, DecodingRecipe
 from scripts.experiments import ablate, ablation_rows, tables
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32)
@@ -60,6 +60,7 @@ def test_every_row_has_its_baseline_before_it_and_a_name_of_its_own():
         assert all(one.baseline in names[: place + 1] for place, one in enumerate(rows))
         assert any(one.subset for one in rows) == subset
         assert any(one.both_sizes for one in rows) == subset
+        assert all(DecodingRecipe(size=one.size).size == one.size for one in rows)  # which refuses others
 
 
 def test_the_plot_has_a_line_a_row():
