@@ -38,12 +38,8 @@ def has_registers() -> bool:
 
 
 def reason() -> str:
-    """Why this machine cannot compute so, in sentences; "" where it can. The first call compiles, in some seconds."""
-    try:
-        library()
-    except CatdogError as error:
-        return str(error)
-    return ""
+    """Why this machine cannot compute so, see `compiling.reason`."""
+    return compiling.reason(library)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -49,6 +49,15 @@ def load(source: Path, target: str) -> ctypes.CDLL:
         raise CatdogError(f"{path}: expected a library of native convolutions, found {error}. Remove it.") from None
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(loaded.catdog_forward), platform="cpu")
     return loaded
+
+
+def reason(library: Callable[[], object]) -> str:
+    """Why a library cannot be had, in sentences; "" where it can. The first call compiles, in some seconds."""
+    try:
+        library()
+    except CatdogError as error:
+        return str(error)
+    return ""
 
 
 def _check_owner(path: Path) -> None:

@@ -16,19 +16,14 @@ import numpy as np
 
 from catdog_jax.backbone import compiling
 from catdog_jax.backbone.vgg16 import LAYERS, Conv, Params
-from catdog_jax.errors import CatdogError
 
 SOURCE = Path(__file__).with_name("native.cpp")
 _TARGET = "catdog_jax_convolutions"
 
 
 def reason() -> str:
-    """Why this machine cannot compute so, in sentences; "" where it can. The first call compiles, in some seconds."""
-    try:
-        library()
-    except CatdogError as error:
-        return str(error)
-    return ""
+    """Why this machine cannot compute so, see `compiling.reason`."""
+    return compiling.reason(library)
 
 
 @functools.cache
